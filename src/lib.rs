@@ -1,1 +1,5 @@
+//! Haldane.
 
+pub mod api;
+pub mod decide;
+pub mod model;

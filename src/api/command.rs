@@ -1,0 +1,78 @@
+//! `Command`: the one door through which people steer a delivery.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::release::DeliveryRef;
+
+/// One order, given once. It names the Release that it is about, and is void when that is over.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "haldane.dev",
+    version = "v1alpha1",
+    kind = "Command",
+    namespaced,
+    status = "CommandStatus",
+    derive = "PartialEq",
+    validation = Rule::new("self.spec == oldSelf.spec").message("spec: a Command never changes; make another one"),
+    printcolumn = r#"{"name":"Delivery","type":"string","jsonPath":".spec.deliveryRef.name"}"#,
+    printcolumn = r#"{"name":"Action","type":"string","jsonPath":".spec.action"}"#,
+    printcolumn = r#"{"name":"Release","type":"string","jsonPath":".spec.release"}"#,
+    printcolumn = r#"{"name":"By","type":"string","jsonPath":".spec.by"}"#,
+    printcolumn = r#"{"name":"Result","type":"string","jsonPath":".status.result"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct CommandSpec {
+    /// The Delivery.
+    pub delivery_ref: DeliveryRef,
+    /// The Release that the order is about.
+    #[schemars(length(min = 1, max = 63))]
+    pub release: String,
+    /// The order.
+    pub action: Action,
+    /// Why, for the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub reason: Option<String>,
+    /// Who gives it.
+    #[schemars(length(min = 1, max = 128))]
+    pub by: String,
+}
+
+/// The orders that there are.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Go on to the next step now; the bake and the guard end, verdicts still count.
+    Promote,
+    /// Take the rollout back; not a verdict, and not started again by itself.
+    Abort,
+    /// Take the live version back to the last good one.
+    Rollback,
+    /// Lift the quarantine of the Release and try it again.
+    Retry,
+    /// Close the gate again after it was opened by hand.
+    Adopt,
+}
+
+/// What became of an order.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandStatus {
+    /// Done, or Void.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<CommandResult>,
+    /// In one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub message: Option<String>,
+}
+
+/// What became of an order.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CommandResult {
+    /// It was carried out.
+    Done,
+    /// It came too late or does not apply; nothing was done.
+    Void,
+}

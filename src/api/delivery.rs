@@ -1,0 +1,174 @@
+//! `Delivery`: how one app is delivered. What users write; its status is in [`super::status`].
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{duration::Span, status::DeliveryStatus};
+
+/// How one app is delivered: its workloads, where new versions come from, how they roll out, and what checks them.
+///
+/// The smallest is `workloads: [{name: checkout}]`: every change of that Deployment's template rides a canary.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "haldane.dev",
+    version = "v1alpha1",
+    kind = "Delivery",
+    plural = "deliveries",
+    shortname = "dlv",
+    namespaced,
+    status = "DeliveryStatus",
+    derive = "PartialEq",
+    validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name: at most 40 characters, so that the names of Releases and canaries fit"),
+    printcolumn = r#"{"name":"Desired","type":"string","jsonPath":".status.desired.version"}"#,
+    printcolumn = r#"{"name":"Live","type":"string","jsonPath":".status.live.version"}"#,
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Weight","type":"string","jsonPath":".status.weight"}"#,
+    printcolumn = r#"{"name":"Verified","type":"string","jsonPath":".status.conditions[?(@.type==\"Verified\")].status"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.reason"}"#,
+    printcolumn = r#"{"name":"Since","type":"date","jsonPath":".status.since"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Commit","type":"string","priority":1,"jsonPath":".status.desired.commit"}"#,
+    printcolumn = r#"{"name":"Back","type":"string","priority":1,"jsonPath":".status.wayBack.version"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","priority":1,"jsonPath":".status.message"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliverySpec {
+    /// The workloads of this app, 1 to 8; the order is the order of rolling. All of them get a new version, or none.
+    #[schemars(length(min = 1, max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub workloads: Vec<WorkloadRef>,
+    /// Where new versions come from. Absent: the workload's own template, as kubectl, Helm or GitOps write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// How a new version takes over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutSpec>,
+    /// What judges a new version, and production at rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
+}
+
+/// One workload of the app.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadRef {
+    /// What it is.
+    #[serde(default)]
+    pub kind: WorkloadKind,
+    /// Its name in this namespace.
+    #[schemars(length(min = 1, max = 52), regex(pattern = NAME))]
+    pub name: String,
+    /// The containers and init containers whose image the source sets. Default: all that use the repository of the
+    /// released image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
+    pub containers: Vec<String>,
+    /// The Service that is measured and moved; every other Service that selects these pods moves with it.
+    /// Default: the only one that selects these pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_ref: Option<ServiceRef>,
+}
+
+/// The pattern of a Kubernetes object name (RFC 1123 label).
+pub const NAME: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+
+/// Kinds of workloads that can be delivered.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WorkloadKind {
+    /// `apps/v1` Deployment.
+    #[default]
+    Deployment,
+}
+
+/// A Service of this namespace and one of its ports.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceRef {
+    /// Name of the Service.
+    #[schemars(length(min = 1, max = 63), regex(pattern = NAME))]
+    pub name: String,
+    /// Name of the port. Default: the only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub port: Option<String>,
+}
+
+/// Where new versions come from: exactly one.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("has(self.manual)").message("source: set exactly one of: manual"))]
+pub struct Source {
+    /// Releases are made by CI or people (`kubectl haldane release --image …`); the image in the owner's template is
+    /// not used, everything else in it rides along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manual: Option<Manual>,
+}
+
+/// Nothing to say yet.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manual {}
+
+/// How a new version takes over.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutSpec {
+    /// Stops on the way up; 100 is implied. Default: 5, 25 and 50 %.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 20))]
+    #[x_kube(validation = Rule::new("self.all(i, s, i == 0 || s.weight > self[i - 1].weight)").message("steps: weights must ascend"))]
+    pub steps: Option<Vec<StepSpec>>,
+    /// How long all traffic stays on the canary, the old pods warm beside it, before stable is rolled. Default 10m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Span>,
+    /// How long after going live a failing version is still taken back by itself. Default 1h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_window: Option<Span>,
+    /// How long a rollout may take until all traffic has moved, holds included. Default 30m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Span>,
+    /// What happens at the deadline. Default Return.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_deadline: Option<OnDeadline>,
+    /// How long traffic gets to leave pods before they are changed: the way of the router plus the longest request.
+    /// Default 5s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settle: Option<Span>,
+}
+
+/// A stop on the way up.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepSpec {
+    /// Share of the canary in percent.
+    #[schemars(range(min = 1, max = 99))]
+    pub weight: u8,
+    /// The least time there. Default 2m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake: Option<Span>,
+}
+
+/// What happens when a rollout reaches its deadline.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnDeadline {
+    /// Back to stable; outcome Undecided, not quarantined.
+    #[default]
+    Return,
+    /// Stay and say so.
+    Hold,
+}
+
+/// What judges a new version.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Verify {
+    /// `ProductionProbe`s of this namespace, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub probes: Vec<ProbeRef>,
+}
+
+/// A `ProductionProbe` of this namespace.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbeRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 63), regex(pattern = NAME))]
+    pub name: String,
+}

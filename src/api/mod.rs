@@ -1,0 +1,37 @@
+//! What users write and read: the kinds of `haldane.dev/v1alpha1`.
+//!
+//! Conventions: enum values are `CamelCase`; references are local to the namespace; unions go by presence with a CEL rule
+//! "exactly one"; every field has bounds and a text for `kubectl explain`. Defaults are filled in by [`crate::model::plan`],
+//! not by the schema, so that a policy may change them later without touching stored objects.
+
+pub mod command;
+pub mod crd_yaml;
+pub mod delivery;
+pub mod duration;
+pub mod hold;
+pub mod probe;
+pub mod release;
+pub mod status;
+
+/// The label that says which Delivery an object of ours belongs to.
+pub const DELIVERY_LABEL: &str = "haldane.dev/delivery";
+/// The label that marks the pods (and only the pods) of the new side: `haldane.dev/track: canary`.
+pub const TRACK_LABEL: &str = "haldane.dev/track";
+/// The value of [`TRACK_LABEL`].
+pub const TRACK_CANARY: &str = "canary";
+/// The label on a canary Deployment that names the workload it stands beside.
+pub const WORKLOAD_LABEL: &str = "haldane.dev/workload";
+/// The annotation on a canary Deployment that names its Release.
+pub const RELEASE_ANNOTATION: &str = "haldane.dev/release";
+/// The annotation on a gated Deployment: what it means, and what to type instead of `kubectl rollout resume`.
+pub const GATE_ANNOTATION: &str = "haldane.dev/gate";
+/// The annotation on a Deployment whose template we replaced for a while: the Release whose template goes back in, inert.
+pub const PUT_BACK_ANNOTATION: &str = "haldane.dev/put-back";
+/// The annotation on a pinned Service: since when (RFC 3339).
+pub const PINNED_ANNOTATION: &str = "haldane.dev/pinned-since";
+/// The finalizer on a Delivery: it opens the gate and clears up before the object goes.
+pub const FINALIZER: &str = "haldane.dev/ungate";
+/// The field manager of every write of ours.
+pub const FIELD_MANAGER: &str = "haldane";
+/// The label that Kubernetes puts on the pods of a ReplicaSet.
+pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";

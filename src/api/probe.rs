@@ -1,0 +1,200 @@
+//! `ProductionProbe`: how production is asked whether it is fine.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    delivery::{NAME, ServiceRef},
+    duration::Span,
+};
+
+/// A check that is run against production all the time, and against canary and stable side by side while a version rolls out.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "haldane.dev",
+    version = "v1alpha1",
+    kind = "ProductionProbe",
+    plural = "productionprobes",
+    shortname = "pp",
+    namespaced,
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Service","type":"string","jsonPath":".spec.target.serviceRef.name"}"#,
+    printcolumn = r#"{"name":"Vote","type":"string","jsonPath":".spec.vote"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[x_kube(
+    validation = Rule::new("(has(self.mutates) && self.mutates) || self.steps.all(s, !has(s.request.method) || s.request.method in ['GET', 'HEAD', 'OPTIONS'])").message("mutates: set it to true to say that steps other than GET, HEAD and OPTIONS may change production")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ProductionProbeSpec {
+    /// What is asked.
+    pub target: Target,
+    /// How often.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// Whether it decides. Default Vote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vote: Option<Vote>,
+    /// Must be true when a step may change production.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mutates: Option<bool>,
+    /// The requests, in order; the first that is not as expected ends the run.
+    #[schemars(length(min = 1, max = 20))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub steps: Vec<Step>,
+}
+
+/// What is asked: pods behind a Service, at their own addresses, with the real host name.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Target {
+    /// The Service whose pods are asked, and the port.
+    pub service_ref: ServiceRef,
+    /// Default HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<Scheme>,
+    /// The `Host` header and, with HTTPS, the name in the certificate. Default: the name of the Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?$"))]
+    pub host: Option<String>,
+    /// The certificate authority, for HTTPS. Default: the well-known ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_ref: Option<CaRef>,
+}
+
+/// `http` or `https`.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scheme {
+    /// Plain text.
+    #[default]
+    HTTP,
+    /// TLS, with the host name verified.
+    HTTPS,
+}
+
+/// A certificate authority in PEM, key `ca.crt`.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CaRef {
+    /// What holds it.
+    #[serde(default)]
+    pub kind: CaKind,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// What holds a certificate authority.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CaKind {
+    /// A ConfigMap.
+    #[default]
+    ConfigMap,
+}
+
+/// How often a probe runs.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// While a version rolls out. Default 15s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('1h')").message("rollout: between 1s and 1h"))]
+    pub rollout: Option<Span>,
+    /// At rest. Default 3m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("always: between 1s and 24h"))]
+    pub always: Option<Span>,
+}
+
+/// Whether a probe decides.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Vote {
+    /// A confirmed failure on the canary alone takes it back.
+    #[default]
+    Vote,
+    /// Measured and shown; never decides.
+    Report,
+}
+
+/// One request and what is expected of the answer.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Its name, for the reason that people read.
+    #[schemars(length(min = 1, max = 63), regex(pattern = NAME))]
+    pub name: String,
+    /// The request.
+    pub request: Request,
+    /// What is expected. Default: any status from 200 to 299.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Expect>,
+}
+
+/// An HTTP request.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!has(self.json) || (has(self.method) && self.method in ['POST', 'PUT', 'PATCH', 'DELETE'])").message("json: only with method POST, PUT, PATCH or DELETE"))]
+pub struct Request {
+    /// Default GET.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
+    /// Path and query; begins with `/`.
+    #[schemars(length(min = 1, max = 2048), regex(pattern = "^/[!-~]*$"))]
+    pub path: String,
+    /// Headers beside those that every request has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub headers: Vec<Header>,
+    /// The body, as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_json")]
+    pub json: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+fn any_json(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "maxProperties": 256})
+}
+
+/// Methods of HTTP.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Method {
+    /// Reads.
+    #[default]
+    Get,
+    /// Reads the headers only.
+    Head,
+    /// Asks what is possible.
+    Options,
+    /// Creates.
+    Post,
+    /// Replaces.
+    Put,
+    /// Changes.
+    Patch,
+    /// Removes.
+    Delete,
+}
+
+/// A header.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// Its name.
+    #[schemars(length(min = 1, max = 128), regex(pattern = "^[-!#$%&'*+.^_`|~0-9A-Za-z]+$"))]
+    pub name: String,
+    /// Its value.
+    #[schemars(length(max = 2048), regex(pattern = "^[ -~\t]*$"))]
+    pub value: String,
+}
+
+/// What is expected of an answer.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Expect {
+    /// The statuses that are fine. Default: 200 to 299.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(range(min = 100, max = 599)))]
+    pub status: Vec<u16>,
+    /// The longest time that is fine, from the request to the last byte of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<Span>,
+}

@@ -1,0 +1,146 @@
+//! `Release`: one version of an app, and what became of it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One version: an image and the template around it, and where it came from. Immutable; tries are told in its status.
+///
+/// The template itself lies in a `ControllerRevision` of the same name.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "haldane.dev",
+    version = "v1alpha1",
+    kind = "Release",
+    shortname = "rel",
+    namespaced,
+    status = "ReleaseStatus",
+    derive = "PartialEq",
+    validation = Rule::new("self.spec == oldSelf.spec").message("spec: a Release never changes; make another one"),
+    printcolumn = r#"{"name":"Delivery","type":"string","jsonPath":".spec.deliveryRef.name"}"#,
+    printcolumn = r#"{"name":"Version","type":"string","jsonPath":".spec.version"}"#,
+    printcolumn = r#"{"name":"Outcome","type":"string","jsonPath":".status.outcome"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.reason"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Image","type":"string","priority":1,"jsonPath":".spec.image"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","priority":1,"jsonPath":".status.message"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseSpec {
+    /// The Delivery that it is a version of.
+    pub delivery_ref: DeliveryRef,
+    /// What people call it: a tag, a commit.
+    #[schemars(length(min = 1, max = 128))]
+    pub version: String,
+    /// The commit that it was built from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), regex(pattern = "^[0-9a-f]{7,64}$"))]
+    pub commit: Option<String>,
+    /// The image.
+    #[schemars(length(min = 1, max = 512))]
+    pub image: String,
+    /// Identity of (image, normalised template) over all workloads. Absent: the image alone is wished for, and the
+    /// controller composes it with the owner's template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), regex(pattern = "^[0-9a-f]+$"))]
+    pub template_hash: Option<String>,
+    /// Where it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+}
+
+/// A Delivery of this namespace.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 63), regex(pattern = super::delivery::NAME))]
+    pub name: String,
+}
+
+/// Where a version came from.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Origin {
+    /// Who or what made it.
+    #[serde(rename = "type")]
+    pub type_: OriginType,
+    /// A link to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub url: Option<String>,
+    /// The people behind it; at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), inner(length(max = 128)))]
+    pub authors: Vec<String>,
+}
+
+/// Who or what made a Release.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OriginType {
+    /// It ran when the workload was adopted.
+    Adopted,
+    /// The owner changed the workload's template.
+    Workload,
+    /// A person or CI asked for it.
+    Manual,
+}
+
+/// What became of a Release.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseStatus {
+    /// The latest word on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// Why, in one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub reason: Option<String>,
+    /// Why, in one sentence with the numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+    /// Identity of (image, normalised template), when the spec leaves it to the controller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub template_hash: Option<String>,
+    /// How often it was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10000))]
+    pub tries: Option<i32>,
+    /// When its latest try began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When its latest try ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// The Release that took its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub superseded_by: Option<String>,
+    /// `Succeeded`: True when it went live, False when it did not and will not by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// The latest word on a Release.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Its turn has not come.
+    Waiting,
+    /// Under way.
+    Rolling,
+    /// It serves.
+    Live,
+    /// Found bad and taken back; its content is quarantined.
+    RolledBack,
+    /// Taken back without a verdict (deadline, abort); not started again by itself.
+    Undecided,
+    /// A newer one took its place.
+    Superseded,
+    /// It cannot be delivered.
+    Refused,
+}

@@ -1,0 +1,372 @@
+//! What people read of a Delivery, and what Haldane itself needs after a restart: one object, written in one call.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::release::Outcome;
+
+/// How many past rollouts the status keeps: 5 × 150 bytes.
+pub const HISTORY: usize = 5;
+/// How many quarantined contents it keeps: 16 × 200 bytes. The oldest goes first; it is the least likely to come again.
+pub const QUARANTINE: usize = 16;
+
+/// Where the delivery stands, and why.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryStatus {
+    /// The generation of the spec that this speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Adopting, Live, Preflight, Canary, Promoting, Guarding, Finalizing, RollingBack or RolledBack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub phase: Option<String>,
+    /// Why, in one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub reason: Option<String>,
+    /// Why, in one sentence with the numbers. The same one stands in Events, in the plugin and everywhere else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+    /// Since when the phase stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// The version that should serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired: Option<Version>,
+    /// The version that was proven and serves: what the ready pods really run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<LiveVersion>,
+    /// The version that a `rollback` would bring back now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way_back: Option<WayBack>,
+    /// The rollout in flight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+    /// The last one that was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_rollback: Option<LastRollback>,
+    /// Reasons not to move forward that apply now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub holds: Vec<Told>,
+    /// Contents that are not started again until a person says so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub quarantine: Vec<QuarantineEntry>,
+    /// The last rollouts, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub history: Vec<HistoryEntry>,
+    /// The workloads whose gate is ours.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub gated: Vec<Gated>,
+    /// A person resumed a workload by hand, and that is respected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ungated: bool,
+    /// The last Command that was dealt with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub last_command: Option<String>,
+    /// Available, Ready, Reconciling, Stalled, Verified, Held.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A version.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Version {
+    /// Its Release.
+    #[schemars(length(max = 63))]
+    pub release: String,
+    /// What people call it.
+    #[schemars(length(max = 128))]
+    pub version: String,
+    /// Its commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub commit: Option<String>,
+}
+
+/// The version that serves.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LiveVersion {
+    /// Its Release.
+    #[schemars(length(max = 63))]
+    pub release: String,
+    /// What people call it.
+    #[schemars(length(max = 128))]
+    pub version: String,
+    /// What the ready pods run, by the digest of their images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub digests: Vec<DigestPods>,
+    /// Since when it has all of the traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+}
+
+/// How many pods run an image.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DigestPods {
+    /// The digest.
+    #[schemars(length(max = 80))]
+    pub digest: String,
+    /// Ready pods.
+    #[schemars(range(min = 0, max = 100_000))]
+    pub pods: i32,
+}
+
+/// What a rollback would do now.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WayBack {
+    /// The Release that would serve.
+    #[schemars(length(max = 63))]
+    pub release: String,
+    /// What people call it.
+    #[schemars(length(max = 128))]
+    pub version: String,
+    /// Service (one write) or Rollout (its pods start first).
+    #[schemars(length(max = 16))]
+    pub by: String,
+}
+
+/// The rollout in flight.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStatus {
+    /// The Release that is on its way.
+    #[schemars(length(max = 63))]
+    pub release: String,
+    /// The good one that it started from.
+    #[schemars(length(max = 63))]
+    pub from: String,
+    /// Forward or Return.
+    #[schemars(length(max = 16))]
+    pub direction: String,
+    /// Which step of the plan, from 1; absent before the first and after the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 20))]
+    pub step: Option<i32>,
+    /// How many steps the plan has.
+    #[schemars(range(min = 0, max = 20))]
+    pub steps: i32,
+    /// The share of traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<WeightStatus>,
+    /// When it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// Until when it stays where it is, at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+    /// Traffic is off the canary, reversibly, since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended_since: Option<Time>,
+    /// Pods of the canary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<PodCount>,
+    /// What it is on its way back for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back: Option<Back>,
+    /// What was seen so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
+}
+
+/// A share of traffic in percent of new connections.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightStatus {
+    /// The share that the step asks for.
+    #[schemars(range(min = 0, max = 100))]
+    pub asked: i32,
+    /// The share that the ready pods give.
+    #[schemars(range(min = 0, max = 100))]
+    pub served: i32,
+}
+
+/// Pods.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodCount {
+    /// Ready.
+    #[schemars(range(min = 0, max = 100_000))]
+    pub ready: i32,
+    /// Wanted.
+    #[schemars(range(min = 0, max = 100_000))]
+    pub wanted: i32,
+}
+
+/// Why and how a rollout goes back.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Back {
+    /// What becomes of the Release.
+    pub outcome: Outcome,
+    /// Why.
+    #[serde(flatten)]
+    pub why: Told,
+    /// The phase it was in.
+    #[schemars(length(max = 32))]
+    pub at: String,
+}
+
+/// A reason: one word, one sentence.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// One word.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// One sentence.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+}
+
+/// What was seen of a rollout so far: the counting rule's own book.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Evidence {
+    /// The last conclusive samples, oldest first; true: a confirmed failure of the canary alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub recent: Vec<bool>,
+    /// Canary-only failures minus stable-only failures.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub score: i32,
+    /// Good pairs at this stage, by probe.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub good: Vec<ProbeCount>,
+    /// Pairs in all.
+    #[schemars(range(min = 0, max = 100_000_000))]
+    pub pairs: i32,
+    /// Pairs in which the canary alone failed.
+    #[schemars(range(min = 0, max = 100_000_000))]
+    pub canary_only: i32,
+    /// Pairs in which stable alone failed.
+    #[schemars(range(min = 0, max = 100_000_000))]
+    pub stable_only: i32,
+    /// The last failure of the canary alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub failure: Option<String>,
+    /// Both sides fail since then, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub both: Option<SinceWhy>,
+    /// Nothing was learnt since then, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub void: Option<SinceWhy>,
+    /// Samples up to here are counted, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<i64>,
+}
+
+/// Good pairs of a probe.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeCount {
+    /// The probe.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// How many.
+    #[schemars(range(min = 0, max = 100_000_000))]
+    pub pairs: i32,
+}
+
+/// Something that lasts, and why.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SinceWhy {
+    /// Since when, in microseconds.
+    pub since: i64,
+    /// Why.
+    #[schemars(length(max = 512))]
+    pub why: String,
+}
+
+/// The last version that was taken back.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastRollback {
+    /// The bad version.
+    #[schemars(length(max = 128))]
+    pub from: String,
+    /// The version that serves since.
+    #[schemars(length(max = 128))]
+    pub to: String,
+    /// When it was decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Time>,
+    /// Why, in one word.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// Why, in one sentence with the numbers.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+}
+
+/// A content that is not started again by itself.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantineEntry {
+    /// Its identity.
+    #[schemars(length(max = 64))]
+    pub identity: String,
+    /// The Release that failed with it.
+    #[schemars(length(max = 63))]
+    pub release: String,
+    /// RolledBack or Undecided.
+    pub outcome: Outcome,
+    /// Why.
+    #[serde(flatten)]
+    pub why: Told,
+}
+
+/// A past rollout.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// Its Release.
+    #[schemars(length(max = 63))]
+    pub release: String,
+    /// What people call it.
+    #[schemars(length(max = 128))]
+    pub version: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// When.
+    pub at: Time,
+}
+
+/// A workload whose gate is ours.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gated {
+    /// Its name.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// Its uid.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+    /// Its owner had paused it before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub was_paused: bool,
+}
+
+/// The kinds of conditions.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConditionType {
+    /// Production is fine.
+    Available,
+    /// The desired version is live.
+    Ready,
+    /// Something is on its way.
+    Reconciling,
+    /// Nothing happens until a person acts.
+    Stalled,
+    /// What serves was asked and answered well.
+    Verified,
+    /// Something keeps a rollout from moving forward.
+    Held,
+}

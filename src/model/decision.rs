@@ -1,0 +1,379 @@
+//! What was decided: where the delivery goes, what is written to the world, why, and when to look again.
+
+use std::{collections::BTreeMap, fmt};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{
+    phase::{State, Why},
+    version::{PodHash, ReleaseName, Weight, WorkloadName},
+    world::Pin,
+};
+use crate::api::{command::CommandResult, release::{Outcome, OriginType}};
+
+/// One decision. Effects are carried out in order; then the state is recorded; then people are told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// Where the delivery stands from now on.
+    pub next: State,
+    /// Writes to the world, in order. Each is idempotent and has its precondition in it.
+    pub effects: Vec<Effect>,
+    /// Why: the sentence that every surface shows.
+    pub reason: Reason,
+    /// What it waits for.
+    pub wait: Wait,
+    /// The version that should serve.
+    pub desired: Option<ReleaseName>,
+    /// Reasons not to move forward that apply now.
+    pub holds: Vec<Reason>,
+    /// Things that people should be told once, as Events.
+    pub notes: Vec<Reason>,
+    /// What production looks like, for the conditions.
+    pub health: Health,
+}
+
+/// What the conditions say about production.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Health {
+    /// Production is not fine, and why.
+    pub unavailable: Option<Why>,
+    /// What serves was asked and answered well: none says that nobody asked.
+    pub verified: Option<Result<(), Why>>,
+    /// Nothing will happen until a person acts.
+    pub stalled: Option<Why>,
+    /// The share asked for and the share that the pods give.
+    pub weight: Option<(Weight, Weight)>,
+}
+
+/// When to look again. Waiting is a value, not an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// At once: something was just written whose effect the next decision needs.
+    Now,
+    /// When something changes, and at the latest then.
+    Until(Timestamp),
+    /// When something changes that nobody tells us about; look every second or so.
+    Poll,
+    /// Only when something changes.
+    Change,
+}
+
+impl Wait {
+    /// The earlier of two.
+    #[must_use]
+    pub fn sooner(self, other: Self) -> Self {
+        let rank = |w: &Self| match w {
+            Self::Now => 0,
+            Self::Poll => 1,
+            Self::Until(_) => 2,
+            Self::Change => 3,
+        };
+        match (self, other) {
+            (Self::Until(a), Self::Until(b)) => Self::Until(a.min(b)),
+            (a, b) if rank(&a) <= rank(&b) => a,
+            (_, b) => b,
+        }
+    }
+}
+
+/// One write to the world.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Put our finalizer on the Delivery.
+    AddFinalizer,
+    /// Take it off: the last write of a Delivery that goes.
+    RemoveFinalizer,
+    /// Keep the templates in a ControllerRevision and make the Release, in this order. Both may be there already.
+    RecordRelease {
+        /// Its name.
+        name: ReleaseName,
+        /// What people call it.
+        version: String,
+        /// Its image.
+        image: String,
+        /// Where it came from.
+        origin: OriginType,
+        /// By workload, as the owner wrote them.
+        templates: BTreeMap<WorkloadName, Value>,
+    },
+    /// Keep the composed templates of a Release that a person made, in a ControllerRevision of its name.
+    KeepTemplates {
+        /// The Release.
+        release: ReleaseName,
+        /// By workload.
+        templates: BTreeMap<WorkloadName, Value>,
+    },
+    /// `paused: true` on the owner's Deployment, with the annotation that explains it.
+    CloseGate {
+        /// Which.
+        workload: WorkloadName,
+        /// Demand the resourceVersion that was seen (adoption), or only the uid (status moves it all the time).
+        exact: bool,
+    },
+    /// Let the owner's Deployment roll to a proven template, and only to that.
+    OpenGate {
+        /// Which.
+        workload: WorkloadName,
+        /// The template to write in the same patch; none: the owner's own is the proven one, and is tested for.
+        template: Option<Value>,
+        /// The Release whose template is put back afterwards, inert.
+        put_back: Option<ReleaseName>,
+        /// For good: the annotations of the gate go too.
+        leave: bool,
+    },
+    /// Write a template into a Deployment whose gate is closed.
+    PutTemplate {
+        /// Which.
+        workload: WorkloadName,
+        /// The template.
+        template: Value,
+        /// What the put-back annotation says from then on.
+        put_back: Option<ReleaseName>,
+    },
+    /// Drop the entries of ours in the object's managedFields.
+    DropOwnership(Target),
+    /// One write of one key of a Service's selector.
+    PinService {
+        /// Which.
+        service: String,
+        /// What it says from then on.
+        pin: Pin,
+    },
+    /// Make the canary Deployment beside a workload.
+    CreateCanary {
+        /// Beside which.
+        workload: WorkloadName,
+        /// The Release that it runs.
+        release: ReleaseName,
+        /// Its template, as the owner wrote it.
+        template: Value,
+        /// Pods.
+        replicas: u32,
+    },
+    /// Change the number of its pods.
+    ScaleCanary {
+        /// Beside which.
+        workload: WorkloadName,
+        /// Pods.
+        replicas: u32,
+    },
+    /// Remove it, pods and all.
+    DeleteCanary {
+        /// Beside which.
+        workload: WorkloadName,
+    },
+    /// Write what became of a Release.
+    SettleRelease {
+        /// Which.
+        release: ReleaseName,
+        /// The word.
+        outcome: Outcome,
+        /// Why.
+        why: Why,
+        /// The one that took its place.
+        superseded_by: Option<ReleaseName>,
+        /// Whether this begins another try.
+        begins: bool,
+    },
+    /// Write what became of a command.
+    SettleCommand {
+        /// Which.
+        command: String,
+        /// Done or Void.
+        result: CommandResult,
+        /// In a sentence.
+        message: String,
+    },
+    /// Remove a Release and its templates: old, and neither live nor needed for a way back.
+    ForgetRelease {
+        /// Which.
+        release: ReleaseName,
+    },
+}
+
+/// An object of the owner's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A Deployment.
+    Workload(WorkloadName),
+    /// A Service.
+    Service(String),
+}
+
+macro_rules! reasons {
+    ($( $(#[$doc:meta])* $name:ident $({ $($field:ident: $ty:ty),* $(,)? })? => $text:literal, )*) => {
+        /// Why: one word for machines, one sentence for people. Worded here and nowhere else.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "the fields are the blanks of the sentence beside them")]
+        pub enum Reason {
+            $( $(#[$doc])* $name $({ $($field: $ty),* })?, )*
+        }
+
+        impl Reason {
+            /// The word.
+            #[must_use]
+            pub fn word(&self) -> &'static str {
+                match self { $( Self::$name $({ $($field: _),* })? => stringify!($name), )* }
+            }
+        }
+
+        impl fmt::Display for Reason {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self { $( Self::$name $({ $($field),* })? => write!(f, $text), )* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// At rest, and the desired version serves.
+    Serving { version: String } => "{version} serves",
+    /// Waits for the workload before adoption.
+    WorkloadRolling { workload: String } => "Deployment {workload} is still rolling out; it is adopted when it is complete",
+    /// It will not become complete.
+    WorkloadStuck { workload: String } => "Deployment {workload} does not become complete (ProgressDeadlineExceeded); mend it: kubectl describe deployment {workload}",
+    /// The gate was closed.
+    Adopted { workload: String, version: String } => "Deployment {workload} is gated: it keeps {version}, and every change of its template rides a canary first",
+    /// A new version is seen.
+    ReleaseSeen { version: String } => "{version} is desired",
+    /// The canary starts.
+    CanaryStarting { version: String, ready: u32, wanted: u32 } => "canary of {version} starts: {ready} of {wanted} pods ready",
+    /// The canary is asked before anybody reaches it.
+    Probing { version: String, good: u32, needed: u32 } => "{version} is probed at weight 0: {good} of {needed} good pairs",
+    /// At a step.
+    Baking { version: String, served: Weight, asked: Weight } => "{version} has {served} of new connections by pods (asked {asked}) and bakes",
+    /// At a step, more evidence is needed.
+    NeedsEvidence { version: String, good: u32, needed: u32 } => "{version} has baked; {good} of {needed} good pairs at this step",
+    /// The canary grows.
+    Growing { version: String, ready: u32, wanted: u32 } => "canary of {version} grows to full size: {ready} of {wanted} pods ready",
+    /// All traffic is on the canary.
+    Guarding { version: String } => "all new connections go to the canary of {version}; the old pods stay warm",
+    /// Stable is rolled.
+    RollingStable { version: String, workload: String, available: u32, wanted: u32 } => "Deployment {workload} rolls to {version} without traffic: {available} of {wanted} pods available; the canary serves",
+    /// Traffic comes back to stable.
+    ComingHome { version: String } => "{version} is on stable; traffic goes back to it and the canary leaves",
+    /// It serves.
+    WentLive { version: String } => "{version} is live",
+    /// Traffic is off the canary while more is asked.
+    Suspended { version: String, failure: String } => "traffic is off the canary of {version} while it is asked again: {failure}",
+    /// The canary failed.
+    CanaryFailed { version: String, failure: String } => "{version} was taken back: {failure}",
+    /// The canary's pods fail by themselves.
+    CanaryCrashed { version: String, failure: String } => "{version} was taken back: {failure}",
+    /// A live version failed while young.
+    LiveFailed { version: String, failure: String } => "{version} failed after it went live: {failure}",
+    /// A person wants it back.
+    RolledBackBy { version: String, by: String, why: String } => "{version} was taken back by {by}: {why}",
+    /// A person ended the rollout.
+    Aborted { version: String, by: String, why: String } => "the rollout of {version} was ended by {by}: {why}",
+    /// Took too long.
+    DeadlineExceeded { version: String, waited_for: String } => "{version} did not get all traffic by its deadline ({waited_for}); back to stable, undecided",
+    /// The owner took the wish back.
+    Withdrawn { version: String, live: String } => "{version} is no longer desired: {live} is",
+    /// A newer one took its place.
+    Superseded { version: String, by: String } => "{version} was held or failing when {by} came; {by} takes its place",
+    /// The Delivery goes.
+    DeliveryDeleted => "the Delivery is being deleted: the proven version serves and the gate is opened",
+    /// Back, and waiting for pods.
+    GoingBack { from: String, to: String, why: String } => "{from} goes back to {to}: {why}",
+    /// The bad content waits.
+    Quarantined { version: String, why: String } => "{version} stays off: {why}; ship something newer, or: kubectl haldane retry",
+    /// Returning.
+    Returning { version: String, why: String } => "{version} comes back: {why}",
+    /// A person holds.
+    Held { by: String, message: String } => "held by {by}: {message}",
+    /// The probes say nothing.
+    NoData { why: String } => "no verdict: {why}",
+    /// Canary and stable fail alike.
+    BothFailing { failure: String } => "canary and stable fail alike, so nobody can be blamed: {failure}",
+    /// The cluster refuses pods.
+    ClusterRefuses { word: String, says: String } => "the cluster refuses the canary's pods ({word}): {says}",
+    /// A person opened the gate.
+    Ungated { workload: String } => "Deployment {workload} was resumed by hand and is left so; kubectl haldane adopt closes the gate again",
+    /// The gate was opened together with another template.
+    GateForced { workload: String, by: String } => "Deployment {workload} was unpaused with an unproven template by {by}; the proven one is put back and theirs becomes a Release",
+    /// Somebody changed a template while the gate was open for a proven one.
+    FoughtBy { workload: String, by: String } => "{by} writes its template into Deployment {workload} while it rolls; the canary serves until that stops",
+    /// Stable's new pods do not start.
+    StableNotRolling { workload: String } => "the new pods of Deployment {workload} do not get available; the canary serves until they do",
+    /// The workload is away.
+    ScaledToZero { workload: String } => "Deployment {workload} is scaled to 0; the rollout goes on when it is back",
+    /// No such workload.
+    WorkloadMissing { workload: String } => "Deployment {workload} does not exist in this namespace; create it or name another in spec.workloads",
+    /// No such container.
+    ContainerMissing { workload: String, container: String } => "Deployment {workload} has no container {container}; see spec.workloads[].containers",
+    /// No such Service.
+    ServiceMissing { service: String } => "Service {service} does not exist in this namespace or does not select the pods; see spec.workloads[].serviceRef",
+    /// Which of several?
+    ServiceAmbiguous { workload: String, services: String } => "several Services select the pods of {workload} ({services}); name the one that is measured in spec.workloads[].serviceRef",
+    /// The Service no longer fits.
+    ServiceChangedAhead { service: String } => "Service {service} selects no ready pod of the live version; it was changed ahead of the template: undo that change, or kubectl haldane promote",
+    /// Two masters.
+    AlreadyDelivered { workload: String, by: String } => "Deployment {workload} already belongs to Delivery {by}; remove one of the two",
+    /// One write is no switch there.
+    SwitchNotProvable { service: String, why: String } => "Service {service} cannot be switched by one write: {why}",
+    /// Two versions cannot stand side by side.
+    CannotRunTwo { workload: String, why: String } => "two versions of {workload} cannot run side by side: {why}",
+    /// No such probe.
+    ProbeMissing { probe: String } => "ProductionProbe {probe} does not exist in this namespace; create it or take it out of spec.verify.probes",
+    /// The probe cannot be run.
+    ProbeInvalid { probe: String, why: String } => "ProductionProbe {probe} cannot be run: {why}",
+    /// The namespace did not opt in.
+    NotGranted { namespace: String } => "namespace {namespace} has not opted in: kubectl create rolebinding haldane --clusterrole=haldane-delivery --serviceaccount=haldane-system:haldane -n {namespace}",
+    /// The manifest names `paused`.
+    PausedInManifest { workload: String, by: String } => "the manifest of Deployment {workload} names spec.paused (owned by {by}), so each apply would open the gate; take the field out of it",
+    /// The spec cannot be read.
+    Invalid { why: String } => "{why}",
+    /// Nothing is proven yet.
+    NothingProven { workload: String } => "Deployment {workload} has no ready pod, so nothing is proven that could be kept; it is adopted when it runs",
+    /// The templates of a Release are gone.
+    TemplateLost { release: String } => "the ControllerRevision {release} is gone, so this version cannot be made any more; ship it again",
+    /// Traffic is not confirmed to be off a failed canary.
+    WayBackBlocked { why: String } => "the way back is not confirmed: {why}",
+    /// Production at rest fails.
+    ProductionFailing { failure: String } => "production fails its probe: {failure}",
+    /// A foreign hand took the pin off.
+    PinLost { service: String } => "the pin of Service {service} was taken off by somebody else's write and is put back",
+    /// A pin that would select nothing.
+    PinWouldBeEmpty { service: String } => "Service {service} has its pin taken off: no ready pod matches it",
+    /// The owner's template was not put back on the way out.
+    LeftBehind { workload: String, version: String } => "Deployment {workload} keeps the proven {version}; the owner's unproven template is in ControllerRevision and was not put back",
+}
+
+impl From<&Reason> for Why {
+    fn from(reason: &Reason) -> Self {
+        Self { word: reason.word().to_owned(), says: reason.to_string() }
+    }
+}
+
+impl Decision {
+    /// Stays in a state for a reason, with nothing to write.
+    #[must_use]
+    pub fn stay(state: &State, reason: Reason, wait: Wait) -> Self {
+        Self {
+            next: state.clone(),
+            effects: Vec::new(),
+            reason,
+            wait,
+            desired: None,
+            holds: Vec::new(),
+            notes: Vec::new(),
+            health: Health::default(),
+        }
+    }
+
+    /// The same with these writes before everything else.
+    #[must_use]
+    pub fn first(mut self, mut effects: Vec<Effect>) -> Self {
+        effects.append(&mut self.effects);
+        self.effects = effects;
+        self
+    }
+}
+
+/// The pin that a hash makes.
+#[must_use]
+pub fn stable(hash: &PodHash) -> Pin {
+    Pin::Stable(hash.clone())
+}

@@ -1,0 +1,11 @@
+//! Plain types without IO: what is planned, what was seen, where a delivery stands, what was decided.
+//!
+//! Absent on purpose: clients, clocks, randomness, async, and the types of Kubernetes. A template is a JSON value here.
+
+pub mod decision;
+pub mod phase;
+pub mod plan;
+pub mod probe;
+pub mod template;
+pub mod version;
+pub mod world;

@@ -1,0 +1,139 @@
+//! The validated spec: what the owner asked for, with every default filled in.
+
+use std::time::Duration;
+
+use super::version::{Weight, WorkloadName};
+use crate::api::delivery::{DeliverySpec, OnDeadline};
+
+/// Default steps on the way up. `testers` needs a router, so the Service way begins at a real share.
+const STEPS: [u8; 3] = [5, 25, 50];
+const BAKE: Duration = Duration::from_secs(120);
+const GUARD: Duration = Duration::from_secs(600);
+const ROLLBACK_WINDOW: Duration = Duration::from_secs(3600);
+const DEADLINE: Duration = Duration::from_secs(1800);
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// How one app is delivered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// In order of rolling; never empty.
+    pub workloads: Vec<PlannedWorkload>,
+    /// Where new versions come from.
+    pub source: Source,
+    /// Ascending shares; never empty.
+    pub steps: Vec<PlannedStep>,
+    /// Time at full weight with the old pods warm.
+    pub guard: Duration,
+    /// How long after going live a failing version is taken back by itself.
+    pub rollback_window: Duration,
+    /// How long a rollout may take until all traffic has moved.
+    pub deadline: Duration,
+    /// What happens then.
+    pub on_deadline: OnDeadline,
+    /// How long traffic gets to leave pods before they are changed.
+    pub settle: Duration,
+    /// Names of the probes.
+    pub probes: Vec<String>,
+}
+
+/// One workload of the plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedWorkload {
+    /// Its name.
+    pub name: WorkloadName,
+    /// Containers whose image the source sets; empty: by repository.
+    pub containers: Vec<String>,
+    /// The Service that is measured; none: the only one that selects its pods.
+    pub service: Option<String>,
+    /// Its port, by name.
+    pub port: Option<String>,
+}
+
+/// Where new versions come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The workload's own template.
+    Workload,
+    /// Releases made by CI or people name the image.
+    Manual,
+}
+
+/// A stop on the way up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedStep {
+    /// The share asked for.
+    pub weight: Weight,
+    /// The least time there.
+    pub bake: Duration,
+}
+
+/// The spec contradicts itself in a way that the schema cannot see.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PlanError {
+    /// Two entries of one name.
+    #[error("spec.workloads names {0} twice; name each workload once")]
+    Twice(String),
+    /// Nothing to deliver.
+    #[error("spec.workloads is empty; name at least one Deployment")]
+    Empty,
+    /// Steps do not ascend.
+    #[error("spec.rollout.steps[{0}].weight is not above the step before; weights must ascend")]
+    NotAscending(usize),
+}
+
+impl TryFrom<&DeliverySpec> for Plan {
+    type Error = PlanError;
+
+    fn try_from(spec: &DeliverySpec) -> Result<Self, PlanError> {
+        let rollout = spec.rollout.clone().unwrap_or_default();
+        let span = |given: Option<crate::api::duration::Span>, default| given.map_or(default, |s| s.0);
+        let plan = Self {
+            workloads: spec
+                .workloads
+                .iter()
+                .map(|w| PlannedWorkload {
+                    name: WorkloadName::new(&w.name),
+                    containers: w.containers.clone(),
+                    service: w.service_ref.as_ref().map(|s| s.name.clone()),
+                    port: w.service_ref.as_ref().and_then(|s| s.port.clone()),
+                })
+                .collect(),
+            source: match &spec.source {
+                Some(source) if source.manual.is_some() => Source::Manual,
+                _ => Source::Workload,
+            },
+            steps: match &rollout.steps {
+                Some(steps) => steps.iter().map(|s| PlannedStep { weight: Weight::new(s.weight), bake: span(s.bake, BAKE) }).collect(),
+                None => STEPS.map(|percent| PlannedStep { weight: Weight::new(percent), bake: BAKE }).to_vec(),
+            },
+            guard: span(rollout.guard, GUARD),
+            rollback_window: span(rollout.rollback_window, ROLLBACK_WINDOW),
+            deadline: span(rollout.deadline, DEADLINE),
+            on_deadline: rollout.on_deadline.unwrap_or_default(),
+            settle: span(rollout.settle, SETTLE),
+            probes: spec.verify.iter().flat_map(|v| v.probes.iter().map(|p| p.name.clone())).collect(),
+        };
+        plan.validated()
+    }
+}
+
+impl Plan {
+    fn validated(self) -> Result<Self, PlanError> {
+        if self.workloads.is_empty() {
+            return Err(PlanError::Empty);
+        }
+        for (at, workload) in self.workloads.iter().enumerate() {
+            if self.workloads.iter().take(at).any(|w| w.name == workload.name) {
+                return Err(PlanError::Twice(workload.name.to_string()));
+            }
+        }
+        for (at, pair) in self.steps.windows(2).enumerate() {
+            if let [before, after] = pair
+                && after.weight <= before.weight
+            {
+                return Err(PlanError::NotAscending(at + 1));
+            }
+        }
+        Ok(self)
+    }
+}

@@ -1,0 +1,359 @@
+//! What one decision may look at. Filled by `observe` from live reads; complete, or the reconcile ends with an error.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{
+    decision::Reason,
+    template,
+    version::{Identity, PodHash, ReleaseName, TemplateHash, WorkloadName},
+};
+use crate::{api::{command::Action, release::Outcome}, decide::evidence::Sample};
+
+/// The world around one Delivery at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observation {
+    /// The Delivery is being deleted.
+    pub deleting: bool,
+    /// Its finalizer is set.
+    pub finalizer: bool,
+    /// Its namespace is being deleted.
+    pub namespace_terminating: bool,
+    /// What is wrong with what the Delivery names; any of these stops every forward move.
+    pub problems: Vec<Reason>,
+    /// In the plan's order; the missing ones are absent here and a problem above.
+    pub workloads: Vec<Workload>,
+    /// Every Service that selects pods of a workload, by name.
+    pub services: Vec<Service>,
+    /// Every Release of the Delivery, oldest first.
+    pub releases: Vec<Release>,
+    /// Holds that apply now.
+    pub holds: Vec<Hold>,
+    /// Commands that have no result yet, oldest first.
+    pub commands: Vec<Command>,
+    /// What the probes saw.
+    pub probes: Probes,
+}
+
+/// One workload and what stands beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    /// Its name.
+    pub name: WorkloadName,
+    /// Of the object now.
+    pub uid: String,
+    /// Of the object now; the precondition of every write.
+    pub resource_version: String,
+    /// `spec.paused`.
+    pub paused: bool,
+    /// Our annotation of the gate is on it. A person who resumes leaves it there; a replace or a recreation loses it.
+    pub gate_marked: bool,
+    /// The Release named in our put-back annotation.
+    pub put_back: Option<ReleaseName>,
+    /// `spec.replicas`.
+    pub replicas: u32,
+    /// How many may be missing at once: `maxUnavailable`, rounded down as Kubernetes does.
+    pub max_unavailable: u32,
+    /// `status.observedGeneration` is the generation.
+    pub observed: bool,
+    /// The condition Progressing says `ProgressDeadlineExceeded`.
+    pub stuck: bool,
+    /// `spec.template`, as stored.
+    pub template: Value,
+    /// Its ReplicaSets, newest revision last.
+    pub replica_sets: Vec<ReplicaSet>,
+    /// Its pods that are not ending, whichever ReplicaSet they belong to.
+    pub pods: Vec<Pod>,
+    /// The canary Deployment beside it.
+    pub canary: Option<Canary>,
+    /// The manager whose write opened the gate or changed the template last, when it is not us.
+    pub last_writer: Option<String>,
+    /// A write of ours is still listed as owner of fields.
+    pub owns_fields: bool,
+}
+
+/// A ReplicaSet of the owner's Deployment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplicaSet {
+    /// Identity of its template.
+    pub template: TemplateHash,
+    /// Its `pod-template-hash` label.
+    pub pod_hash: PodHash,
+    /// `spec.replicas`.
+    pub wanted: u32,
+    /// `status.replicas`.
+    pub pods: u32,
+    /// `status.availableReplicas`.
+    pub available: u32,
+    /// Its template, as stored.
+    pub raw: Value,
+}
+
+/// A pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// Its `pod-template-hash`.
+    pub pod_hash: Option<PodHash>,
+    /// Ready since; none: not ready.
+    pub ready_since: Option<Timestamp>,
+    /// Its address.
+    pub ip: Option<String>,
+    /// The digest parts of its containers' imageIDs, sorted, each once.
+    pub digests: Vec<String>,
+    /// What keeps it from serving, if anything.
+    pub trouble: Option<Trouble>,
+}
+
+/// What keeps a pod from serving.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The version's own fault: crash loop, killed for memory, ended with an error again and again.
+    Fault {
+        /// The reason that Kubernetes gives, e.g. `CrashLoopBackOff`.
+        word: String,
+        /// In a sentence.
+        says: String,
+    },
+    /// The cluster's refusal: no room, no image, quota, admission.
+    Refused {
+        /// e.g. `Unschedulable`, `ImagePullBackOff`.
+        word: String,
+        /// In a sentence.
+        says: String,
+    },
+}
+
+/// The canary Deployment beside a workload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Canary {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// The precondition of every write.
+    pub resource_version: String,
+    /// It is on its way out.
+    pub deleting: bool,
+    /// The Release that it runs.
+    pub release: Option<ReleaseName>,
+    /// `spec.replicas`.
+    pub wanted: u32,
+    /// `status.observedGeneration` is the generation.
+    pub observed: bool,
+    /// The condition Progressing says `ProgressDeadlineExceeded`: it was given its time and did not get ready.
+    pub stuck: bool,
+    /// What the cluster refused to create (ReplicaFailure): quota, admission.
+    pub refused: Option<Trouble>,
+    /// Its pods that are not ending.
+    pub pods: Vec<Pod>,
+    /// Its pods that are ending.
+    pub ending: u32,
+}
+
+/// A Service that selects pods of a workload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Of the object now.
+    pub uid: String,
+    /// The precondition of every write.
+    pub resource_version: String,
+    /// The workload whose pods it selects.
+    pub workload: WorkloadName,
+    /// What our key in its selector says.
+    pub pin: Pin,
+    /// Since when the pin stands, from our annotation.
+    pub pinned_since: Option<Timestamp>,
+    /// Names of pods that are ready in its EndpointSlices.
+    pub routable: Vec<String>,
+    /// Why one write of its selector is no switch of its traffic, if so.
+    pub no_switch: Option<String>,
+    /// A write of ours is still listed as owner of fields.
+    pub owns_fields: bool,
+}
+
+/// A key of ours in a Service's selector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// As the owner wrote it: both sides match.
+    Off,
+    /// Only pods of that ReplicaSet.
+    Stable(PodHash),
+    /// Only pods marked `haldane.dev/track: canary`.
+    Canary,
+}
+
+/// A Release of the Delivery.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Release {
+    /// Its name.
+    pub name: ReleaseName,
+    /// What people call it.
+    pub version: String,
+    /// The commit, if known.
+    pub commit: Option<String>,
+    /// The image.
+    pub image: String,
+    /// A person or CI asked for it; with the source `manual`, the newest of these is desired.
+    pub manual: bool,
+    /// Its identity; none: not composed yet.
+    pub identity: Option<Identity>,
+    /// Its templates by workload, from its ControllerRevision; none: not there (any more).
+    pub templates: Option<BTreeMap<WorkloadName, Value>>,
+    /// The latest word on it.
+    pub outcome: Option<Outcome>,
+    /// How often it was started.
+    pub tries: u32,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// A reason of a person not to move forward.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Its name.
+    pub name: String,
+    /// Only this Release.
+    pub release: Option<ReleaseName>,
+    /// Why.
+    pub message: String,
+    /// Until when.
+    pub until: Option<Timestamp>,
+    /// Who.
+    pub by: String,
+}
+
+/// An order of a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// Its name.
+    pub name: String,
+    /// Which Release it is about.
+    pub release: ReleaseName,
+    /// The order.
+    pub action: Action,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// What the probes saw.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Probes {
+    /// How many probes vote.
+    pub voting: usize,
+    /// Paired runs of the rollout in flight, oldest first.
+    pub samples: Vec<Sample>,
+    /// Runs at rest, against the live pods, oldest first: when, and what was wrong.
+    pub rest: Vec<RestSample>,
+    /// The next paired run is due then.
+    pub next: Option<Timestamp>,
+}
+
+/// One run at rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestSample {
+    /// When it ended.
+    pub at: Timestamp,
+    /// Which probe.
+    pub probe: String,
+    /// What was wrong, in a sentence; none: it passed.
+    pub wrong: Option<String>,
+}
+
+impl Observation {
+    /// The Release of that name.
+    #[must_use]
+    pub fn release(&self, name: &ReleaseName) -> Option<&Release> {
+        self.releases.iter().find(|r| r.name == *name)
+    }
+
+    /// The Release of that identity; the newest, if several have it.
+    #[must_use]
+    pub fn release_of(&self, identity: &Identity) -> Option<&Release> {
+        self.releases.iter().rev().find(|r| r.identity.as_ref() == Some(identity))
+    }
+
+    /// The workload of that name.
+    #[must_use]
+    pub fn workload(&self, name: &WorkloadName) -> Option<&Workload> {
+        self.workloads.iter().find(|w| w.name == *name)
+    }
+
+    /// The Services of that workload.
+    pub fn services_of<'a>(&'a self, workload: &'a WorkloadName) -> impl Iterator<Item = &'a Service> {
+        self.services.iter().filter(move |s| s.workload == *workload)
+    }
+}
+
+impl Release {
+    /// Identity of its template for that workload.
+    #[must_use]
+    pub fn template_hash(&self, workload: &WorkloadName) -> Option<TemplateHash> {
+        self.templates.as_ref()?.get(workload).map(template::hash)
+    }
+}
+
+impl Workload {
+    /// Identity of `spec.template`.
+    #[must_use]
+    pub fn template_hash(&self) -> TemplateHash {
+        template::hash(&self.template)
+    }
+
+    /// The ReplicaSet of that template: the one with the most available pods, if several have it.
+    #[must_use]
+    pub fn replica_set(&self, template: &TemplateHash) -> Option<&ReplicaSet> {
+        self.replica_sets.iter().filter(|rs| rs.template == *template).max_by_key(|rs| (rs.available, rs.wanted))
+    }
+
+    /// How many pods of that ReplicaSet are ready.
+    #[must_use]
+    pub fn ready(&self, hash: &PodHash) -> u32 {
+        count(self.pods.iter().filter(|p| p.ready_since.is_some() && p.pod_hash.as_ref() == Some(hash)))
+    }
+
+    /// The Deployment runs that template and nothing else, with all the pods it wants.
+    #[must_use]
+    pub fn rolled_to(&self, template: &TemplateHash) -> bool {
+        let Some(current) = self.replica_set(template) else { return self.replicas == 0 && self.template_hash() == *template };
+        self.observed
+            && current.wanted == self.replicas
+            && current.available >= self.replicas
+            && self.replica_sets.iter().all(|rs| rs.pod_hash == current.pod_hash || (rs.wanted == 0 && rs.pods == 0))
+    }
+
+    /// The ReplicaSet that is meant to have pods, when it is the only one.
+    #[must_use]
+    pub fn only_active(&self) -> Option<&ReplicaSet> {
+        let mut active = self.replica_sets.iter().filter(|rs| rs.wanted > 0 || rs.pods > 0);
+        active.next().filter(|_| active.next().is_none())
+    }
+}
+
+impl Canary {
+    /// How many of its pods are ready.
+    #[must_use]
+    pub fn ready(&self) -> u32 {
+        count(self.pods.iter().filter(|p| p.ready_since.is_some()))
+    }
+
+    /// As many pods as wanted are ready; since when.
+    #[must_use]
+    pub fn ready_since(&self) -> Option<Timestamp> {
+        let since: Vec<Timestamp> = self.pods.iter().filter_map(|p| p.ready_since).collect();
+        let enough = self.observed && !self.deleting && self.wanted > 0 && since.len() >= self.wanted as usize;
+        since.into_iter().max().filter(|_| enough)
+    }
+}
+
+/// Length of an iterator, as Kubernetes counts pods.
+pub fn count<T>(items: impl Iterator<Item = T>) -> u32 {
+    u32::try_from(items.count()).unwrap_or(u32::MAX)
+}

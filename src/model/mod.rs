@@ -1,0 +1,3 @@
+//! Plain types without IO.
+
+pub mod probe;

@@ -1,0 +1,285 @@
+//! What a probe asks of production, and what came of it. Nothing here connects, waits or decides about a rollout.
+//!
+//! Deliberately absent from every result: what the target answered. A status code and timings leave; a body or a header
+//! never does, because results end up in status, events and chat, where a tenant's data has no business.
+
+use std::fmt;
+use std::time::Duration;
+
+mod valid;
+
+pub use valid::{CheckError, Problem};
+
+/// One flow: steps that follow each other against one target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Check {
+    /// The probe's name; sent with every request, so that the owners of the target can tell its traffic apart.
+    pub name: String,
+    /// Plain or TLS.
+    pub scheme: Scheme,
+    /// What a customer would ask for: the `Host` header and the name in the certificate (a port goes only into `Host`).
+    pub host: String,
+    /// What is asked, in order; the first failure ends the flow.
+    pub steps: Vec<Step>,
+    /// For the whole flow, see [`Check::DEADLINE`].
+    pub deadline: Duration,
+    /// The CA that must have signed the target's certificate, as PEM. `None`: what the system trusts.
+    pub trust: Option<Vec<u8>>,
+}
+
+/// How the target is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain HTTP/1.1.
+    Http,
+    /// HTTP/1.1 over TLS, always verified.
+    Https,
+}
+
+/// One request and what it must bring.
+#[derive(Clone, PartialEq)]
+pub struct Step {
+    /// Unique within the flow.
+    pub name: String,
+    /// In capitals.
+    pub method: String,
+    /// Begins with `/`; may have a query, which is never shown in a result.
+    pub path: String,
+    /// Values may be secrets: they appear neither in `Debug` nor in any error.
+    pub headers: Vec<(String, String)>,
+    /// What is sent along.
+    pub body: Option<Body>,
+    /// What counts as right.
+    pub expect: Expect,
+    /// From the first attempt to connect to the last byte of the body, see [`Step::DEADLINE`].
+    pub deadline: Duration,
+}
+
+/// What a step sends. May hold secrets: `Debug` tells only its size.
+#[derive(Clone, PartialEq)]
+pub enum Body {
+    /// Sent as `application/json`, unless the step says otherwise.
+    Json(serde_json::Value),
+    /// Sent as `text/plain`, unless the step says otherwise.
+    Text(String),
+}
+
+/// What a step demands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expect {
+    /// Any of these; empty means any of 200..=299.
+    pub status: Vec<u16>,
+    /// From the request being sent to the last byte of the answer. Connecting is not counted: a later step reuses the
+    /// connection and would otherwise be measured differently.
+    pub within: Option<Duration>,
+}
+
+/// What came of one flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every step brought what it should.
+    Pass {
+        /// The whole flow, without the wait for a free place.
+        took: Duration,
+    },
+    /// The target did something wrong. Its class votes.
+    Fail {
+        /// What kind of wrong.
+        class: Class,
+        /// Which step.
+        step: String,
+        /// One sentence with the numbers: `GET /orders answered 500, expected 201`.
+        said: String,
+        /// What it answered, if it answered.
+        status: Option<u16>,
+        /// Until the failure.
+        took: Duration,
+    },
+    /// Nothing was learnt about the target: not a sample, neither for it nor against it.
+    Void {
+        /// Why not; never a class that votes, unless our own lag made the measurement worthless ([`Class::Prober`]).
+        class: Class,
+        /// One sentence.
+        said: String,
+    },
+}
+
+impl Outcome {
+    /// What kind of failure or void this is; `None` for a pass.
+    #[must_use]
+    pub fn class(&self) -> Option<Class> {
+        match self {
+            Self::Pass { .. } => None,
+            Self::Fail { class, .. } | Self::Void { class, .. } => Some(*class),
+        }
+    }
+}
+
+/// Kinds of failure. Whose fault it is decides whether it votes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// It answered, but not as demanded: too slow, headers too large, not HTTP.
+    Assertion,
+    /// It answered with a status that was not expected; a redirect is one.
+    HttpStatus,
+    /// It did not answer in time.
+    Timeout,
+    /// It refused, reset or closed the connection.
+    Connect,
+    /// Its certificate or its handshake is wrong.
+    Tls,
+    /// A step that prepares (a token from a third party) failed.
+    Setup,
+    /// Another version answered than was asked.
+    Misrouted,
+    /// We ourselves were too slow or too busy.
+    Prober,
+    /// The check itself is wrong.
+    Spec,
+}
+
+impl Class {
+    /// Every class, in the order of the table in the docs.
+    pub const ALL: [Self; 9] = [
+        Self::Assertion,
+        Self::HttpStatus,
+        Self::Timeout,
+        Self::Connect,
+        Self::Tls,
+        Self::Setup,
+        Self::Misrouted,
+        Self::Prober,
+        Self::Spec,
+    ];
+
+    /// Whether it says something about the target.
+    #[must_use]
+    pub fn votes(self) -> bool {
+        match self {
+            Self::Assertion | Self::HttpStatus | Self::Timeout | Self::Connect | Self::Tls => true,
+            Self::Setup | Self::Misrouted | Self::Prober | Self::Spec => false,
+        }
+    }
+
+    /// Stable: stored in status and used as a metric label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Assertion => "assertion",
+            Self::HttpStatus => "http-status",
+            Self::Timeout => "timeout",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Setup => "setup",
+            Self::Misrouted => "misrouted",
+            Self::Prober => "prober",
+            Self::Spec => "spec",
+        }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+impl Check {
+    /// Of a flow that does not say otherwise.
+    pub const DEADLINE: Duration = Duration::from_mins(1);
+    /// 20 steps × 10 s (a step's default) = 200 s, which [`Check::MAX_DEADLINE`] can hold.
+    pub const MAX_STEPS: usize = 20;
+    /// A DNS label's length: fits a header, a metric label and a line of chat.
+    pub const MAX_NAME: usize = 63;
+    /// 20 steps × 10 s = 200 s for the longest flow on defaults, rounded up to whole minutes with room for slower steps.
+    pub const MAX_DEADLINE: Duration = Duration::from_mins(5);
+
+    /// The host without a port: what the certificate must name.
+    #[must_use]
+    pub fn server_name(&self) -> &str {
+        self.host.split_once(':').map_or(self.host.as_str(), |(name, _)| name)
+    }
+}
+
+impl Step {
+    /// Of a step that does not say otherwise.
+    pub const DEADLINE: Duration = Duration::from_secs(10);
+    /// What common servers take in a request line.
+    pub const MAX_PATH: usize = 2048;
+    /// 32 × 4 KiB = 128 KiB at worst, per request.
+    pub const MAX_HEADERS: usize = 32;
+    /// A long bearer token; most servers take 8 KiB for all headers.
+    pub const MAX_HEADER_VALUE: usize = 4096;
+    /// 8 flows × 64 KiB = 512 KiB at worst in memory; 20 steps × 64 KiB = 1.3 MiB, which still fits an object in etcd.
+    pub const MAX_BODY: usize = 64 * 1024;
+
+    /// The path without its query, which may hold a secret.
+    #[must_use]
+    pub fn shown_path(&self) -> &str {
+        self.path.split_once('?').map_or(self.path.as_str(), |(path, _)| path)
+    }
+}
+
+impl Expect {
+    /// Whether this status is what was asked for.
+    #[must_use]
+    pub fn accepts(&self, code: u16) -> bool {
+        if self.status.is_empty() { (200..=299).contains(&code) } else { self.status.contains(&code) }
+    }
+
+    /// As a sentence says it: `2xx`, `201`, `200, 404 or 410`.
+    #[must_use]
+    pub fn wanted(&self) -> String {
+        let codes: Vec<String> = self.status.iter().map(u16::to_string).collect();
+        match codes.as_slice() {
+            [] => "2xx".to_owned(),
+            [one] => one.clone(),
+            [most @ .., last] => format!("{} or {last}", most.join(", ")),
+        }
+    }
+}
+
+impl Body {
+    /// As it is sent.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Json(value) => value.to_string().into_bytes(),
+            Self::Text(text) => text.clone().into_bytes(),
+        }
+    }
+
+    /// Its `Content-Type`, unless the step names another.
+    #[must_use]
+    pub fn content_type(&self) -> &'static str {
+        match self {
+            Self::Json(_) => "application/json",
+            Self::Text(_) => "text/plain; charset=utf-8",
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes of {}", self.bytes().len(), self.content_type())
+    }
+}
+
+impl fmt::Debug for Step {
+    /// Without the values of headers, the query and the body: they may be secrets, and a debug line ends up in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Step")
+            .field("name", &self.name)
+            .field("method", &self.method)
+            .field("path", &self.shown_path())
+            .field("headers", &headers)
+            .field("body", &self.body)
+            .field("expect", &self.expect)
+            .field("deadline", &self.deadline)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

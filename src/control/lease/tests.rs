@@ -170,6 +170,37 @@ async fn a_hiccup_of_three_seconds_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_renewal_that_arrived_but_whose_answer_was_lost_does_not_end_the_term() {
+    let cluster = Cluster::default();
+    let mut a = cluster.start("a", "1");
+    let proof = a.leads_within(SOON).await;
+    a.link(Link::SlowWrites(2500));
+    sleep(Duration::from_millis(4100)).await;
+    a.link(Link::Up);
+    for _ in 0..50 {
+        assert_eq!(proof.ensure(), Ok(()));
+        sleep(SOON).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_arrives_after_the_end_does_not_bring_the_term_back() {
+    let cluster = Cluster::default();
+    let mut a = cluster.start("a", "1");
+    let proof = a.leads_within(SOON).await;
+    a.link(Link::SlowWrites(9000));
+    sleep(Duration::from_millis(4500)).await;
+    a.link(Link::SlowWrites(1500));
+    timeout(secs(2), a.leadership.lost(&proof)).await.expect("over");
+    for _ in 0..20 {
+        assert!(proof.ensure().is_err());
+        sleep(SOON).await;
+    }
+    a.link(Link::Up);
+    assert_ne!(a.leads_within(secs(4)).await.fence(), proof.fence());
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_an_outage_for_all_there_is_a_new_term_with_a_new_fence() {
     let cluster = Cluster::default();
     let mut a = cluster.start("a", "1");

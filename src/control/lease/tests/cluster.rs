@@ -27,6 +27,8 @@ pub(super) enum Link {
     Up,
     /// The request arrives after so many milliseconds, also if nobody waits for the answer any more.
     Slow(u64),
+    /// The same for writes only.
+    SlowWrites(u64),
     /// Nothing arrives and nothing comes back.
     Cut,
     Refused,
@@ -77,11 +79,13 @@ impl Cluster {
         let service = tower::service_fn(move |request: Request<Body>| {
             let (cluster, link) = (cluster.clone(), *link.lock().unwrap());
             async move {
+                let reads = *request.method() == Method::GET;
                 match link {
+                    Link::SlowWrites(_) if reads => Ok(cluster.serve(request, 1).await),
                     Link::Cut => std::future::pending().await,
                     Link::Refused => Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)),
                     // Its own task: a caller that gives up does not take the request back.
-                    Link::Slow(millis) => Ok(tokio::spawn(cluster.serve(request, millis)).await.unwrap()),
+                    Link::Slow(millis) | Link::SlowWrites(millis) => Ok(tokio::spawn(cluster.serve(request, millis)).await.unwrap()),
                     Link::Up => Ok(cluster.serve(request, 1).await),
                 }
             }

@@ -210,7 +210,8 @@ fn roll(case: &Case<'_>, release: &ReleaseName, from: &ReleaseName, direction: D
         direction,
         started_at: case.now,
         stage: Stage::Preflight,
-        book: super::evidence::Book::default(),
+        // What was seen before it began says nothing about it.
+        book: super::evidence::Book { until: Some(case.now), ..super::evidence::Book::default() },
         suspended: None,
     };
     Decision::stay(&case.state.to(Phase::Rolling(rollout), case.now), reason, Wait::Now)

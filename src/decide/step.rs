@@ -14,7 +14,11 @@ use super::{
     verdict::{self, Judgement},
 };
 use crate::{
-    api::{command::Action, delivery::OnDeadline, release::Outcome},
+    api::{
+        command::Action,
+        delivery::OnDeadline,
+        release::{OriginType, Outcome},
+    },
     model::{
         decision::{Decision, Effect, Reason, Wait},
         phase::{Direction, Phase, Rollout, Stage, State, after},
@@ -157,6 +161,7 @@ fn up(case: &Case<'_>, rollout: &Rollout, (to, from): (&Release, &Release), mut 
     } else {
         let mut effects = standing.effects.clone();
         effects.extend(arrange(case, rollout, to, from));
+        effects.extend(queued(case));
         if effects.is_empty() {
             onward(case, rollout, &mut holds)
         } else {
@@ -175,6 +180,11 @@ fn up(case: &Case<'_>, rollout: &Rollout, (to, from): (&Release, &Release), mut 
     }
     decision.holds = holds;
     decision
+}
+
+/// A newer wish becomes a Release while it waits its turn: it may be the mend of what is held here.
+fn queued(case: &Case<'_>) -> Vec<Effect> {
+    candidate::wish(case).map(|wish| wish.record(case, OriginType::Workload)).unwrap_or_default()
 }
 
 fn resume(case: &Case<'_>, rollout: &Rollout) -> Decision {

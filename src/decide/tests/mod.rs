@@ -390,3 +390,29 @@ fn at_rest_nothing_is_written() {
     }
     assert_eq!(toy.story(), "");
 }
+
+#[test]
+fn a_mend_is_let_through_when_nothing_of_stable_serves() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.stable_down = true;
+    toy.until(|t| t.live() == "v2");
+}
+
+#[test]
+fn a_deployment_deleted_in_mid_rollout_leaves_the_canary_serving_and_nothing_promoted() {
+    for phase in ["Preflight", "Canary", "Guarding", "Finalizing"] {
+        let mut toy = Toy::adopted(4);
+        toy.set_image("v2");
+        toy.until(|t| t.phase() == phase && t.w().canary.is_some());
+        let gone = toy.seen.workloads.pop().unwrap();
+        for _ in 0..5 {
+            toy.pass();
+        }
+        assert_eq!((toy.phase(), toy.last.as_ref().unwrap().reason.word()), (phase, "WorkloadMissing"));
+        assert!(!matches!(toy.seen.services[0].pin, Pin::Stable(_)), "no pin to pods that are gone");
+        let fresh = crate::model::world::Workload { paused: false, gate_marked: false, put_back: None, replica_sets: vec![], pods: vec![], ..gone };
+        toy.seen.workloads.push(fresh);
+        toy.until(|t| t.live() == "v2" && t.quiet());
+    }
+}

@@ -47,6 +47,8 @@ pub(super) struct Toy {
     /// What the canary answers to a probe.
     pub(super) canary_fails: bool,
     pub(super) stable_fails: bool,
+    /// No pod of stable is ready.
+    pub(super) stable_down: bool,
     /// The templates that were put in while the gate was open roll only when told.
     pub(super) roll: bool,
     pub(super) last: Option<Decision>,
@@ -104,6 +106,7 @@ impl Toy {
             log: vec![],
             canary_fails: false,
             stable_fails: false,
+            stable_down: false,
             roll: true,
             last: None,
         };
@@ -173,7 +176,8 @@ impl Toy {
     }
 
     fn probe(&mut self) {
-        let asked = self.state.phase.rollout().is_some() && self.w().canary.as_ref().is_some_and(|c| c.ready() > 0);
+        let workload = self.seen.workloads.first();
+        let asked = self.state.phase.rollout().is_some() && workload.is_some_and(|w| w.canary.as_ref().is_some_and(|c| c.ready() > 0));
         if !asked {
             return;
         }
@@ -209,7 +213,7 @@ impl Toy {
 
     /// What Kubernetes would have done by now.
     fn world(&mut self) {
-        let mut workload = self.w().clone();
+        let Some(mut workload) = self.seen.workloads.first().cloned() else { return };
         let here = template::hash(&workload.template);
         if !workload.paused && self.roll {
             if workload.replica_set(&here).is_none() {
@@ -234,6 +238,11 @@ impl Toy {
         for rs in &mut workload.replica_sets {
             (rs.pods, rs.available) = (rs.wanted, rs.wanted);
             workload.pods.extend(self.pods(rs.pod_hash.as_str(), Some(&rs.pod_hash), rs.wanted));
+        }
+        if self.stable_down {
+            let old = pod_hash(&template("v1"));
+            workload.pods.iter_mut().filter(|p| p.pod_hash.as_ref() == Some(&old)).for_each(|p| p.ready_since = None);
+            workload.replica_sets.iter_mut().filter(|rs| rs.pod_hash == old).for_each(|rs| rs.available = 0);
         }
         workload.canary_left = 0;
         if let Some(canary) = &mut workload.canary {

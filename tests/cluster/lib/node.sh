@@ -150,7 +150,8 @@ start_containerd() {
    "ipam": {"type": "host-local", "dataDir": "$dir/cni-addresses", "ranges": [[{"subnet": "$pod_cidr"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
   {"type": "portmap", "capabilities": {"portMappings": true}}]}
 EOF
-  printf 'server = "http://%s"\n' "$registry" >"$dir/registries/$registry/hosts.toml"
+  printf 'server = "http://%s"\n[host."http://%s"]\n  capabilities = ["pull", "resolve"]\n' "$registry" "$registry" \
+    >"$dir/registries/$registry/hosts.toml"
   # restrict_oom_score_adj: to lower a pod's score needs a capability that a sandboxed root may lack.
   cat >"$dir/containerd.toml" <<EOF
 version = 2

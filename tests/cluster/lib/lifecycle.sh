@@ -33,7 +33,7 @@ use_foreign() {
   [ -x "$kubectl" ] || die "kubectl is missing; it asks the cluster of your KUBECONFIG ($KUBECONFIG)"
   trouble=$("$kubectl" get --raw=/readyz --request-timeout=10s 2>&1 >/dev/null) ||
     die "the cluster of your KUBECONFIG ($KUBECONFIG) does not answer (${trouble##*$'\n'}); unset KUBECONFIG to start one here"
-  version=$("$kubectl" version -o json --request-timeout=10s | jq -r .serverVersion.gitVersion)
+  version=$("$kubectl" version -o json --request-timeout=10s 2>/dev/null | jq -r .serverVersion.gitVersion)
   say "using the cluster of your KUBECONFIG ($KUBECONFIG), Kubernetes $version; nothing is built, and 'down' leaves it alone"
 }
 

@@ -71,12 +71,13 @@ pub fn sync(turn: &mut Turn<'_>, key: &Key) -> Option<Duration> {
         progress::sync_status(turn, &pass);
         return None;
     }
-    find_or_make_new(turn, &mut pass);
+    let recreates = json::text(&pass.deployment, "/spec/strategy/type") == "Recreate";
+    let emptying = recreates && scaling::empty_old(turn, &pass);
+    if !emptying {
+        find_or_make_new(turn, &mut pass);
+    }
     sync_revision(turn, &mut pass);
-    let moved = match json::text(&pass.deployment, "/spec/strategy/type") {
-        "Recreate" => scaling::recreate(turn, &pass),
-        _ => scaling::roll(turn, &pass),
-    };
+    let moved = emptying || scaling::roll(turn, &pass);
     if !moved && progress::is_complete(&pass) {
         clean_up(turn, &pass);
     }

@@ -87,9 +87,6 @@ fn total(pass: &Pass) -> i64 {
 /// What the new ReplicaSet may have now, given what it has.
 pub fn size_of_new(pass: &Pass, has: i64) -> i64 {
     let sizes = pass.sizes();
-    if json::text(&pass.deployment, "/spec/strategy/type") == "Recreate" {
-        return sizes.wanted;
-    }
     let room = sizes.wanted + sizes.surge - total(pass);
     if room <= 0 { has } else { has + room.min(sizes.wanted - has) }
 }
@@ -142,18 +139,14 @@ fn shrink_old(turn: &mut Turn<'_>, pass: &Pass, new: &Value) -> bool {
     moved
 }
 
-/// All old pods away, then the new ones.
-pub fn recreate(turn: &mut Turn<'_>, pass: &Pass) -> bool {
-    let mut moved = false;
+/// The first half of a Recreate: all old pods away. Whether any is still there, its grace included.
+pub fn empty_old(turn: &mut Turn<'_>, pass: &Pass) -> bool {
     for set in pass.old.iter().filter(|set| size(set) > 0) {
-        moved |= resize(turn, pass, set, 0);
+        resize(turn, pass, set, 0);
     }
     let old: Vec<&str> = pass.old.iter().map(json::uid).collect();
-    let lingering = turn.store.list(&POD, &pass.key.namespace).any(|pod| owner::controller(pod).is_some_and(|o| old.contains(&o)));
-    match &pass.new {
-        Some(new) if !moved && !lingering && size(new) != pass.sizes().wanted => resize(turn, pass, new, pass.sizes().wanted),
-        _ => moved,
-    }
+    let is_old = |pod: &Value| owner::controller(pod).is_some_and(|uid| old.contains(&uid));
+    turn.store.list(&POD, &pass.key.namespace).any(is_old)
 }
 
 /// Follows a changed `spec.replicas` without rolling; whether something was sized.

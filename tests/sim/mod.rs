@@ -7,11 +7,7 @@
 //! A fake is for faults. Each behaviour here that a decision leans on is named in `selftest` after what a real cluster did.
 #![allow(dead_code, reason = "each test binary that includes this module uses another part of it")]
 #![allow(unreachable_pub, reason = "a module of a test binary has no reachable items, yet its interface should be seen")]
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "test code: a broken fake should stop the test at the place where it broke"
-)]
+#![allow(clippy::expect_used, clippy::panic, reason = "test code: a broken fake should stop the test at the place where it broke")]
 
 pub mod api;
 pub mod clock;

@@ -191,20 +191,19 @@ impl World {
     /// The same with another idea of quiet: longer than the longest wait that is still work, such as a bake.
     pub async fn settle_for(&self, quiet: Duration, limit: Duration) -> bool {
         let end = Instant::now() + limit;
-        let mut last = self.last_change();
-        let mut since = Instant::now();
-        while Instant::now() < end {
-            if since.elapsed() >= quiet {
-                return true;
+        let mut bell = self.api.bell();
+        let (mut last, mut since) = (self.last_change(), Instant::now());
+        loop {
+            let quiet_at = since + quiet;
+            let rung = tokio::time::timeout_at(quiet_at.min(end), bell.changed()).await;
+            if rung.is_err() {
+                return quiet_at <= end;
             }
-            // A tenth of a second, because this is how long nothing else may be noticed.
-            tokio::time::sleep(Duration::from_millis(100)).await;
             let now = self.last_change();
             if now != last {
                 (last, since) = (now, Instant::now());
             }
         }
-        false
     }
 
     fn last_change(&self) -> u64 {

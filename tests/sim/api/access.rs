@@ -61,7 +61,5 @@ pub fn everything() -> Rule {
 /// `user` may not write in these namespaces, except its own kinds: a namespace without our RoleBinding.
 pub fn read_only(user: &str, namespaces: &[&str]) -> Rule {
     let (user, namespaces) = (user.to_owned(), namespaces.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
-    Box::new(move |asked| {
-        asked.user != user || !asked.is_write() || asked.group == "haldane.dev" || !namespaces.contains(&asked.namespace)
-    })
+    Box::new(move |asked| asked.user != user || !asked.is_write() || asked.group == "haldane.dev" || !namespaces.contains(&asked.namespace))
 }

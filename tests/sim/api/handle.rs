@@ -22,7 +22,10 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl ApiServer {
     pub(super) async fn handle(
-        self, user: String, incarnation: u32, request: Request<kube::client::Body>,
+        self,
+        user: String,
+        incarnation: u32,
+        request: Request<kube::client::Body>,
     ) -> Result<Response<Body>, BoxError> {
         let (parts, body) = request.into_parts();
         let bytes = body.collect().await?.to_bytes();

@@ -40,10 +40,8 @@ pub static EVENT: Kind = row("", "events", "v1", "Event");
 pub static NEW_EVENT: Kind = row("events.k8s.io", "events", "v1", "Event");
 pub static DELIVERY: Kind = driven(OURS, "deliveries", "v1alpha1", "Delivery");
 pub static RELEASE: Kind = driven(OURS, "releases", "v1alpha1", "Release");
-pub static CRD: Kind = Kind {
-    namespaced: false,
-    ..driven("apiextensions.k8s.io", "customresourcedefinitions", "v1", "CustomResourceDefinition")
-};
+pub static CRD: Kind =
+    Kind { namespaced: false, ..driven("apiextensions.k8s.io", "customresourcedefinitions", "v1", "CustomResourceDefinition") };
 /// Asked, never stored.
 pub static ACCESS_REVIEW: Kind =
     Kind { namespaced: false, ..row("authorization.k8s.io", "selfsubjectaccessreviews", "v1", "SelfSubjectAccessReview") };
@@ -62,9 +60,30 @@ static ROUTE: Kind = driven("gateway.networking.k8s.io", "httproutes", "v1", "HT
 
 /// Every kind of the server.
 pub static KINDS: [&Kind; 24] = [
-    &POD, &SERVICE, &NAMESPACE, &DEPLOYMENT, &REPLICA_SET, &CONTROLLER_REVISION, &ENDPOINT_SLICE, &LEASE, &EVENT, &NEW_EVENT,
-    &DELIVERY, &RELEASE, &CRD, &ACCESS_REVIEW, &SECRET, &CONFIG_MAP, &PROBE, &PROBE_RUN, &POLICY, &HOLD, &COMMAND, &AUTOSCALER,
-    &BUDGET, &ROUTE,
+    &POD,
+    &SERVICE,
+    &NAMESPACE,
+    &DEPLOYMENT,
+    &REPLICA_SET,
+    &CONTROLLER_REVISION,
+    &ENDPOINT_SLICE,
+    &LEASE,
+    &EVENT,
+    &NEW_EVENT,
+    &DELIVERY,
+    &RELEASE,
+    &CRD,
+    &ACCESS_REVIEW,
+    &SECRET,
+    &CONFIG_MAP,
+    &PROBE,
+    &PROBE_RUN,
+    &POLICY,
+    &HOLD,
+    &COMMAND,
+    &AUTOSCALER,
+    &BUDGET,
+    &ROUTE,
 ];
 
 impl Kind {

@@ -30,8 +30,15 @@ type Paths = BTreeSet<Path>;
 
 /// What the server itself keeps is owned by nobody.
 const UNOWNED: [&str; 9] = [
-    "name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp",
-    "deletionGracePeriodSeconds", "managedFields",
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "managedFields",
 ];
 
 /// Puts the entries into `new`: what changed against `old` belongs to the writer now, and to nobody else.

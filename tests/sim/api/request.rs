@@ -152,8 +152,8 @@ impl Place {
             other => ("", other),
         };
         let plural = rest.first().copied().unwrap_or("");
-        let kind = Kind::of_path(group, version, plural)
-            .ok_or_else(|| Refusal::of(404, "the server could not find the requested resource"))?;
+        let kind =
+            Kind::of_path(group, version, plural).ok_or_else(|| Refusal::of(404, "the server could not find the requested resource"))?;
         let part = |index: usize| rest.get(index).copied().unwrap_or("").to_owned();
         Ok(Self { kind: Some(kind), namespace: namespace.to_owned(), name: part(1), subresource: part(2) })
     }

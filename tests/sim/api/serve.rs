@@ -73,7 +73,10 @@ fn answer(store: &mut Store, call: &Call, key: &Key, stale: Option<u64>) -> Answ
 
 fn list(store: &Store, call: &Call, kind: &'static Kind, stale: Option<u64>) -> Result<Value, Refusal> {
     let selector = Selector::parse(call.parameter("labelSelector"), call.parameter("fieldSelector"))?;
-    let past: Vec<Arc<Value>> = stale.map(|version| store.as_of(version)).unwrap_or_default().into_iter()
+    let past: Vec<Arc<Value>> = stale
+        .map(|version| store.as_of(version))
+        .unwrap_or_default()
+        .into_iter()
         .filter(|(key, _)| key.kind == kind && (call.namespace.is_empty() || key.namespace == call.namespace))
         .map(|(_, object)| object)
         .collect();
@@ -220,9 +223,8 @@ fn groups() -> Vec<Value> {
 fn resources(group: &str, version: &str) -> Value {
     let mine = KINDS.iter().filter(|k| k.group == group && k.version == version);
     let verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
-    let resources: Vec<Value> = mine
-        .map(|k| json!({"name": k.plural, "singularName": "", "namespaced": k.namespaced, "kind": k.kind, "verbs": verbs}))
-        .collect();
+    let resources: Vec<Value> =
+        mine.map(|k| json!({"name": k.plural, "singularName": "", "namespaced": k.namespaced, "kind": k.kind, "verbs": verbs})).collect();
     let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources})
 }

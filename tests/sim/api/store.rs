@@ -151,11 +151,7 @@ impl Store {
         self.version += 1;
         json::set(&mut object, "/metadata/resourceVersion", self.version.to_string().into());
         let object = Arc::new(object);
-        let before = if removed {
-            self.objects.remove(key)
-        } else {
-            self.objects.insert(key.clone(), object.clone())
-        };
+        let before = if removed { self.objects.remove(key) } else { self.objects.insert(key.clone(), object.clone()) };
         let (version, at, by) = (self.version, self.now(), by.to_owned());
         self.history.push(Change { version, at, key: key.clone(), by, before, object: object.clone(), removed });
         self.show_observers();

@@ -63,7 +63,10 @@ enum Step {
 
 /// The body of the answer to a watch.
 pub(super) fn stream(
-    server: &ApiServer, state: &State, call: Call, kind: &'static Kind,
+    server: &ApiServer,
+    state: &State,
+    call: Call,
+    kind: &'static Kind,
 ) -> Result<impl Stream<Item = Result<Frame<Bytes>, io::Error>> + Send + use<>, Refusal> {
     let selector = Selector::parse(call.parameter("labelSelector"), call.parameter("fieldSelector"))?;
     let asked: u64 = call.parameter("resourceVersion").parse().unwrap_or(0);

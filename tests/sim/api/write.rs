@@ -109,6 +109,10 @@ impl Store {
     /// PUT of the object ("" as subresource) or of its status.
     pub fn update(&mut self, by: &Writer, key: &Key, subresource: &str, new: Value) -> Result<Value, Refusal> {
         let old = self.get(key).cloned().ok_or_else(|| Refusal::not_found(key))?;
+        if new == old {
+            // The usual case of a controller's pass over something that is as it should be: not worth the work below.
+            return Ok(old);
+        }
         let version = json::text(&new, "/metadata/resourceVersion");
         if version.is_empty() && key.kind.is_custom() {
             let why = "metadata.resourceVersion: Invalid value: 0x0: must be specified for an update";
@@ -129,9 +133,7 @@ impl Store {
     }
 
     /// PATCH, which is an update of what the patch makes of the stored object.
-    pub fn patch(
-        &mut self, by: &Writer, key: &Key, subresource: &str, content_type: &str, body: &Value,
-    ) -> Result<Value, Refusal> {
+    pub fn patch(&mut self, by: &Writer, key: &Key, subresource: &str, content_type: &str, body: &Value) -> Result<Value, Refusal> {
         let mut object = self.get(key).cloned().ok_or_else(|| Refusal::not_found(key))?;
         patch::apply(&mut object, content_type, body)?;
         self.update(by, key, subresource, object)

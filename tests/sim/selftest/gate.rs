@@ -16,7 +16,10 @@ async fn set_image_on_a_paused_deployment_starts_nothing() {
     assert_eq!(shop.ready(), [V1; 3]);
     assert_eq!(shop.sets().len(), 1, "no ReplicaSet is made while paused");
     assert_eq!(count(&shop.deployment(), "/status/updatedReplicas"), 0);
-    assert_eq!(json::condition(&shop.deployment(), "Progressing").map(|c| json::text(c, "/reason").to_owned()).as_deref(), Some("DeploymentPaused"));
+    assert_eq!(
+        json::condition(&shop.deployment(), "Progressing").map(|c| json::text(c, "/reason").to_owned()).as_deref(),
+        Some("DeploymentPaused")
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,7 +18,11 @@ use serde_json::{Value, json};
 use super::support::{Shop, V2};
 use crate::sim::{
     ApiServer, Fault, Refusal,
-    api::{access, faults::{Stage, once}, log::Outcome},
+    api::{
+        access,
+        faults::{Stage, once},
+        log::Outcome,
+    },
     json,
 };
 
@@ -215,17 +219,24 @@ async fn a_watch_tells_what_a_selector_sees_and_ends_at_its_timeout() {
     let write = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         for label in ["b", "a"] {
-            maps.patch("a", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"labels": {"app": label}}}))).await.expect("patched");
+            maps.patch("a", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"labels": {"app": label}}})))
+                .await
+                .expect("patched");
         }
     };
     let start = api.clock().elapsed();
     let (events, ()) = futures::join!(stream.try_collect::<Vec<_>>(), write);
     assert!((9..=11).contains(&(api.clock().elapsed() - start).as_secs()));
-    let names: Vec<&str> = events.as_ref().expect("no error").iter().map(|event| match event {
-        WatchEvent::Added(_) => "added",
-        WatchEvent::Deleted(_) => "deleted",
-        _ => "other",
-    }).collect();
+    let names: Vec<&str> = events
+        .as_ref()
+        .expect("no error")
+        .iter()
+        .map(|event| match event {
+            WatchEvent::Added(_) => "added",
+            WatchEvent::Deleted(_) => "deleted",
+            _ => "other",
+        })
+        .collect();
     assert_eq!(names, ["added", "deleted", "added"]);
 }
 
@@ -260,7 +271,10 @@ async fn every_fault_is_what_it_says() {
     maps.create(&PostParams::default(), &config("a")).await.expect("created");
     let before = api.read(crate::sim::Store::version);
     let touch = |n: u32| Patch::Merge(json!({"data": {"n": n.to_string()}}));
-    let patch = |n: u32| { let maps = maps.clone(); async move { maps.patch("a", &PatchParams::default(), &touch(n)).await } };
+    let patch = |n: u32| {
+        let maps = maps.clone();
+        async move { maps.patch("a", &PatchParams::default(), &touch(n)).await }
+    };
 
     for refusal in [409, 422, 500, 503, 504] {
         api.on_request(once(Fault::Answer(Refusal::of(refusal, "a bad day")), |call, stage| call.is_write() && stage == Stage::Before));
@@ -294,8 +308,10 @@ async fn rights_are_answered_and_enforced_by_one_rule() {
     let api = ApiServer::new(14);
     api.set_access(access::read_only("haldane", &["default"]));
     let reviews: Api<SelfSubjectAccessReview> = Api::all(api.client("haldane"));
-    let ask = |namespace: &str| json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "metadata": {}, "spec":
-        {"resourceAttributes": {"namespace": namespace, "verb": "patch", "group": "apps", "resource": "deployments"}}});
+    let ask = |namespace: &str| {
+        json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "metadata": {}, "spec":
+        {"resourceAttributes": {"namespace": namespace, "verb": "patch", "group": "apps", "resource": "deployments"}}})
+    };
     for (namespace, allowed) in [("default", false), ("shop", true)] {
         let review = serde_json::from_value(ask(namespace)).expect("a review");
         let answer = reviews.create(&PostParams::default(), &review).await.expect("answered");

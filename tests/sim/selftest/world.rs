@@ -138,7 +138,8 @@ async fn recreate_has_no_two_versions_at_once() {
     shop.world.apply(&recreate).expect("apply");
     shop.quiet().await;
     shop.api.observe(Box::new(|store, _| {
-        let mut images: Vec<&str> = store.list(&crate::sim::api::kinds::POD, "shop").map(|p| json::text(p, "/spec/containers/0/image")).collect();
+        let mut images: Vec<&str> =
+            store.list(&crate::sim::api::kinds::POD, "shop").map(|p| json::text(p, "/spec/containers/0/image")).collect();
         images.sort_unstable();
         images.dedup();
         if images.len() > 1 { Err(format!("{images:?}")) } else { Ok(()) }

@@ -55,7 +55,9 @@ pub fn sync(turn: &mut Turn<'_>) -> Option<Duration> {
             blocked.extend(blocking.map(|r| text(r, "/uid").to_owned()));
         }
     }
-    let leaving: Vec<(Key, Value)> = turn.store.all()
+    let leaving: Vec<(Key, Value)> = turn
+        .store
+        .all()
         .filter(|(_, o)| json::is_terminating(o) && standing(o) != Owner::Solid)
         .map(|(k, o)| (k.clone(), o.clone()))
         .collect();

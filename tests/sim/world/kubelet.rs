@@ -8,11 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        api::{
-            kinds::Key,
-            managed::Writer,
-            write::Deletion,
-        },
+        api::{kinds::Key, managed::Writer, write::Deletion},
         clock,
         json::{self, set, text},
     },

@@ -1,5 +1,9 @@
 //! Does the fake do what a real cluster did? Each test is named after what was seen there.
 
+#![allow(unreachable_pub, reason = "a test binary has no reachable items")]
+#![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests fail as tests do")]
+#![allow(clippy::unchecked_time_subtraction, reason = "virtual time only grows")]
+
 #[path = "mod.rs"]
 mod sim;
 

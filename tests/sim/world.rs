@@ -150,7 +150,7 @@ impl World {
         let asked = brain.asked.entry(uid).or_default();
         *asked += 1;
         let fails = |fails: bool| Answer::Status(if fails { 500 } else { 200 });
-        match brain.behaviours.get(&image).map(|b| &b.answers).unwrap_or(&Answers::Ok) {
+        match brain.behaviours.get(&image).map_or(&Answers::Ok, |b| &b.answers) {
             Answers::Ok => Answer::Status(200),
             Answers::Always(code) => Answer::Status(*code),
             Answers::FailsAfterRequests(n) => fails(*asked > *n),

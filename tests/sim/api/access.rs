@@ -1,4 +1,4 @@
-//! Who may do what. The same rule answers SelfSubjectAccessReviews and guards the requests, as RBAC does.
+//! Who may do what. The same rule answers `SelfSubjectAccessReviews` and guards the requests, as RBAC does.
 
 use serde_json::Value;
 
@@ -33,7 +33,7 @@ impl Access {
         }
     }
 
-    /// What a SelfSubjectAccessReview asks about.
+    /// What a `SelfSubjectAccessReview` asks about.
     pub fn of_review(user: &str, review: &Value) -> Self {
         let field = |name: &str| json::text(review, &format!("/spec/resourceAttributes/{name}")).to_owned();
         Self {
@@ -58,7 +58,7 @@ pub fn everything() -> Rule {
     Box::new(|_| true)
 }
 
-/// `user` may not write in these namespaces, except its own kinds: a namespace without our RoleBinding.
+/// `user` may not write in these namespaces, except its own kinds: a namespace without our `RoleBinding`.
 pub fn read_only(user: &str, namespaces: &[&str]) -> Rule {
     let (user, namespaces) = (user.to_owned(), namespaces.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
     Box::new(move |asked| asked.user != user || !asked.is_write() || asked.group == "haldane.dev" || !namespaces.contains(&asked.namespace))

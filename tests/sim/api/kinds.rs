@@ -6,6 +6,7 @@ use std::fmt;
 ///
 /// `status`: has a status subresource, so a write of the object leaves the status alone and the other way round.
 /// `generation`: `metadata.generation` counts the changes of its spec.
+#[allow(clippy::struct_field_names, reason = "`kind` is what the API calls it")]
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Kind {
     pub group: &'static str,

@@ -124,7 +124,7 @@ fn walk(value: &Value, path: &mut Path, found: &mut BTreeMap<Path, Value>) {
     }
 }
 
-/// The selectors of Service, Deployment and ReplicaSet are one field each: whoever writes a key owns them all.
+/// The selectors of Service, Deployment and `ReplicaSet` are one field each: whoever writes a key owns them all.
 fn is_atomic(path: &Path) -> bool {
     path.len() == 2 && path.first().is_some_and(|p| p == "f:spec") && path.last().is_some_and(|p| p == "f:selector")
 }

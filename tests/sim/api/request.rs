@@ -185,15 +185,12 @@ fn decode(text: &str) -> String {
     let mut bytes = parts.next().unwrap_or("").as_bytes().to_vec();
     for part in parts {
         let code = part.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match code {
-            Some(byte) => {
-                bytes.push(byte);
-                bytes.extend_from_slice(part.get(2..).unwrap_or("").as_bytes());
-            }
-            None => {
-                bytes.push(b'%');
-                bytes.extend_from_slice(part.as_bytes());
-            }
+        if let Some(byte) = code {
+            bytes.push(byte);
+            bytes.extend_from_slice(part.get(2..).unwrap_or("").as_bytes());
+        } else {
+            bytes.push(b'%');
+            bytes.extend_from_slice(part.as_bytes());
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()

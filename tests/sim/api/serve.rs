@@ -22,7 +22,7 @@ pub type Answer = Result<(u16, Value), Refusal>;
 pub fn serve(store: &mut Store, call: &Call, rule: &Rule, stale: Option<u64>) -> Answer {
     let Some(kind) = call.kind else { return discovery(&call.path) };
     if kind == &ACCESS_REVIEW {
-        return review(call, rule);
+        return Ok(review(call, rule));
     }
     if !rule(&Access::of(call)) {
         let what = format!("{} is forbidden: User \"{}\" cannot {}", kind.resource(), call.user, call.verb.name());
@@ -95,9 +95,10 @@ fn list(store: &Store, call: &Call, kind: &'static Kind, stale: Option<u64>) -> 
     });
     let items: Vec<Value> = items.collect();
     let version = stale.unwrap_or(store.version()).to_string();
-    let (api_version, name) = match is_partial(call) {
-        true => ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadataList".to_owned()),
-        false => (kind.api_version(), format!("{}List", kind.kind)),
+    let (api_version, name) = if is_partial(call) {
+        ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadataList".to_owned())
+    } else {
+        (kind.api_version(), format!("{}List", kind.kind))
     };
     Ok(json!({"apiVersion": api_version, "kind": name, "metadata": {"resourceVersion": version}, "items": items}))
 }
@@ -185,12 +186,11 @@ fn as_scale(object: &Value) -> Value {
     })
 }
 
-fn review(call: &Call, rule: &Rule) -> Answer {
+fn review(call: &Call, rule: &Rule) -> (u16, Value) {
     let mut body = call.body.clone().unwrap_or_default();
-    let asked = Access::of_review(&call.user, &body);
-    let allowed = rule(&asked);
+    let allowed = rule(&Access::of_review(&call.user, &body));
     set(&mut body, "/status", json!({"allowed": allowed}));
-    Ok((201, body))
+    (201, body)
 }
 
 fn discovery(path: &str) -> Answer {

@@ -19,9 +19,9 @@ use super::{
 };
 
 /// As the real server: about one bookmark a minute.
-const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
 /// A real server picks 30 to 60 minutes where the client names no timeout; one value keeps runs alike.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+const DEFAULT_TIMEOUT: Duration = Duration::from_mins(30);
 
 /// What a test does to the watches of one kind.
 #[derive(Clone, Copy, Debug, Default)]
@@ -183,9 +183,10 @@ impl Feed {
     }
 
     fn bookmark(&self, version: u64, annotations: &Value) -> Value {
-        let (api_version, kind) = match is_partial(&self.call) {
-            true => ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadata"),
-            false => (self.kind.api_version(), self.kind.kind),
+        let (api_version, kind) = if is_partial(&self.call) {
+            ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadata")
+        } else {
+            (self.kind.api_version(), self.kind.kind)
         };
         let metadata = json!({"resourceVersion": version.to_string(), "annotations": annotations, "creationTimestamp": null});
         json!({"type": "BOOKMARK", "object": {"apiVersion": api_version, "kind": kind, "metadata": metadata}})

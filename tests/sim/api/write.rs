@@ -249,9 +249,9 @@ fn drop_empty(object: &mut Value, pointer: &str) {
 
 /// A deleted object without finalizers goes at once, except a pod in its grace and a namespace with content.
 fn nothing_keeps(key: &Key, object: &Value) -> bool {
-    json::list(object, "/metadata/finalizers").is_empty()
-        && !(key.kind == &POD && json::count(object, "/metadata/deletionGracePeriodSeconds") > 0)
-        && !(key.kind == &NAMESPACE && !json::list(object, "/spec/finalizers").is_empty())
+    let in_grace = key.kind == &POD && json::count(object, "/metadata/deletionGracePeriodSeconds") > 0;
+    let has_content = key.kind == &NAMESPACE && !json::list(object, "/spec/finalizers").is_empty();
+    json::list(object, "/metadata/finalizers").is_empty() && !in_grace && !has_content
 }
 
 /// For a custom kind everything but metadata and status counts.

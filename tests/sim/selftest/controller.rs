@@ -143,7 +143,7 @@ async fn a_cut_watch_resumes_where_it_was() {
     let (api, world) = seeded(5, 1);
     let disturb = async {
         for _ in 0..50 {
-            tokio::time::sleep(Duration::from_secs(60)).await;
+            tokio::time::sleep(Duration::from_mins(1)).await;
             api.cut_watches("configmaps");
         }
         std::future::pending::<()>().await;
@@ -158,7 +158,7 @@ async fn a_cut_watch_resumes_where_it_was() {
 async fn an_expired_watch_lists_again() {
     let (api, world) = seeded(6, 1);
     let disturb = async {
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         api.expire_watches("configmaps");
         std::future::pending::<()>().await;
     };
@@ -172,7 +172,7 @@ async fn a_stale_list_is_caught_by_the_precondition() {
     let (api, world) = seeded(7, 1);
     let past = api.read(Store::version);
     let disturb = async {
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         api.on_request(once(Fault::Stale { version: past }, |call, stage| call.verb == Verb::List && stage == Stage::Before));
         api.expire_watches("configmaps");
         std::future::pending::<()>().await;
@@ -192,7 +192,7 @@ async fn a_crash_after_any_write_is_survived_by_the_next_incarnation() {
         tokio::select! {
             () = run(first.client.clone(), api.clock()) => panic!("a controller does not end"),
             () = first.crashed() => {}
-            _ = tokio::time::sleep(Duration::from_secs(24 * HOUR)) => panic!("write {k} never came"),
+            () = tokio::time::sleep(Duration::from_secs(24 * HOUR)) => panic!("write {k} never came"),
         }
         assert_eq!(api.writes("haldane").len() as u64, k, "it died with that write, which took place");
         let of_the_dead = api.log().len();

@@ -108,7 +108,7 @@ async fn trap_31_a_write_that_changes_nothing_leaves_the_resource_version() {
     let api = ApiServer::new(4);
     let maps = maps(&api);
     let made = maps.create(&PostParams::default(), &config("a")).await.expect("created");
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     let params = PatchParams { field_manager: Some("another".into()), ..PatchParams::default() };
     let same = maps.patch("a", &params, &Patch::Merge(json!({"data": {"n": "0"}}))).await.expect("taken");
     assert_eq!(version(&same), version(&made));
@@ -259,7 +259,7 @@ async fn held_back_events_come_when_they_are_released() {
     api.hold_watches("configmaps");
     let mut stream = maps.watch(&WatchParams::default(), "1").await.expect("a watch").boxed();
     maps.create(&PostParams::default(), &config("a")).await.expect("created");
-    assert!(tokio::time::timeout(Duration::from_secs(3_600), stream.next()).await.is_err(), "nothing for an hour");
+    assert!(tokio::time::timeout(Duration::from_hours(1), stream.next()).await.is_err(), "nothing for an hour");
     api.release_watches("configmaps");
     assert!(matches!(stream.next().await, Some(Ok(WatchEvent::Added(_)))));
 }

@@ -15,7 +15,7 @@ pub const V1: &str = "registry/app:v1";
 pub const V2: &str = "registry/app:v2";
 pub const V3: &str = "registry/app:v3";
 /// Longer than any roll of three pods.
-pub const ROLL: Duration = Duration::from_secs(120);
+pub const ROLL: Duration = Duration::from_mins(2);
 
 pub struct Shop {
     pub api: ApiServer,
@@ -59,7 +59,7 @@ impl Shop {
 
     /// Live pods that are ready, as image counts.
     pub fn ready(&self) -> Vec<String> {
-        self.api.read(|store| ready_images(store))
+        self.api.read(ready_images)
     }
 
     pub fn pods(&self) -> Vec<Value> {
@@ -70,7 +70,7 @@ impl Shop {
         self.api.read(|store| store.list(&REPLICA_SET, "shop").cloned().collect())
     }
 
-    /// The hash of the one ReplicaSet that has pods.
+    /// The hash of the one `ReplicaSet` that has pods.
     pub fn live_hash(&self) -> String {
         let live: Vec<Value> = self.sets().into_iter().filter(|set| count(set, "/spec/replicas") > 0).collect();
         assert_eq!(live.len(), 1, "one ReplicaSet should be active");

@@ -117,7 +117,7 @@ async fn trap_09_a_finalizer_in_a_namespace_without_our_role_keeps_it_terminatin
     shop.api.set_access(access::read_only("haldane", &["shop"]));
     shop.world.delete_namespace("shop");
     let home = Key::new(&crate::sim::api::kinds::NAMESPACE, "", "shop");
-    assert!(!shop.world.until(Duration::from_secs(600), |store| store.get(&home).is_none()).await);
+    assert!(!shop.world.until(Duration::from_mins(10), |store| store.get(&home).is_none()).await);
     assert_eq!(shop.pods().len(), 0, "all else is gone");
     let ours: kube::Api<k8s_openapi::api::core::v1::ConfigMap> = kube::Api::namespaced(shop.api.client("haldane"), "shop");
     let patch = json!([{"op": "remove", "path": "/metadata/finalizers"}]);
@@ -209,7 +209,7 @@ async fn trap_27_while_paused_no_replicaset_is_made() {
     let live = json::name(&shop.sets()[0]).to_owned();
     shop.world.delete_replicaset("shop", &live);
     assert!(shop.world.until(ROLL, |store| super::support::ready_images(store).is_empty()).await);
-    assert!(!shop.world.until(Duration::from_secs(3_600), |store| super::support::ready_images(store).len() == 3).await);
+    assert!(!shop.world.until(Duration::from_hours(1), |store| super::support::ready_images(store).len() == 3).await);
     assert_eq!((shop.sets().len(), shop.pods().len()), (0, 0));
 
     let mut restored = manifests::deployment("shop", "restored", V1, 3);

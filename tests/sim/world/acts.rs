@@ -93,10 +93,7 @@ impl World {
 
     fn refuse_paused(&self, namespace: &str, name: &str, what: &str) -> Result<(), String> {
         let paused = self.api.read(|store| store.find(&DEPLOYMENT, namespace, name).is_some_and(|d| flag(d, "/spec/paused")));
-        match paused {
-            true => Err(format!("can't {what} paused deployment (run rollout resume first)")),
-            false => Ok(()),
-        }
+        if paused { Err(format!("can't {what} paused deployment (run rollout resume first)")) } else { Ok(()) }
     }
 
     /// `kubectl delete pod`, or an eviction.

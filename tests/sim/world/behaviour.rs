@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 /// What the pods of an image do. The default is a good version.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fault of its own, and a version may have several")]
 #[derive(Clone, Debug, Default)]
 pub struct Behaviour {
     /// From creation to ready. Without it: 0.9–1.8 s by seed, as measured on a real cluster with a small image.

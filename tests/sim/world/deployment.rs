@@ -21,7 +21,7 @@ use super::{
 pub const REVISION: &str = "/metadata/annotations/deployment.kubernetes.io~1revision";
 pub const HASH: &str = "pod-template-hash";
 
-/// All that one pass looks at. `new` is the ReplicaSet that equals the template; the others are old.
+/// All that one pass looks at. `new` is the `ReplicaSet` that equals the template; the others are old.
 pub struct Pass {
     pub key: Key,
     pub deployment: Value,
@@ -109,7 +109,7 @@ fn claim(turn: &mut Turn<'_>, deployment: &Value) -> Vec<Value> {
 
 /// Oldest first; the first that equals the template is the new one.
 fn split(deployment: &Value, mut sets: Vec<Value>) -> (Option<Value>, Vec<Value>) {
-    sets.sort_by(|a, b| age(a).cmp(&age(b)));
+    sets.sort_by_key(age);
     let wanted = plain(&deployment["spec"]["template"]);
     let new = sets.iter().position(|set| plain(&set["spec"]["template"]) == wanted).map(|index| sets.remove(index));
     (new, sets)
@@ -142,7 +142,7 @@ fn revision(set: &Value) -> i64 {
     json::text(set, REVISION).parse().unwrap_or(0)
 }
 
-/// The ReplicaSet that equals the template gets the highest revision, also when it is an old one that came back.
+/// The `ReplicaSet` that equals the template gets the highest revision, also when it is an old one that came back.
 fn sync_revision(turn: &mut Turn<'_>, pass: &mut Pass) {
     let next = pass.old.iter().map(revision).max().unwrap_or(0) + 1;
     let Some(new) = pass.new.as_ref() else { return };
@@ -215,7 +215,7 @@ fn revision_of_next(pass: &Pass) -> String {
     (pass.old.iter().map(revision).max().unwrap_or(0) + 1).to_string()
 }
 
-/// Old ReplicaSets without pods, beyond `revisionHistoryLimit`, oldest first.
+/// Old `ReplicaSets` without pods, beyond `revisionHistoryLimit`, oldest first.
 fn clean_up(turn: &mut Turn<'_>, pass: &Pass) {
     let limit = usize::try_from(count(&pass.deployment, "/spec/revisionHistoryLimit")).unwrap_or(0);
     let mut alive: Vec<&Value> = pass.old.iter().filter(|set| !json::is_terminating(set)).collect();
@@ -229,7 +229,7 @@ fn clean_up(turn: &mut Turn<'_>, pass: &Pass) {
     }
 }
 
-/// Every Deployment of the namespace that may have to do with a ReplicaSet.
+/// Every Deployment of the namespace that may have to do with a `ReplicaSet`.
 pub fn interested(turn: &Turn<'_>, set: &Value) -> Vec<Key> {
     let of = |d: &Value| Key::new(&DEPLOYMENT, json::namespace(d), json::name(d));
     let all = turn.store.list(&DEPLOYMENT, json::namespace(set));

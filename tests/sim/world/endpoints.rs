@@ -1,4 +1,4 @@
-//! The EndpointSlice controller: which pods are behind a Service. One slice each; a real one splits at 100 endpoints.
+//! The `EndpointSlice` controller: which pods are behind a Service. One slice each; a real one splits at 100 endpoints.
 
 use std::time::Duration;
 
@@ -38,25 +38,22 @@ pub fn sync(turn: &mut Turn<'_>, key: &Key) -> Option<Duration> {
     let unready_too = flag(&service, "/spec/publishNotReadyAddresses");
     let endpoints: Vec<Value> = pods.iter().map(|pod| endpoint(pod, unready_too)).collect();
     let ports = ports(&service, pods.first());
-    match stands.first() {
-        Some(slice) => {
-            turn.edit(&writer(), slice, "", |object| {
-                set(object, "/endpoints", Value::Array(endpoints));
-                set(object, "/ports", ports);
-            });
-        }
-        None => {
-            let made = json!({
-                "metadata": {
-                    "generateName": format!("{}-", key.name),
-                    "labels": {OF: key.name, "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"},
-                    "ownerReferences": [owner::reference(&service)],
-                },
-                "addressType": "IPv4", "endpoints": endpoints, "ports": ports,
-            });
-            // Refused only where the namespace is going: then no slice is right.
-            turn.store.create(&writer(), &ENDPOINT_SLICE, &key.namespace, made).ok();
-        }
+    if let Some(slice) = stands.first() {
+        turn.edit(&writer(), slice, "", |object| {
+            set(object, "/endpoints", Value::Array(endpoints));
+            set(object, "/ports", ports);
+        });
+    } else {
+        let made = json!({
+            "metadata": {
+                "generateName": format!("{}-", key.name),
+                "labels": {OF: key.name, "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"},
+                "ownerReferences": [owner::reference(&service)],
+            },
+            "addressType": "IPv4", "endpoints": endpoints, "ports": ports,
+        });
+        // Refused only where the namespace is going: then no slice is right.
+        turn.store.create(&writer(), &ENDPOINT_SLICE, &key.namespace, made).ok();
     }
     None
 }

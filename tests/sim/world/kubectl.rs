@@ -105,8 +105,8 @@ fn merge_list(place: &mut Value, last: Option<&Value>, items: &[Value], key: &st
     }
     let Some(list) = place.as_array_mut() else { return };
     let before = last.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let named = |items: &[Value], one: &Value| items.iter().any(|item| item.get(key) == one.get(key));
-    list.retain(|have| named(items, have) || !named(before, have));
+    let among = |list: &[Value], one: &Value| list.iter().any(|other| other.get(key) == one.get(key));
+    list.retain(|have| among(items, have) || !among(before, have));
     for item in items {
         let past = before.iter().find(|old| old.get(key) == item.get(key));
         match list.iter_mut().find(|have| have.get(key) == item.get(key)) {

@@ -20,7 +20,7 @@ use super::{
 const GRACE_MS: u64 = 3_000;
 /// First pause of a container that died, and the longest; doubled each time, as the kubelet does it.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// How often what hinders a start is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -78,10 +78,7 @@ pub fn sync(turn: &mut Turn<'_>, key: &Key) -> Option<Duration> {
         Some(run) => run,
         None => first_seen(turn),
     };
-    let next = match json::is_terminating(&pod) {
-        true => ending(turn, key, &pod, &mut run),
-        false => living(turn, key, &pod, &mut run),
-    };
+    let next = if json::is_terminating(&pod) { ending(turn, key, &pod, &mut run) } else { living(turn, key, &pod, &mut run) };
     if turn.store.get(key).is_some_and(|pod| json::uid(pod) == uid) {
         turn.pods.insert(uid, run);
     }

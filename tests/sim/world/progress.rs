@@ -95,10 +95,7 @@ fn measured(turn: &Turn<'_>, pass: &Pass) -> Value {
     }
     let sizes = pass.sizes();
     let enough = count(&status, "/availableReplicas") >= sizes.wanted - sizes.unavailable;
-    let (state, reason) = match enough {
-        true => ("True", "MinimumReplicasAvailable"),
-        false => ("False", "MinimumReplicasUnavailable"),
-    };
+    let (state, reason) = if enough { ("True", "MinimumReplicasAvailable") } else { ("False", "MinimumReplicasUnavailable") };
     put(turn, &mut status, "Available", state, reason, false);
     // The real type leaves zeros out.
     for field in ["replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas"] {
@@ -125,7 +122,7 @@ pub fn note_pause(turn: &mut Turn<'_>, pass: &mut Pass) {
     }
 }
 
-/// A ReplicaSet was made for the template: the deadline runs anew from here.
+/// A `ReplicaSet` was made for the template: the deadline runs anew from here.
 pub fn note_new(turn: &mut Turn<'_>, pass: &mut Pass) {
     let mut status = pass.deployment["status"].clone();
     put(turn, &mut status, "Progressing", "True", "NewReplicaSetCreated", true);

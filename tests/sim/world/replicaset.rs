@@ -1,4 +1,4 @@
-//! The ReplicaSet controller: as many pods as wanted, no matter whose template.
+//! The `ReplicaSet` controller: as many pods as wanted, no matter whose template.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn writer() -> Writer {
     Writer { user: "replicaset-controller".to_owned(), manager: "kube-controller-manager".to_owned() }
 }
 
-/// One pass over one ReplicaSet; says when a pod will have been ready for long enough.
+/// One pass over one `ReplicaSet`; says when a pod will have been ready for long enough.
 pub fn sync(turn: &mut Turn<'_>, key: &Key) -> Option<Duration> {
     let replica_set = turn.store.get(key)?.clone();
     let mut pods = claim(turn, &replica_set);
@@ -102,7 +102,7 @@ fn until_available(turn: &Turn<'_>, pod: &Value, needed: Duration) -> Option<Dur
     Some(needed.saturating_sub(been))
 }
 
-/// The ReplicaSets that may have to do with a pod.
+/// The `ReplicaSets` that may have to do with a pod.
 pub fn interested(turn: &Turn<'_>, pod: &Value) -> Vec<Key> {
     let of = |set: &Value| Key::new(&REPLICA_SET, json::namespace(set), json::name(set));
     let all = turn.store.list(&REPLICA_SET, json::namespace(pod));

@@ -1,4 +1,4 @@
-//! How many pods each ReplicaSet of a Deployment gets: rolling, recreating, and scaling in proportion.
+//! How many pods each `ReplicaSet` of a Deployment gets: rolling, recreating, and scaling in proportion.
 
 use std::cmp::{Ordering, Reverse};
 
@@ -55,12 +55,12 @@ fn resolve(value: &Value, total: i64, up: bool) -> i64 {
     }
 }
 
-/// What the Deployment wanted when this ReplicaSet was last sized.
+/// What the Deployment wanted when this `ReplicaSet` was last sized.
 pub fn desired(set: &Value) -> Option<i64> {
     json::text(set, DESIRED).parse().ok()
 }
 
-/// Remembers on the ReplicaSet what it was sized for.
+/// Remembers on the `ReplicaSet` what it was sized for.
 pub fn annotate(replica_set: &mut Value, sizes: Sizes) {
     set(replica_set, DESIRED, sizes.wanted.to_string().into());
     set(replica_set, MAX, (sizes.wanted + sizes.surge).to_string().into());
@@ -84,7 +84,7 @@ fn total(pass: &Pass) -> i64 {
     pass.all().map(size).sum()
 }
 
-/// What the new ReplicaSet may have now, given what it has.
+/// What the new `ReplicaSet` may have now, given what it has.
 pub fn size_of_new(pass: &Pass, has: i64) -> i64 {
     let sizes = pass.sizes();
     let room = sizes.wanted + sizes.surge - total(pass);
@@ -157,8 +157,11 @@ pub fn scale(turn: &mut Turn<'_>, pass: &Pass) -> bool {
         return (size(only) != sizes.wanted || stale) && resize(turn, pass, only, sizes.wanted);
     }
     if pass.new.as_ref().is_some_and(|new| is_saturated(pass, new)) {
-        let active = pass.old.iter().filter(|set| size(set) > 0);
-        return active.fold(false, |moved, set| resize(turn, pass, set, 0) || moved);
+        let mut moved = false;
+        for set in pass.old.iter().filter(|set| size(set) > 0) {
+            moved |= resize(turn, pass, set, 0);
+        }
+        return moved;
     }
     if json::text(&pass.deployment, "/spec/strategy/type") == "Recreate" {
         return false;
@@ -187,9 +190,10 @@ fn in_proportion(turn: &mut Turn<'_>, pass: &Pass) -> bool {
     let allowed = if sizes.wanted > 0 { sizes.wanted + sizes.surge } else { 0 };
     let to_add = allowed - sets.iter().map(|set| size(set)).sum::<i64>();
     // Up: of equal sizes the newer first. Down: the older first.
-    match to_add > 0 {
-        true => sets.sort_by_key(|set| (Reverse(size(set)), Reverse(age(set)))),
-        false => sets.sort_by_key(|set| (Reverse(size(set)), age(set))),
+    if to_add > 0 {
+        sets.sort_by_key(|set| (Reverse(size(set)), Reverse(age(set))));
+    } else {
+        sets.sort_by_key(|set| (Reverse(size(set)), age(set)));
     }
     let mut added = 0;
     let mut targets = Vec::new();

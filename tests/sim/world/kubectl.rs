@@ -103,15 +103,15 @@ fn merge_list(place: &mut Value, last: Option<&Value>, items: &[Value], key: &st
     if !place.is_array() {
         *place = Value::Array(Vec::new());
     }
-    let Some(list) = place.as_array_mut() else { return };
+    let Some(items_now) = place.as_array_mut() else { return };
     let before = last.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let among = |list: &[Value], one: &Value| list.iter().any(|other| other.get(key) == one.get(key));
-    list.retain(|have| among(items, have) || !among(before, have));
+    let among = |those: &[Value], one: &Value| those.iter().any(|other| other.get(key) == one.get(key));
+    items_now.retain(|have| among(items, have) || !among(before, have));
     for item in items {
         let past = before.iter().find(|old| old.get(key) == item.get(key));
-        match list.iter_mut().find(|have| have.get(key) == item.get(key)) {
+        match items_now.iter_mut().find(|have| have.get(key) == item.get(key)) {
             Some(have) => merge(have, past, item),
-            None => list.push(item.clone()),
+            None => items_now.push(item.clone()),
         }
     }
 }

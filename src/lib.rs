@@ -1,5 +1,8 @@
 //! Haldane.
 
+pub mod act;
 pub mod api;
+pub mod clock;
+pub mod control;
 pub mod decide;
 pub mod model;

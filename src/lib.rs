@@ -1,5 +1,6 @@
 //! Haldane.
 
+pub mod act;
 pub mod api;
 pub mod clock;
 pub mod control;

@@ -1,5 +1,8 @@
 //! Haldane.
 
 pub mod api;
+pub mod clock;
 pub mod decide;
+pub mod edge;
 pub mod model;
+pub mod observe;

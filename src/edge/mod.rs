@@ -1,0 +1,4 @@
+//! Thin clients to the world: typed errors, time limits, no rules about deploying.
+
+pub mod kube;
+pub mod probe;

@@ -5,11 +5,7 @@
 
 use std::{fmt::Debug, time::Duration};
 
-use kube::{
-    Api, Resource,
-    api::ListParams,
-    core::Status,
-};
+use kube::{Api, Resource, api::ListParams, core::Status};
 use serde::de::DeserializeOwned;
 
 /// For one call. The API server itself gives up on a read after 60 s; an answer that takes 10 s is as good as none to a

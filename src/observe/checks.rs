@@ -1,4 +1,4 @@
-//! ProductionProbes of the plan as checks that can be run, or what is wrong with them.
+//! `ProductionProbes` of the plan as checks that can be run, or what is wrong with them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
 
 const ROLLOUT: Duration = Duration::from_secs(15);
 const ALWAYS: Duration = Duration::from_mins(3);
-/// The key of a ConfigMap that holds a certificate authority.
+/// The key of a `ConfigMap` that holds a certificate authority.
 const CA: &str = "ca.crt";
 
 /// One probe of the plan.
@@ -134,7 +134,8 @@ mod tests {
 
     #[test]
     fn a_small_probe_gets_every_default() {
-        let probe = made(json!({"target": {"serviceRef": {"name": "shop"}}, "steps": [{"name": "home", "request": {"path": "/"}}]}), None).unwrap();
+        let probe =
+            made(json!({"target": {"serviceRef": {"name": "shop"}}, "steps": [{"name": "home", "request": {"path": "/"}}]}), None).unwrap();
         assert_eq!((probe.rollout, probe.always, probe.votes), (Duration::from_secs(15), Duration::from_mins(3), true));
         let step = probe.check.steps.first().unwrap();
         assert_eq!((step.method.as_str(), step.deadline, probe.check.host.as_str()), ("GET", Step::DEADLINE, "shop"));
@@ -150,7 +151,10 @@ mod tests {
         assert_eq!((probe.rollout, probe.votes, probe.port.as_deref()), (Duration::from_secs(5), false, Some("https")));
         let step = probe.check.steps.first().unwrap();
         assert_eq!(step.body, Some(Body::Json(json!({"a": 1}))));
-        assert_eq!((step.expect.status.as_slice(), step.expect.within, step.deadline), ([201].as_slice(), Some(Duration::from_secs(8)), Duration::from_secs(16)));
+        assert_eq!(
+            (step.expect.status.as_slice(), step.expect.within, step.deadline),
+            ([201].as_slice(), Some(Duration::from_secs(8)), Duration::from_secs(16))
+        );
     }
 
     #[test]

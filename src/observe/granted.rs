@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A right that is taken away shows at the next write anyway.
-const ALLOWED: Duration = Duration::from_secs(60);
+const ALLOWED: Duration = Duration::from_mins(1);
 /// Somebody who has just opted in should not wait long.
 const REFUSED: Duration = Duration::from_secs(10);
 

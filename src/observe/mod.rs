@@ -22,8 +22,8 @@ use crate::{
 mod checks;
 mod granted;
 mod pods;
-mod problems;
 pub mod probes;
+mod problems;
 mod releases;
 mod services;
 mod targets;
@@ -91,8 +91,9 @@ impl Observer {
             self.board.forget(&probes::Key::from_obj(delivery));
             return Ok(Observation { problems: vec![Reason::NotGranted { namespace }], ..seen });
         }
-        let read = self.read(&namespace, &delivery.name_any(), plan).await?;
-        self.composed(seen, &read, delivery, plan, state, now).await
+        // Boxed: a dozen reads at once are 20 kB of future, which every reconcile would carry in its own.
+        let read = Box::pin(self.read(&namespace, &delivery.name_any(), plan)).await?;
+        Box::pin(self.composed(seen, &read, delivery, plan, state, now)).await
     }
 
     /// The namespace is on its way out. Where reading namespaces is not granted, that is never known.

@@ -104,7 +104,10 @@ fn fault(container: &ContainerStatus) -> Option<Trouble> {
     let name = &container.name;
     let ended = last_end(container);
     if let Some(end) = ended.filter(|e| e.reason.as_deref() == Some("OOMKilled")) {
-        let says = format!("container {name} was killed for using more memory than its limit (exit code {}); raise the limit or mend the leak", end.exit_code);
+        let says = format!(
+            "container {name} was killed for using more memory than its limit (exit code {}); raise the limit or mend the leak",
+            end.exit_code
+        );
         return Some(own("OOMKilled", &says));
     }
     let cannot_start = ended.is_some_and(|e| matches!(e.reason.as_deref(), Some("StartError" | "ContainerCannotRun")));
@@ -121,7 +124,8 @@ fn fault(container: &ContainerStatus) -> Option<Trouble> {
     let end = ended.filter(|e| e.exit_code != 0 && e.reason.as_deref() != Some("ContainerStatusUnknown"))?;
     let running_again = container.state.as_ref().is_none_or(|s| s.terminated.is_none());
     let ends = container.restart_count + i32::from(!running_again);
-    let says = format!("container {name} has ended {ends} times, the last time with exit code {}; see: kubectl logs --previous", end.exit_code);
+    let says =
+        format!("container {name} has ended {ends} times, the last time with exit code {}; see: kubectl logs --previous", end.exit_code);
     (ends >= 2).then(|| own("Error", &says))
 }
 
@@ -162,10 +166,18 @@ fn refusal(container: &ContainerStatus, raw: &Raw) -> Option<Trouble> {
     let word = waiting.reason.as_deref()?;
     let name = &container.name;
     match word {
-        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "ImageInspectError" | "RegistryUnavailable"
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "ImageInspectError"
+        | "RegistryUnavailable"
         | "SignatureValidationFailed" => {
             let image = image(raw, name).unwrap_or(&container.image);
-            Some(refused(word, &format!("image {image} of container {name} cannot be had; check its name, the registry and imagePullSecrets")))
+            Some(refused(
+                word,
+                &format!("image {image} of container {name} cannot be had; check its name, the registry and imagePullSecrets"),
+            ))
         }
         "CreateContainerConfigError" => {
             let said = waiting.message.as_deref().unwrap_or("a ConfigMap or Secret is missing");

@@ -198,7 +198,8 @@ impl Running {
     /// Goes on for this probe; else another task must.
     fn serves(&self, wanted: &Watched) -> bool {
         let (now, _) = &*self.probe.borrow();
-        let same_kind = matches!((&now.asks, &wanted.asks), (Asks::Pair { .. }, Asks::Pair { .. }) | (Asks::Rest { .. }, Asks::Rest { .. }));
+        let same_kind =
+            matches!((&now.asks, &wanted.asks), (Asks::Pair { .. }, Asks::Pair { .. }) | (Asks::Rest { .. }, Asks::Rest { .. }));
         same_kind && now.check == wanted.check && now.votes == wanted.votes && !self.task.is_finished()
     }
 

@@ -32,10 +32,15 @@ pub(super) fn of_workload(planned: &PlannedWorkload, found: &Found) -> Vec<Reaso
     let mut problems = found.problems.clone();
     let (Some(workload), Some(raw)) = (&found.workload, &found.raw) else { return problems };
     let name = workload.name.to_string();
-    let missing = planned.containers.iter().filter(|name| !containers(&workload.template).any(|c| c.get("name") == Some(&Value::from(name.as_str()))));
+    let missing = planned
+        .containers
+        .iter()
+        .filter(|name| !containers(&workload.template).any(|c| c.get("name") == Some(&Value::from(name.as_str()))));
     problems.extend(missing.map(|container| Reason::ContainerMissing { workload: name.clone(), container: container.clone() }));
     if labels(&workload.template).keys().any(|key| key.starts_with("haldane.dev/")) {
-        let why = format!("the template of Deployment {name} carries labels of haldane.dev, by which stable and canary are told apart; take them out of it");
+        let why = format!(
+            "the template of Deployment {name} carries labels of haldane.dev, by which stable and canary are told apart; take them out of it"
+        );
         problems.push(Reason::Invalid { why });
     }
     if let Some(by) = paused_in_manifest(raw) {

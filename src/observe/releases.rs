@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// The field of a ControllerRevision's `data` that holds the templates, by workload: `{"templates": {"shop": {…}}}`.
+/// The field of a `ControllerRevision`'s `data` that holds the templates, by workload: `{"templates": {"shop": {…}}}`.
 pub const TEMPLATES: &str = "templates";
 
 /// Every Release with its templates, oldest first.
@@ -48,7 +48,7 @@ fn release(raw: &Raw, revisions: &[ControllerRevision]) -> Release {
     }
 }
 
-/// The templates in a ControllerRevision's data.
+/// The templates in a `ControllerRevision`'s data.
 #[must_use]
 pub fn templates(data: &Value) -> Option<BTreeMap<WorkloadName, Value>> {
     let templates = data.get(TEMPLATES)?.as_object()?;
@@ -125,7 +125,8 @@ mod tests {
             revision: 1,
         };
         let releases = releases(&raw, &[kept], "shop");
-        let told: Vec<(&str, bool, bool, u32)> = releases.iter().map(|r| (r.name.as_str(), r.manual, r.templates.is_some(), r.tries)).collect();
+        let told: Vec<(&str, bool, bool, u32)> =
+            releases.iter().map(|r| (r.name.as_str(), r.manual, r.templates.is_some(), r.tries)).collect();
         assert_eq!(told, [("a", false, false, 0), ("b", false, true, 2), ("c", true, false, 0)]);
         assert_eq!(releases.iter().find_map(|r| r.identity.clone()), Some(Identity::new("ab")));
     }

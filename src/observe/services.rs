@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// The label by which EndpointSlices name their Service.
+/// The label by which `EndpointSlices` name their Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 type Labels = BTreeMap<String, String>;
@@ -94,8 +94,14 @@ pub(super) fn any_pinned(services: &[Selects<'_>]) -> bool {
     services.iter().any(|s| pin(s.raw).0 != Pin::Off)
 }
 
-/// Reads what only other objects show of them. `routable`: also who is ready in their EndpointSlices.
-pub(super) async fn read(client: &Client, namespace: &str, delivery: &str, of: &[Selects<'_>], routable: bool) -> Result<Vec<Service>, KubeError> {
+/// Reads what only other objects show of them. `routable`: also who is ready in their `EndpointSlices`.
+pub(super) async fn read(
+    client: &Client,
+    namespace: &str,
+    delivery: &str,
+    of: &[Selects<'_>],
+    routable: bool,
+) -> Result<Vec<Service>, KubeError> {
     try_join_all(of.iter().map(|selects| one(client, namespace, delivery, selects, routable))).await
 }
 
@@ -166,7 +172,9 @@ fn reasons(spec: &ServiceSpec) -> Vec<String> {
     if spec.cluster_ip.as_deref() == Some("None") {
         reasons.push("it is headless, so its clients keep the addresses they looked up".to_owned());
     }
-    for (policy, field) in [(&spec.internal_traffic_policy, "internalTrafficPolicy"), (&spec.external_traffic_policy, "externalTrafficPolicy")] {
+    for (policy, field) in
+        [(&spec.internal_traffic_policy, "internalTrafficPolicy"), (&spec.external_traffic_policy, "externalTrafficPolicy")]
+    {
         if policy.as_deref() == Some("Local") {
             reasons.push(format!("its {field} is Local, so a node without a canary pod would drop traffic"));
         }

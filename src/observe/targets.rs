@@ -71,12 +71,13 @@ fn one(state: &State, seen: &Observation, probe: &Probe, ports: &Ports<'_>) -> R
     let port = port(ports.services, probe)?;
     let targets = |pods: Vec<&Pod>| pods.into_iter().filter_map(|pod| target(pod, &port, &ports.pods)).collect::<Vec<Target>>();
     Ok(match state.phase.rollout() {
-        Some(rollout) if is_paired(&rollout.stage) => Asks::Pair {
-            canary: targets(canary_of(workload, &rollout.release)),
-            stable: targets(running(seen, workload, &rollout.from)),
-        },
+        Some(rollout) if is_paired(&rollout.stage) => {
+            Asks::Pair { canary: targets(canary_of(workload, &rollout.release)), stable: targets(running(seen, workload, &rollout.from)) }
+        }
         Some(rollout) => Asks::Rest { pods: targets(serving(seen, workload, service, rollout)) },
-        None => Asks::Rest { pods: targets(state.live.as_ref().map_or_else(|| active(workload), |live| running(seen, workload, &live.release))) },
+        None => Asks::Rest {
+            pods: targets(state.live.as_ref().map_or_else(|| active(workload), |live| running(seen, workload, &live.release))),
+        },
     })
 }
 
@@ -93,7 +94,7 @@ fn canary_of<'a>(workload: &'a Workload, release: &ReleaseName) -> Vec<&'a Pod> 
     canary.flat_map(|c| &c.pods).collect()
 }
 
-/// Stable's pods of this Release; when its template is not known any more, those of the only ReplicaSet that has pods.
+/// Stable's pods of this Release; when its template is not known any more, those of the only `ReplicaSet` that has pods.
 fn running<'a>(seen: &Observation, workload: &'a Workload, release: &ReleaseName) -> Vec<&'a Pod> {
     let template = seen.release(release).and_then(|r| r.template_hash(&workload.name));
     let Some(set) = template.and_then(|hash| workload.replica_set(&hash)) else { return active(workload) };
@@ -120,9 +121,10 @@ fn port(services: &[RawService], probe: &Probe) -> Result<IntOrString, String> {
     let service = services.iter().find(|s| s.metadata.name.as_ref() == Some(&probe.service));
     let ports: Vec<_> = service.iter().filter_map(|s| s.spec.as_ref()?.ports.as_ref()).flatten().collect();
     let port = match (&probe.port, ports.as_slice()) {
-        (Some(name), ports) => ports.iter().find(|p| p.name.as_ref() == Some(name)).ok_or_else(|| {
-            format!("Service {} has no port named {name}; see target.serviceRef.port", probe.service)
-        })?,
+        (Some(name), ports) => ports
+            .iter()
+            .find(|p| p.name.as_ref() == Some(name))
+            .ok_or_else(|| format!("Service {} has no port named {name}; see target.serviceRef.port", probe.service))?,
         (None, [only]) => only,
         (None, _) => return Err(format!("Service {} has {} ports; name one in target.serviceRef.port", probe.service, ports.len())),
     };

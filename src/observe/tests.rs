@@ -30,7 +30,7 @@ pub(super) fn workload(template: &Value) -> Workload {
     }
 }
 
-/// A ReplicaSet of that template with two pods.
+/// A `ReplicaSet` of that template with two pods.
 pub(super) fn replica_set(hash: &str, template: &Value) -> ReplicaSet {
     ReplicaSet { template: template::hash(template), pod_hash: PodHash::new(hash), wanted: 2, pods: 2, available: 2, raw: template.clone() }
 }

@@ -1,6 +1,6 @@
-//! One workload of the plan as it is now: the owner's Deployment, its ReplicaSets and pods, and the canary beside it.
+//! One workload of the plan as it is now: the owner's Deployment, its `ReplicaSets` and pods, and the canary beside it.
 //!
-//! Deployments and ReplicaSets are read as JSON, so that a template keeps fields that are newer than our types.
+//! Deployments and `ReplicaSets` are read as JSON, so that a template keeps fields that are newer than our types.
 
 use futures::try_join;
 use jiff::Timestamp;
@@ -19,9 +19,7 @@ use serde_json::Value;
 
 use super::pods::{self, Seen};
 use crate::{
-    api::{
-        DELIVERY_LABEL, FIELD_MANAGER, GATE_ANNOTATION, POD_TEMPLATE_HASH, PUT_BACK_ANNOTATION, RELEASE_ANNOTATION, WORKLOAD_LABEL,
-    },
+    api::{DELIVERY_LABEL, FIELD_MANAGER, GATE_ANNOTATION, POD_TEMPLATE_HASH, PUT_BACK_ANNOTATION, RELEASE_ANNOTATION, WORKLOAD_LABEL},
     edge::kube::{KubeError, get, list},
     model::{
         decision::Reason,
@@ -127,8 +125,9 @@ fn canary(raw: &DynamicObject, sets: &[DynamicObject], pods: &[Seen]) -> Canary 
 }
 
 fn of_owner<'a>(sets: &'a [DynamicObject], owner: &str) -> Vec<&'a DynamicObject> {
-    let owned = |set: &&DynamicObject| set.metadata.owner_references.iter().flatten().any(|o| o.uid == owner && o.controller == Some(true));
-    let mut sets: Vec<&DynamicObject> = sets.iter().filter(owned).collect();
+    let made_by =
+        |set: &&DynamicObject| set.metadata.owner_references.iter().flatten().any(|o| o.uid == owner && o.controller == Some(true));
+    let mut sets: Vec<&DynamicObject> = sets.iter().filter(made_by).collect();
     sets.sort_by_key(|set| annotation(&set.metadata, REVISION).and_then(|text| text.parse::<u64>().ok()));
     sets
 }

@@ -43,23 +43,46 @@ fn faults_of_the_version_are_told_from_refusals_of_the_cluster() {
         ("ended twice", app(&ended(1, "Error"), &ended(1, "Error"), 1), Some("fault Error")),
         ("ended twice and runs", app(&running(), &ended(2, "Error"), 2), Some("fault Error")),
         ("rebooted node", app(&running(), &ended(137, "ContainerStatusUnknown"), 2), None),
-        ("no such command", app(&waiting("RunContainerError", "exec: \"/nope --token=hunter2\": no such file or directory"), &none, 0), Some("fault StartError")),
+        (
+            "no such command",
+            app(&waiting("RunContainerError", "exec: \"/nope --token=hunter2\": no such file or directory"), &none, 0),
+            Some("fault StartError"),
+        ),
         ("no such command, later", app(&waiting("CrashLoopBackOff", ""), &ended(128, "StartError"), 2), Some("fault StartError")),
-        ("node is slow", app(&waiting("CreateContainerError", "context deadline exceeded"), &none, 0), Some("refused CreateContainerError")),
+        (
+            "node is slow",
+            app(&waiting("CreateContainerError", "context deadline exceeded"), &none, 0),
+            Some("refused CreateContainerError"),
+        ),
         ("image is not there", app(&waiting("ErrImagePull", "not found"), &none, 0), Some("refused ErrImagePull")),
         ("image pull waits", app(&waiting("ImagePullBackOff", "429"), &none, 0), Some("refused ImagePullBackOff")),
         ("image name is none", app(&waiting("InvalidImageName", ""), &none, 0), Some("refused InvalidImageName")),
         ("image must not be pulled", app(&waiting("ErrImageNeverPull", ""), &none, 0), Some("refused ErrImageNeverPull")),
-        ("config is missing", app(&waiting("CreateContainerConfigError", "configmap \"a\" not found"), &none, 0), Some("refused CreateContainerConfigError")),
+        (
+            "config is missing",
+            app(&waiting("CreateContainerConfigError", "configmap \"a\" not found"), &none, 0),
+            Some("refused CreateContainerConfigError"),
+        ),
         ("starts", app(&waiting("ContainerCreating", ""), &none, 0), None),
         ("runs", app(&running(), &none, 0), None),
-        ("no room", json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-            "message": "0/3 nodes are available: 3 Insufficient cpu."}]}), Some("refused Unschedulable")),
-        ("evicted", json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory.",
-            "containerStatuses": [{"name": "app", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": ended(137, "OOMKilled")}]}), Some("refused Evicted")),
+        (
+            "no room",
+            json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+            "message": "0/3 nodes are available: 3 Insufficient cpu."}]}),
+            Some("refused Unschedulable"),
+        ),
+        (
+            "evicted",
+            json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory.",
+            "containerStatuses": [{"name": "app", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": ended(137, "OOMKilled")}]}),
+            Some("refused Evicted"),
+        ),
         ("node is lost", json!({"phase": "Running", "reason": "NodeLost"}), Some("refused NodeLost")),
-        ("drained", json!({"phase": "Running", "conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}]}),
-            Some("refused EvictionByEvictionAPI")),
+        (
+            "drained",
+            json!({"phase": "Running", "conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}]}),
+            Some("refused EvictionByEvictionAPI"),
+        ),
     ];
     for (name, status, expected) in cases {
         let found = read(&pod(&status), "shop").pod.trouble;
@@ -78,7 +101,10 @@ fn an_init_container_that_crashes_is_a_fault_too() {
         "restartCount": 3, "state": waiting("CrashLoopBackOff", ""), "lastState": ended(1, "Error")}],
         "containerStatuses": [{"name": "app", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": waiting("PodInitializing", "")}]});
     let trouble = read(&pod(&status), "shop").pod.trouble;
-    assert_eq!(trouble, Some(own("CrashLoopBackOff", "container migrate has ended 3 times, the last time with exit code 1; see: kubectl logs --previous")));
+    assert_eq!(
+        trouble,
+        Some(own("CrashLoopBackOff", "container migrate has ended 3 times, the last time with exit code 1; see: kubectl logs --previous"))
+    );
 }
 
 #[test]

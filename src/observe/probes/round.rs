@@ -19,7 +19,10 @@ use crate::{
     clock::Clock,
     decide::evidence::Seen,
     edge::probe::Prober,
-    model::{phase::after, probe::{Check, Outcome}},
+    model::{
+        phase::after,
+        probe::{Check, Outcome},
+    },
 };
 
 /// While traffic is off the canary: quick, and no burden yet.
@@ -212,4 +215,3 @@ fn still_asked(told: &watch::Receiver<(Watched, bool)>, target: &Target) -> bool
 fn short(text: &str) -> String {
     if text.chars().count() <= SENTENCE { text.to_owned() } else { text.chars().take(SENTENCE - 1).chain(['…']).collect() }
 }
-

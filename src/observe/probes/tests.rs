@@ -86,7 +86,14 @@ fn check() -> Arc<Check> {
         expect: Expect::default(),
         deadline: Step::DEADLINE,
     };
-    Arc::new(Check { name: "home".to_owned(), scheme: Scheme::Http, host: "shop".to_owned(), steps: vec![step], deadline: Check::DEADLINE, trust: None })
+    Arc::new(Check {
+        name: "home".to_owned(),
+        scheme: Scheme::Http,
+        host: "shop".to_owned(),
+        steps: vec![step],
+        deadline: Check::DEADLINE,
+        trust: None,
+    })
 }
 
 fn asking(asks: Asks, every: u64) -> Watch {

@@ -24,15 +24,26 @@ fn fine() -> Value {
 fn every_problem_names_the_thing() {
     let none = json!({});
     assert_eq!(words(&fine(), &none, &none), Vec::<String>::new());
-    let applied = json!({"managedFields": [{"manager": "argocd-controller", "operation": "Apply", "fieldsV1": {"f:spec": {"f:paused": {}}}}]});
+    let applied =
+        json!({"managedFields": [{"manager": "argocd-controller", "operation": "Apply", "fieldsV1": {"f:spec": {"f:paused": {}}}}]});
     let last = json!({"annotations": {LAST_APPLIED: "{\"spec\":{\"paused\":true}}"}});
     let ours = json!({"managedFields": [{"manager": "haldane", "operation": "Apply", "fieldsV1": {"f:spec": {"f:paused": {}}}}]});
     let cases = [
         (json!({"metadata": {}, "spec": {"containers": [{"name": "web"}]}}), none.clone(), none.clone(), "no container app"),
-        (json!({"metadata": {"labels": {"haldane.dev/track": "canary"}}, "spec": {"containers": [{"name": "app"}]}}), none.clone(), none.clone(), "labels of haldane.dev"),
+        (
+            json!({"metadata": {"labels": {"haldane.dev/track": "canary"}}, "spec": {"containers": [{"name": "app"}]}}),
+            none.clone(),
+            none.clone(),
+            "labels of haldane.dev",
+        ),
         (fine(), json!({"strategy": {"type": "Recreate"}}), none.clone(), "Recreate"),
         (json!({"spec": {"hostNetwork": true, "containers": [{"name": "app"}]}}), none.clone(), none.clone(), "hostNetwork"),
-        (json!({"spec": {"containers": [{"name": "app", "ports": [{"hostPort": 443}]}]}}), none.clone(), none.clone(), "port 443 of its node"),
+        (
+            json!({"spec": {"containers": [{"name": "app", "ports": [{"hostPort": 443}]}]}}),
+            none.clone(),
+            none.clone(),
+            "port 443 of its node",
+        ),
         (fine(), none.clone(), applied, "argocd-controller"),
         (fine(), none.clone(), last, "kubectl apply"),
     ];
@@ -45,12 +56,15 @@ fn every_problem_names_the_thing() {
 
 #[test]
 fn a_claim_for_one_node_keeps_the_canary_out() {
-    let claim = |modes: Value| serde_json::from_value::<PersistentVolumeClaim>(json!({"metadata": {"name": "data"}, "spec": {"accessModes": modes}})).unwrap();
+    let claim = |modes: Value| {
+        serde_json::from_value::<PersistentVolumeClaim>(json!({"metadata": {"name": "data"}, "spec": {"accessModes": modes}})).unwrap()
+    };
     assert_eq!(single_node(&claim(json!(["ReadWriteOnce"]))).as_deref(), Some("volume claim data is ReadWriteOnce"));
     assert!(single_node(&claim(json!(["ReadWriteOncePod"]))).is_some());
     assert_eq!(single_node(&claim(json!(["ReadWriteMany"]))), None);
     assert_eq!(single_node(&claim(json!(["ReadWriteOnce", "ReadWriteMany"]))), None);
-    let template = json!({"spec": {"volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "persistentVolumeClaim": {"claimName": "data"}}]}});
+    let template =
+        json!({"spec": {"volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "persistentVolumeClaim": {"claimName": "data"}}]}});
     assert_eq!(claim_names(&template), ["data"]);
 }
 

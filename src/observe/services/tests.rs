@@ -17,7 +17,13 @@ fn found(template_app: &str, running_app: &str) -> Found {
     let template = |app: &str| json!({"metadata": {"labels": {"app": app, "tier": "web"}}, "spec": {"containers": [{"name": "app"}]}});
     let mut workload = tests::workload(&template(template_app));
     workload.replica_sets = vec![tests::replica_set("h1", &template(running_app))];
-    Found { workload: Some(workload), raw: None, pods: Vec::new(), selector: [("app".to_owned(), running_app.to_owned())].into_iter().collect(), problems: Vec::new() }
+    Found {
+        workload: Some(workload),
+        raw: None,
+        pods: Vec::new(),
+        selector: [("app".to_owned(), running_app.to_owned())].into_iter().collect(),
+        problems: Vec::new(),
+    }
 }
 
 fn words(plan: &Plan, services: &[Raw], found: &Found) -> Vec<&'static str> {
@@ -104,7 +110,12 @@ fn ready_pods_of_others_behind_a_service_are_strangers() {
         .unwrap();
         pods::read(&pod, "shop")
     };
-    let pods = [raw("mine", "shop", "True", None), raw("theirs", "cart", "True", None), raw("unready", "cart", "False", None), raw("late", "shop", "True", Some("canary"))];
+    let pods = [
+        raw("mine", "shop", "True", None),
+        raw("theirs", "cart", "True", None),
+        raw("unready", "cart", "False", None),
+        raw("late", "shop", "True", Some("canary")),
+    ];
     let mut found = found("shop", "shop");
     found.workload.as_mut().unwrap().pods = vec![pods.first().unwrap().pod.clone()];
     let (plan, found) = (plan(&json!({"name": "shop"})), [found]);

@@ -73,11 +73,23 @@ fn world(pin: Pin) -> Observation {
         no_switch: None,
         owns_fields: false,
     };
-    Observation { workloads: vec![workload], services: vec![service], releases: vec![release("v1"), release("v2")], ..Observation::default() }
+    Observation {
+        workloads: vec![workload],
+        services: vec![service],
+        releases: vec![release("v1"), release("v2")],
+        ..Observation::default()
+    }
 }
 
 fn probe(port: Option<&str>) -> Probe {
-    let check = Check { name: "home".to_owned(), scheme: Scheme::Http, host: "shop".to_owned(), steps: Vec::new(), deadline: Check::DEADLINE, trust: None };
+    let check = Check {
+        name: "home".to_owned(),
+        scheme: Scheme::Http,
+        host: "shop".to_owned(),
+        steps: Vec::new(),
+        deadline: Check::DEADLINE,
+        trust: None,
+    };
     let (rollout, always) = (std::time::Duration::from_secs(15), std::time::Duration::from_mins(3));
     Probe { check: Arc::new(check), service: "shop".to_owned(), port: port.map(str::to_owned), rollout, always, votes: true }
 }
@@ -121,7 +133,11 @@ fn names(asks: &Asks) -> (Vec<&str>, Vec<&str>) {
 #[test]
 fn who_is_asked_follows_the_stage_and_the_pin() {
     let guarding = Stage::Guarding { until: Timestamp::UNIX_EPOCH };
-    let back = || Stage::RollingBack { outcome: crate::api::release::Outcome::RolledBack, why: Why { word: String::new(), says: String::new() }, at: String::new() };
+    let back = || Stage::RollingBack {
+        outcome: crate::api::release::Outcome::RolledBack,
+        why: Why { word: String::new(), says: String::new() },
+        at: String::new(),
+    };
     let hash = || Pin::Stable(PodHash::new("h1"));
     let cases: Vec<(Option<Stage>, Pin, &[&str], &[&str])> = vec![
         (None, Pin::Off, &[], &["s1"]),

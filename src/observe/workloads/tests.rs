@@ -35,9 +35,7 @@ fn what_may_be_missing_is_counted_as_kubernetes_counts() {
 
 #[test]
 fn the_last_writer_is_the_newest_other_hand_on_template_or_gate() {
-    let entry = |manager: &str, second: u8, field: &str| {
-        json!({"manager": manager, "operation": "Update", "time": format!("2026-11-21T00:00:{second:02}Z"), "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {field: {}}}})
-    };
+    let entry = |manager: &str, second: u8, field: &str| json!({"manager": manager, "operation": "Update", "time": format!("2026-11-21T00:00:{second:02}Z"), "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {field: {}}}});
     let meta = |entries: Vec<Value>| serde_json::from_value::<ObjectMeta>(json!({"managedFields": entries})).unwrap();
     let all = meta(vec![
         entry("helm", 1, "f:template"),
@@ -72,7 +70,12 @@ fn pod(name: &str, set: &str, ending: bool) -> Seen {
 
 #[test]
 fn the_owners_pods_and_the_canarys_are_told_apart_by_who_made_them() {
-    let sets = [set("ten", "stable", "10", "shop:2"), set("nine", "stable", "9", "shop:1"), set("new", "canary", "1", "shop:2"), set("other", "stranger", "1", "x")];
+    let sets = [
+        set("ten", "stable", "10", "shop:2"),
+        set("nine", "stable", "9", "shop:1"),
+        set("new", "canary", "1", "shop:2"),
+        set("other", "stranger", "1", "x"),
+    ];
     let pods = [pod("a", "ten", false), pod("b", "nine", true), pod("c", "new", false), pod("d", "new", true), pod("e", "other", false)];
     let beside = object(json!({
         "metadata": {"name": "shop-canary", "uid": "canary", "resourceVersion": "7", "generation": 2, "annotations": {"haldane.dev/release": "shop-v2"}},

@@ -100,7 +100,7 @@ mod tests {
     fn object<T: serde::de::DeserializeOwned>(kind: &str, name: &str, created: &str, spec: &Value, status: &Value) -> T {
         let mut object = json!({"apiVersion": "haldane.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "creationTimestamp": created}, "spec": spec});
         if !status.is_null() {
-            object["status"] = status.clone();
+            object.as_object_mut().unwrap().insert("status".to_owned(), status.clone());
         }
         serde_json::from_value(object).unwrap()
     }

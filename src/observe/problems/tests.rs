@@ -9,7 +9,7 @@ fn planned() -> PlannedWorkload {
 
 fn words(template: &Value, rest: &Value, meta: &Value) -> Vec<String> {
     let mut spec = rest.clone();
-    spec["template"] = template.clone();
+    spec.as_object_mut().unwrap().insert("template".to_owned(), template.clone());
     let raw: DynamicObject = serde_json::from_value(json!({"metadata": meta, "spec": spec})).unwrap();
     let workload = crate::observe::tests::workload(template);
     let found = Found { workload: Some(workload), raw: Some(raw), pods: Vec::new(), selector: Selector::default(), problems: Vec::new() };

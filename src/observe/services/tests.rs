@@ -5,7 +5,7 @@ use crate::{api::delivery::DeliverySpec, observe::tests};
 
 fn service(name: &str, selector: &Value, more: &Value) -> Raw {
     let mut spec = more.clone();
-    spec["selector"] = selector.clone();
+    spec.as_object_mut().unwrap().insert("selector".to_owned(), selector.clone());
     serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap()
 }
 
@@ -100,10 +100,10 @@ fn what_one_write_cannot_move_is_told() {
 #[test]
 fn ready_pods_of_others_behind_a_service_are_strangers() {
     let raw = |name: &str, app: &str, ready: &str, track: Option<&str>| {
-        let mut labels = json!({"app": app, "tier": "web"});
+        let mut labels: BTreeMap<&str, &str> = [("app", app), ("tier", "web")].into();
         if let Some(track) = track {
-            labels["haldane.dev/track"] = json!(track);
-            labels["haldane.dev/delivery"] = json!("shop");
+            labels.insert("haldane.dev/track", track);
+            labels.insert("haldane.dev/delivery", "shop");
         }
         let pod: RawPod = serde_json::from_value(json!({"metadata": {"name": name, "labels": labels},
             "status": {"conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": "2026-11-21T00:00:00Z"}]}}))

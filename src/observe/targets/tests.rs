@@ -139,7 +139,7 @@ fn who_is_asked_follows_the_stage_and_the_pin() {
         at: String::new(),
     };
     let hash = || Pin::Stable(PodHash::new("h1"));
-    let cases: Vec<(Option<Stage>, Pin, &[&str], &[&str])> = vec![
+    let cases: [(_, _, &[&str], &[&str]); 8] = [
         (None, Pin::Off, &[], &["s1"]),
         (Some(Stage::Preflight), hash(), &["c1"], &["s1"]),
         (Some(Stage::Canary { step: 1 }), Pin::Off, &["c1"], &["s1"]),

@@ -57,7 +57,7 @@ impl Prober for Silent {
     }
 }
 
-/// What an API server with one Deployment, its ReplicaSet, a pod and a Service says.
+/// What an API server with one Deployment, its `ReplicaSet`, a pod and a Service says.
 fn answer(path: &str, allowed: bool) -> (u16, Value) {
     let template =
         json!({"metadata": {"labels": {"app": "shop"}}, "spec": {"containers": [{"name": "app", "image": "shop:1", "newerThanUs": 1}]}});

@@ -7,3 +7,4 @@ pub mod control;
 pub mod decide;
 pub mod edge;
 pub mod model;
+pub mod observe;

@@ -24,6 +24,9 @@ pub struct RunArgs {
     /// Uid of this pod, from the downward API (metadata.uid).
     #[arg(long, env = "POD_UID", default_value = "", hide_env_values = true)]
     pub pod_uid: String,
+    /// Name of this pod, for Events.
+    #[arg(long, env = "POD_NAME", default_value = "haldane")]
+    pub pod_name: String,
     /// Where health and metrics are served.
     #[arg(long, env = "HALDANE_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
@@ -62,7 +65,7 @@ impl RunArgs {
     pub fn options(&self) -> Options {
         // An empty variable is the chart's way to say "all".
         let namespaces = self.namespaces.iter().map(|n| n.trim().to_owned()).filter(|n| !n.is_empty()).collect();
-        Options { namespaces, listen: Some(self.listen), ..Options::default() }
+        Options { namespaces, instance: self.pod_name.clone(), listen: Some(self.listen), ..Options::default() }
     }
 }
 

@@ -1,10 +1,6 @@
 //! The controller's binary: reads how it is set, builds the real parts, and runs them until it is asked to stop.
 
-use std::{
-    io::Write as _,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::Write as _, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -13,7 +9,7 @@ use haldane::{
     clock::SystemClock,
     config::RunArgs,
     control::{Parts, run},
-    edge::probe::HttpProber,
+    edge::probe::{HttpProber, Reach},
     telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,7 +35,7 @@ struct Cli {
 enum Command {
     /// Run the controller.
     Run(Box<RunArgs>),
-    /// Print the CustomResourceDefinitions: haldane crds | kubectl apply --server-side -f -
+    /// Print the definitions of our kinds (CRDs): haldane crds | kubectl apply --server-side -f -
     Crds,
     /// Print the version.
     Version,
@@ -72,7 +68,7 @@ async fn start(args: &RunArgs) -> anyhow::Result<()> {
     let parts = Parts {
         client: client().await?,
         clock: Arc::new(SystemClock),
-        prober: Arc::new(HttpProber),
+        prober: Arc::new(HttpProber::new(Reach::Cluster)),
         identity: args.identity()?,
         options: args.options(),
     };
@@ -94,7 +90,7 @@ async fn client() -> anyhow::Result<kube::Client> {
     kube::Client::try_from(config).context("cannot build a client for the API server")
 }
 
-/// Cancelled by SIGTERM (the kubelet) or SIGINT (Ctrl-C).
+/// Cancelled by `SIGTERM` (the kubelet) or `SIGINT` (Ctrl-C).
 fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     let token = CancellationToken::new();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -22,7 +22,6 @@ pub struct Metrics {
     passes: IntCounterVec,
     pass_seconds: Histogram,
     effects: IntCounterVec,
-    probe_runs: IntCounterVec,
     status_writes: IntCounterVec,
     events: IntCounterVec,
     panics: IntCounter,
@@ -96,9 +95,11 @@ impl Metrics {
         let r = &registry;
         let metrics = Self {
             passes: counters(r, "reconciles_total", "Passes over a Delivery, by how they ended.", "result")?,
-            pass_seconds: added(r, Histogram::with_opts(HistogramOpts::new("reconcile_seconds", "Seconds of a pass.").buckets(PASS_SECONDS.to_vec()))?)?,
+            pass_seconds: added(
+                r,
+                Histogram::with_opts(HistogramOpts::new("reconcile_seconds", "Seconds of a pass.").buckets(PASS_SECONDS.to_vec()))?,
+            )?,
             effects: counters(r, "effects_total", "Writes to the world that were decided and carried out.", "kind")?,
-            probe_runs: counters(r, "probe_runs_total", "Runs of probes, by result.", "result")?,
             status_writes: counters(r, "status_writes_total", "Writes of a status, by result.", "result")?,
             events: counters(r, "events_total", "Events for people, by result.", "result")?,
             panics: added(r, IntCounter::new("panics_total", "Passes that ended with a panic. Each is a defect.")?)?,
@@ -107,11 +108,22 @@ impl Metrics {
             deliveries: gauges(r, "deliveries", "Deliveries by phase, as the leader saw them last.", "phase")?,
             api_errors: counters(r, "api_errors_total", "Calls to the API server that failed, by kind of failure.", "kind")?,
             watch_errors: counters(r, "watch_errors_total", "Watches that broke or were refused, by kind of object.", "object")?,
-            definitions_outdated: added(r, IntGauge::new("definitions_outdated", "1 while the CRDs in the cluster are older than this controller.")?)?,
+            definitions_outdated: added(
+                r,
+                IntGauge::new("definitions_outdated", "1 while the CRDs in the cluster are older than this controller.")?,
+            )?,
             phases: Mutex::default(),
             registry,
         };
         Ok(metrics)
+    }
+
+    /// Shows what another room counts by itself, too.
+    ///
+    /// # Errors
+    /// When there is one of that name already.
+    pub fn add(&self, counter: IntCounterVec) -> Result<(), prometheus::Error> {
+        self.registry.register(Box::new(counter))
     }
 
     /// A pass ended.
@@ -128,11 +140,6 @@ impl Metrics {
         for effect in effects {
             self.effects.with_label_values(&[kind(effect)]).inc();
         }
-    }
-
-    /// A probe ran.
-    pub fn probe_run(&self, passed: bool) {
-        self.probe_runs.with_label_values(&[if passed { "passed" } else { "failed" }]).inc();
     }
 
     /// A status was written, or not.

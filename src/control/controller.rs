@@ -2,7 +2,7 @@
 //!
 //! Each watch has its own backoff and its errors end here: kube's `Controller` would slow down *all* triggers for one that
 //! is refused. Watched by metadata only, where the name or a label is enough: a change of status comes through all the same.
-//! Deliberately absent: EndpointSlices (polled while it matters), Pods at rest, Secrets.
+//! Deliberately absent: `EndpointSlices` (polled while it matters), Pods at rest, Secrets.
 
 use std::{
     convert::Infallible,
@@ -40,7 +40,10 @@ use super::{
     turn::{Ctx, turn},
 };
 use crate::{
-    api::{DELIVERY_LABEL, TRACK_CANARY, TRACK_LABEL, command::Command, delivery::Delivery, hold::Hold, probe::ProductionProbe, release::Release},
+    api::{
+        DELIVERY_LABEL, TRACK_CANARY, TRACK_LABEL, command::Command, delivery::Delivery, hold::Hold, probe::ProductionProbe,
+        release::Release,
+    },
     metrics::Metrics,
 };
 
@@ -254,7 +257,8 @@ fn slim(object: &mut Guarded) {
 }
 
 fn is_refused(error: &watcher::Error) -> bool {
-    let (watcher::Error::InitialListFailed(kube::Error::Api(status)) | watcher::Error::WatchStartFailed(kube::Error::Api(status))) = error else {
+    let (watcher::Error::InitialListFailed(kube::Error::Api(status)) | watcher::Error::WatchStartFailed(kube::Error::Api(status))) = error
+    else {
         return false;
     };
     status.code == 403
@@ -263,7 +267,11 @@ fn is_refused(error: &watcher::Error) -> bool {
 fn broken(metrics: &Metrics, kind: &'static str, scope: &Scope, error: &watcher::Error) {
     metrics.watch_error(kind);
     if is_refused(error) {
-        tracing::warn!(kind, ?scope, "we may not watch these here; they are looked at every 10 minutes: see the chart's value `namespaces`");
+        tracing::warn!(
+            kind,
+            ?scope,
+            "we may not watch these here; they are looked at every 10 minutes: see the chart's value `namespaces`"
+        );
     } else {
         // A watch that was cut off is normal and comes back by itself.
         tracing::info!(kind, ?scope, error = error as &dyn std::error::Error, "a watch broke and is made anew");

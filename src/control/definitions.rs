@@ -6,13 +6,14 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, CustomResourceValidation};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::Value;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::reconcile::CALL;
 use crate::{api::crd_yaml, metrics::Metrics, model::decision::Reason};
@@ -29,8 +30,10 @@ const NAMED: usize = 3;
 enum Look {
     Current,
     Outdated(Reason),
-    /// We may not look, or were not answered. That says nothing about them.
+    /// We were not answered. That says nothing about them.
     Unknown(String),
+    /// We may not look, and will not be allowed to soon.
+    Refused(String),
 }
 
 /// Looks once, then again and again, and says what it sees.
@@ -62,9 +65,22 @@ impl Definitions {
                 AGAIN_SOON
             }
             Look::Unknown(why) => {
-                tracing::warn!(why, "the CRDs in the cluster cannot be compared with this controller");
+                tracing::warn!(why, "the CRDs in the cluster cannot be compared with this controller yet");
+                AGAIN_SOON
+            }
+            Look::Refused(why) => {
+                tracing::warn!(why, "the CRDs in the cluster may not be compared with this controller; allow get on them by name");
                 AGAIN
             }
+        }
+    }
+
+    /// The look before the first pass, so that nothing moves forward that should not; an API server that is slow or a stop
+    /// does not wait for it.
+    pub(super) async fn first_look(&self, stop: &CancellationToken) -> Duration {
+        tokio::select! {
+            () = stop.cancelled() => AGAIN_SOON,
+            next = timeout(CALL, self.look()) => next.unwrap_or(AGAIN_SOON),
         }
     }
 
@@ -84,7 +100,9 @@ impl Definitions {
                 Ok(Ok(stored)) => stored,
                 Ok(Err(error)) => {
                     self.metrics.api_error(&error);
-                    return Look::Unknown(format!("{name}: {error}"));
+                    let says = format!("{name}: {error}");
+                    let refused = matches!(&error, kube::Error::Api(status) if status.code == 403);
+                    return if refused { Look::Refused(says) } else { Look::Unknown(says) };
                 }
                 Err(_) => return Look::Unknown(format!("{name}: no answer within {CALL:?}")),
             };
@@ -113,15 +131,15 @@ fn differences(own: &CustomResourceDefinition, stored: &CustomResourceDefinition
         let theirs = stored.spec.versions.iter().find(|v| v.name == version.name && v.served);
         match theirs {
             None => missing.push(format!("the version {}", version.name)),
-            Some(theirs) => lacks(&json(&version.schema), &json(&theirs.schema), "", &mut missing),
+            Some(theirs) => lacks(&json(version.schema.as_ref()), &json(theirs.schema.as_ref()), "", &mut missing),
         }
     }
     missing
 }
 
 /// The schema as JSON; one that cannot be written as JSON is an empty one.
-fn json(validation: &Option<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceValidation>) -> Value {
-    let schema = validation.as_ref().and_then(|v| v.open_api_v3_schema.as_ref());
+fn json(validation: Option<&CustomResourceValidation>) -> Value {
+    let schema = validation.and_then(|v| v.open_api_v3_schema.as_ref());
     schema.and_then(|schema| serde_json::to_value(schema).ok()).unwrap_or_default()
 }
 

@@ -15,10 +15,7 @@ use super::{
     Key,
     pace::{self, Retry},
 };
-use crate::{
-    api::status::DeliveryStatus,
-    model::decision::Reason,
-};
+use crate::{api::status::DeliveryStatus, model::decision::Reason};
 
 /// How many times in a row a status may be refused before nothing moves forward any more: a conflict or a restart of the
 /// API server is over by then (200 + 400 ms).
@@ -142,8 +139,8 @@ mod tests {
         DeliveryStatus { phase: Some(phase.to_owned()), ..DeliveryStatus::default() }
     }
 
-    fn refused() -> Option<(Retry, String)> {
-        Some((Retry::Backoff, "500".to_owned()))
+    fn refused() -> (Retry, String) {
+        (Retry::Backoff, "500".to_owned())
     }
 
     #[test]
@@ -151,7 +148,7 @@ mod tests {
         let now = Instant::now();
         let mut memory = Memory::default();
         assert!(memory.write_due(now));
-        memory.not_stored("u", status("RollingBack"), vec![Reason::DeliveryDeleted], refused(), now);
+        memory.not_stored("u", status("RollingBack"), vec![Reason::DeliveryDeleted], Some(refused()), now);
         assert_eq!(memory.status("u"), Some(&status("RollingBack")));
         assert!(!memory.write_due(now + Duration::from_millis(199)));
         assert!(memory.write_due(now + Duration::from_millis(200)));
@@ -160,7 +157,7 @@ mod tests {
         assert_eq!(memory.status("u"), Some(&status("RolledBack")), "a pass that does not try moves on all the same");
         assert!(memory.write_due(now + Duration::from_millis(200)), "and does not put the next try off");
 
-        memory.not_stored("u", status("RolledBack"), Vec::new(), refused(), now);
+        memory.not_stored("u", status("RolledBack"), Vec::new(), Some(refused()), now);
         assert!(!memory.write_due(now + Duration::from_millis(399)));
         assert_eq!(memory.stored("u"), [Reason::DeliveryDeleted], "nothing that people should be told is lost");
         assert_eq!(memory.status("u"), None);
@@ -171,10 +168,10 @@ mod tests {
         let now = Instant::now();
         let mut memory = Memory::default();
         for _ in 0..REFUSED_MOST - 1 {
-            memory.not_stored("u", status("Canary"), Vec::new(), refused(), now);
+            memory.not_stored("u", status("Canary"), Vec::new(), Some(refused()), now);
         }
         assert_eq!(memory.problem(), None, "a hiccup is no reason to hold");
-        memory.not_stored("u", status("Canary"), Vec::new(), refused(), now);
+        memory.not_stored("u", status("Canary"), Vec::new(), Some(refused()), now);
         assert!(memory.problem().unwrap().to_string().contains("cannot be stored"));
         memory.stored("u");
         assert_eq!(memory.problem(), None);
@@ -183,7 +180,7 @@ mod tests {
     #[test]
     fn a_delivery_made_again_and_another_term_start_anew() {
         let mut memory = Memory::default();
-        memory.not_stored("old", status("Canary"), Vec::new(), refused(), Instant::now());
+        memory.not_stored("old", status("Canary"), Vec::new(), Some(refused()), Instant::now());
         assert_eq!(memory.status("new"), None);
 
         let (memories, key) = (Memories::default(), Key::new("shop", "checkout"));

@@ -33,7 +33,7 @@ use self::{
     turn::Ctx,
 };
 use crate::{
-    act::{Actor, Announcer},
+    act::{Actor, announce::Announcer},
     api::delivery::Delivery,
     clock::Clock,
     edge::probe::Prober,
@@ -107,6 +107,8 @@ pub enum Identity {
 pub struct Options {
     /// The namespaces to look after; none: all.
     pub namespaces: Vec<String>,
+    /// The name of this process in Events: of its pod.
+    pub instance: String,
     /// Where health and metrics are served; none: nowhere.
     pub listen: Option<SocketAddr>,
     /// Whether the CRDs in the cluster are compared with our own. Off in a simulation that has none.
@@ -117,7 +119,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { namespaces: Vec::new(), listen: None, compare_definitions: true, concurrency: controller::CONCURRENCY }
+        Self {
+            namespaces: Vec::new(),
+            instance: "haldane".to_owned(),
+            listen: None,
+            compare_definitions: true,
+            concurrency: controller::CONCURRENCY,
+        }
     }
 }
 
@@ -165,19 +173,19 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
 
     let (definitions, outdated) = Definitions::new(parts.client.clone(), metrics.clone());
     if parts.options.compare_definitions {
-        // The first look comes before the first pass, so that nothing moves forward that should not.
-        let next = definitions.look().await;
+        let next = definitions.first_look(&shutdown).await;
         beside.spawn(definitions.keep_looking(next));
     }
     let (nudge, nudges) = unbounded_channel();
     let board = Arc::new(ProbeBoard::new(parts.prober.clone(), parts.clock.clone(), nudge));
+    metrics.add(board.metrics())?;
     let ctx = Arc::new(Ctx {
         pass: Box::new(Reconciler {
             client: parts.client.clone(),
             clock: parts.clock.clone(),
             observer: Observer::new(parts.client.clone(), board.clone()),
-            actor: Actor::new(parts.client.clone()),
-            announcer: Announcer::new(parts.client.clone()),
+            actor: Actor::new(parts.client.clone(), parts.clock.clone()),
+            announcer: Announcer::new(parts.client.clone(), parts.clock.clone(), &parts.options.instance),
             board: board.clone(),
             metrics: metrics.clone(),
             outdated,
@@ -190,11 +198,11 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
     let stop = shutdown.child_token();
     let (mut wakers, mut loops) = (Vec::new(), JoinSet::new());
     for (scope, synced) in scopes.into_iter().zip(synced) {
-        let (waker, woken) = unbounded_channel();
+        let (woken, calls) = unbounded_channel();
         let index = Arc::new(Index::default());
-        wakers.push(Waker { scope: scope.clone(), index: index.clone(), waker });
+        wakers.push(Waker { scope: scope.clone(), index: index.clone(), woken });
         let watches = Watches { client: parts.client.clone(), scope, index, synced, concurrency: parts.options.concurrency };
-        loops.spawn(watches.run(ctx.clone(), woken, stop.clone()));
+        loops.spawn(watches.run(ctx.clone(), calls, stop.clone()));
     }
     beside.spawn(follow(leadership, ctx, board, wakers, nudges));
 
@@ -221,19 +229,21 @@ fn elect(parts: &Parts, stop: &CancellationToken) -> (Option<JoinHandle<()>>, Le
 struct Waker {
     scope: Scope,
     index: Arc<Index>,
-    waker: UnboundedSender<Key>,
+    woken: UnboundedSender<Key>,
 }
 
 impl Waker {
     fn wake(&self, key: Key) {
         if matches!(&self.scope, Scope::Cluster) || self.scope == Scope::Namespace(key.namespace.clone()) {
             // Nobody listens any more once the loop has ended.
-            let _ = self.waker.send(key);
+            let _ = self.woken.send(key);
         }
     }
 
     fn wake_all(&self) {
-        self.index.all().into_iter().for_each(|key| self.wake(key));
+        for key in self.index.all() {
+            self.wake(key);
+        }
     }
 }
 
@@ -252,7 +262,9 @@ async fn follow(
         let passing_on = async {
             while let Some(nudged) = nudges.recv().await {
                 let key = Key::of_reference(&nudged);
-                wakers.iter().for_each(|waker| waker.wake(key.clone()));
+                for waker in &wakers {
+                    waker.wake(key.clone());
+                }
             }
             std::future::pending::<()>().await;
         };
@@ -268,7 +280,12 @@ async fn follow(
 
 /// Waits for `shutdown` or for a part that ends by itself, then takes everything down in order: the passes first, the lease
 /// last, because its release makes every proof void.
-async fn until_stopped(mut loops: JoinSet<()>, mut elector: Option<JoinHandle<()>>, stop: &CancellationToken, election: &CancellationToken) -> Result<(), RunError> {
+async fn until_stopped(
+    mut loops: JoinSet<()>,
+    mut elector: Option<JoinHandle<()>>,
+    stop: &CancellationToken,
+    election: &CancellationToken,
+) -> Result<(), RunError> {
     let result = tokio::select! {
         biased;
         () = stop.cancelled() => Ok(()),

@@ -32,6 +32,8 @@ pub enum Retry {
     AtOnce,
     /// Wait, and longer each time.
     Backoff,
+    /// Not by this process: it leads no more, and whoever leads looks at everything.
+    Never,
 }
 
 /// How long until the next look, for what a decision waits for. `uid` spreads the resyncs, so that not all Deliveries
@@ -53,6 +55,8 @@ pub fn after(wait: Wait, rolling: bool, now: Timestamp, uid: &str) -> Duration {
 #[must_use]
 pub fn after_failure(retry: Retry, failures: u32) -> Duration {
     match retry {
+        // Should the lead come back meanwhile, it wakes everything anyway.
+        Retry::Never => RESYNC,
         // A conflict that does not end is a fight with somebody: from the 5th on it is treated like any other failure.
         Retry::AtOnce if failures <= 4 => FLOOR,
         Retry::AtOnce => backoff(failures - 4),

@@ -14,7 +14,13 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{Key, lease::LeaderProof, pace, reconcile::{CALL, Error}, turn::Passed};
+use super::{
+    Key,
+    lease::LeaderProof,
+    pace,
+    reconcile::{CALL, Error},
+    turn::Passed,
+};
 use crate::{
     api::{FIELD_MANAGER, delivery::Delivery},
     metrics::{Attempt, Metrics},
@@ -41,7 +47,12 @@ impl Poison<'_> {
         if proof.ensure().is_err() {
             return Ok(resync);
         }
-        tracing::error!(namespace = key.namespace, delivery = key.name, error = invalid.error, "this Delivery cannot be decoded and is left as it is");
+        tracing::error!(
+            namespace = key.namespace,
+            delivery = key.name,
+            error = invalid.error,
+            "this Delivery cannot be decoded and is left as it is"
+        );
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         limited(api.patch_status(&key.name, &params, &Patch::Merge(patch))).await?.map_err(|e| self.failed(e))?;
         self.announce(key, &invalid.metadata, message).await;

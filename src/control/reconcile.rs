@@ -5,9 +5,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use ::kube::{Api, Client, ResourceExt as _, runtime::reflector::ObjectRef};
 use futures::future::{BoxFuture, FutureExt as _};
 use jiff::Timestamp;
-use kube::{Api, Client, ResourceExt as _, runtime::reflector::ObjectRef};
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -22,10 +22,18 @@ use super::{
     turn::{Pass, Passed},
 };
 use crate::{
-    act::{self, ActError, Actor, Announcer},
+    act::{
+        self, ActError, Actor, Done,
+        announce::Announcer,
+        status::{status_of, with_error},
+    },
     api::delivery::Delivery,
     clock::Clock,
-    decide::decide,
+    decide::{
+        check::{Broken, check},
+        decide,
+    },
+    edge::kube,
     metrics::{Attempt, Metrics},
     model::{
         decision::{Decision, Effect, Reason, Wait},
@@ -44,7 +52,7 @@ pub const CALL: Duration = Duration::from_secs(10);
 pub enum Error {
     /// The Delivery could not be read.
     #[error("the Delivery cannot be read from the API server")]
-    Read(#[source] kube::Error),
+    Read(#[source] ::kube::Error),
     /// It was not read in time.
     #[error("the API server did not answer within {limit:?}")]
     Unanswered {
@@ -54,12 +62,15 @@ pub enum Error {
     /// Something around it could not be read.
     #[error(transparent)]
     Observe(#[from] ObserveError),
+    /// The decision must not be carried out.
+    #[error("{0}; it is not carried out and production stays as it is: this is a defect, please report it")]
+    Broken(#[from] Broken),
     /// A write failed.
     #[error(transparent)]
     Act(#[from] ActError),
     /// It cannot be decoded, and that could not be told.
     #[error("the Delivery cannot be decoded, and saying so on it failed")]
-    Poison(#[source] kube::Error),
+    Poison(#[source] ::kube::Error),
     /// It took too long.
     #[error("the pass did not end within {limit:?} and was dropped")]
     Slow {
@@ -79,11 +90,27 @@ impl Error {
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Observe(error) => error.retry(),
-            Self::Act(error) => error.retry(),
+            Self::Observe(ObserveError::Kube(error)) if error.retry() == kube::Retry::Fresh => Retry::AtOnce,
+            Self::Act(error) => of_act(error),
             Self::Poison(error) if poison::is_conflict(error) => Retry::AtOnce,
-            Self::Read(_) | Self::Poison(_) | Self::Unanswered { .. } | Self::Slow { .. } | Self::Panicked { .. } => Retry::Backoff,
+            Self::Observe(_)
+            | Self::Read(_)
+            | Self::Poison(_)
+            | Self::Broken(_)
+            | Self::Unanswered { .. }
+            | Self::Slow { .. }
+            | Self::Panicked { .. } => Retry::Backoff,
         }
+    }
+}
+
+/// When a failed write is worth another try.
+fn of_act(error: &ActError) -> Retry {
+    match error.retry() {
+        act::Retry::AtOnce => Retry::AtOnce,
+        // A refusal may end at any moment (a quota, a right), and on the way back nobody wants to wait for long.
+        act::Retry::Backoff | act::Retry::Later => Retry::Backoff,
+        act::Retry::Never => Retry::Never,
     }
 }
 
@@ -135,59 +162,81 @@ impl Reconciler {
         }
         let now = self.clock.now();
         let state = State::read(delivery.status.as_ref().unwrap_or(&<_>::default()), now);
-        let (seen, decision) = self.judge(&delivery, &state, memory, now).await?;
+        let Judged { plan, seen, decision } = self.judge(&delivery, &state, memory, now).await?;
 
-        self.actor.act(proof, &delivery, &seen, &decision.effects).await?;
+        let done = match self.actor.act(proof, &delivery, &seen, &decision.effects).await {
+            Ok(done) => done,
+            Err(error) => return Err(self.refused(proof, &stored, &delivery, error).await),
+        };
         self.metrics.effects(&decision.effects);
         self.metrics.phase(key, decision.next.phase.label());
         if decision.effects.contains(&Effect::RemoveFinalizer) {
             return Ok(Passed::Gone);
         }
         let again = pace::after(decision.wait, decision.next.phase.rollout().is_some(), now, &uid);
-        let rewrite = self.record(proof, Recorded { stored, delivery, seen, decision, now }, memory).await;
+        let rewrite = self.record(proof, Recorded { stored, delivery, plan, seen, decision, done, now }, memory).await;
         Ok(Passed::Again(rewrite.map_or(again, |rewrite| again.min(rewrite))))
     }
 
     /// What is, and what to do about it.
-    async fn judge(&self, delivery: &Delivery, state: &State, memory: &Memory, now: Timestamp) -> Result<(Observation, Decision), Error> {
+    async fn judge(&self, delivery: &Delivery, state: &State, memory: &Memory, now: Timestamp) -> Result<Judged, Error> {
         let plan = match Plan::try_from(&delivery.spec) {
             Ok(plan) => plan,
-            Err(error) => return Ok((Observation::default(), invalid(state, &Reason::Invalid { why: error.to_string() }))),
+            Err(error) => return Ok(invalid(state, &Reason::Invalid { why: error.to_string() })),
         };
         let mut seen = self.observer.observe(delivery, &plan, state, now).await?;
         seen.problems.extend(self.outdated.borrow().clone());
         seen.problems.extend(memory.problem());
         let decision = decide(&plan, state, &seen, now);
-        // CHECK: crate::decide::check::check(&plan, state, &seen, &decision)?;
-        Ok((seen, decision))
+        check(&plan, state, &seen, &decision, now)?;
+        Ok(Judged { plan: Some(plan), seen, decision })
     }
 
     /// Stores the status and tells people. A refused write ends nothing: the next pass goes on from the new status, and
     /// the write is tried again after the time that this returns.
     async fn record(&self, proof: &LeaderProof, recorded: Recorded, memory: &mut Memory) -> Option<Duration> {
-        let Recorded { stored, delivery, seen, decision, now } = recorded;
+        let Recorded { stored, delivery, plan, seen, mut decision, done, now } = recorded;
         let uid = stored.uid().unwrap_or_default();
-        let status = act::status(&delivery, &seen, &decision, now);
+        let status = status_of(plan.as_ref(), &decision, &seen, &delivery, now);
         if !memory.write_due(Instant::now()) {
-            memory.not_stored(&uid, status, decision.notes, None, Instant::now());
+            memory.not_stored(&uid, status, untold(&delivery, decision), None, Instant::now());
             return memory.rewrite_in(Instant::now());
         }
-        match act::record(&self.client, proof, &stored, &status).await {
+        match self.actor.record(proof, &stored, done.delivery_version.as_deref(), &status).await {
             Ok(written) => {
                 self.metrics.status_write(if written { Attempt::Done } else { Attempt::Unchanged });
-                let mut notes = memory.stored(&uid);
-                notes.extend(decision.notes);
-                self.announcer.announce(proof, &delivery, &notes).await;
+                decision.notes.splice(0..0, memory.stored(&uid));
+                self.announcer.announce(proof, &stored, stored.status.as_ref(), &decision).await;
                 None
             }
             Err(error) => {
                 self.metrics.status_write(Attempt::Failed);
                 let (namespace, name) = (stored.namespace(), stored.name_any());
-                tracing::warn!(namespace, delivery = name, error = &error as &dyn std::error::Error, "the status was not stored; going on from it");
-                memory.not_stored(&uid, status, decision.notes, Some((error.retry(), error.to_string())), Instant::now());
+                tracing::warn!(
+                    namespace,
+                    delivery = name,
+                    error = &error as &dyn std::error::Error,
+                    "the status was not stored; going on from it"
+                );
+                memory.not_stored(&uid, status, untold(&delivery, decision), Some((of_act(&error), error.to_string())), Instant::now());
                 memory.rewrite_in(Instant::now())
             }
         }
+    }
+
+    /// A write was refused in a way that a person must see: it is said on the object, if that can be written.
+    async fn refused(&self, proof: &LeaderProof, stored: &Delivery, delivery: &Delivery, error: ActError) -> Error {
+        if error.retry() == act::Retry::Later {
+            let why = Why { word: "WriteRefused".to_owned(), says: error.to_string() };
+            let status = with_error(&delivery.status.clone().unwrap_or_default(), &why);
+            let written = self.actor.record(proof, stored, None, &status).await;
+            self.metrics.status_write(match written {
+                Ok(true) => Attempt::Done,
+                Ok(false) => Attempt::Unchanged,
+                Err(_) => Attempt::Failed,
+            });
+        }
+        error.into()
     }
 
     async fn read(&self, key: &Key) -> Result<Option<Guarded>, Error> {
@@ -197,20 +246,36 @@ impl Reconciler {
     }
 }
 
+/// What is, and what to do about it. Without a plan the spec contradicts itself.
+struct Judged {
+    plan: Option<Plan>,
+    seen: Observation,
+    decision: Decision,
+}
+
 /// What a pass leaves to be recorded.
 struct Recorded {
     /// As the API server has it.
     stored: Delivery,
     /// As the decision was based on it.
     delivery: Delivery,
+    plan: Option<Plan>,
     seen: Observation,
     decision: Decision,
+    done: Done,
     now: Timestamp,
 }
 
 /// The spec contradicts itself: nothing is moved, and it is said.
-fn invalid(state: &State, reason: &Reason) -> Decision {
+fn invalid(state: &State, reason: &Reason) -> Judged {
     let mut decision = Decision::stay(state, reason.clone(), Wait::Change);
     decision.health.stalled = Some(Why::from(reason));
-    decision
+    Judged { plan: None, seen: Observation::default(), decision }
+}
+
+/// What people are to be told later: the notes, and the reason, if it is a new one.
+fn untold(delivery: &Delivery, decision: Decision) -> Vec<Reason> {
+    let before = delivery.status.as_ref().and_then(|status| status.reason.as_deref());
+    let news = (before != Some(decision.reason.word())).then_some(decision.reason);
+    decision.notes.into_iter().chain(news).collect()
 }

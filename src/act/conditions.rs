@@ -16,6 +16,8 @@ use crate::{
 /// Length of a message: six of them, 1.5 kB at most. The sentence in full stands in `message`.
 const MESSAGE: usize = 256;
 
+const PASSED: &str = "what serves was asked and answered well";
+
 struct Said {
     kind: &'static str,
     status: &'static str,
@@ -43,7 +45,7 @@ pub(super) fn of(
         Some(ready(decision)),
         reconciling(decision),
         stalled(decision),
-        Some(verified(plan, decision)),
+        Some(verified(plan, decision, before)),
         Some(held(decision)),
     ]
     .into_iter()
@@ -95,13 +97,15 @@ fn stalled(decision: &Decision) -> Option<Said> {
     }
 }
 
-fn verified(plan: Option<&Plan>, decision: &Decision) -> Said {
+/// What serves was asked. A new answer replaces the last one; that nobody has answered yet in a new phase does not.
+fn verified(plan: Option<&Plan>, decision: &Decision, before: &DeliveryStatus) -> Said {
     match &decision.health.verified {
-        Some(Ok(())) => said("Verified", "True", "Passed", "what serves was asked and answered well"),
+        Some(Ok(())) => said("Verified", "True", "Passed", PASSED),
         Some(Err(why)) => because("Verified", "False", why),
         None if plan.is_some_and(|plan| plan.probes.is_empty()) => {
             said("Verified", "Unknown", "NoChecks", "nothing is named in spec.verify that could be asked")
         }
+        None if before.conditions.iter().any(|c| c.type_ == "Verified" && c.status == "True") => said("Verified", "True", "Passed", PASSED),
         None => said("Verified", "Unknown", "NoVerdict", "what serves has not given an answer yet"),
     }
 }

@@ -53,6 +53,10 @@ fn light(status: &DeliveryStatus) -> Value {
             rollout.remove("weight");
         }
     }
+    // No evidence and an evidence of nothing are the same.
+    if let Some(rollout) = value.pointer_mut("/rollout").and_then(Value::as_object_mut) {
+        rollout.retain(|_, value| *value != json!({}));
+    }
     if let Some(live) = value.pointer_mut("/live").and_then(Value::as_object_mut) {
         live.remove("digests");
     }
@@ -60,11 +64,9 @@ fn light(status: &DeliveryStatus) -> Value {
         all.remove("weight");
     }
     if let Some(evidence) = value.pointer_mut("/rollout/evidence").and_then(Value::as_object_mut) {
-        for key in ["pairs", "good", "until"] {
-            evidence.insert(key.to_owned(), json!(null));
-        }
-        // An evidence of nothing else than these is as good as none; a first good sample is remembered with the next write.
-        evidence.retain(|_, value| !value.is_null());
+        // Failures are worth a write; what went well, and that nothing was learnt, a restart finds out again.
+        evidence.retain(|key, _| ["canaryOnly", "stableOnly", "both"].contains(&key.as_str()));
+        evidence.retain(|_, value| *value != json!(0));
     }
     value
 }

@@ -126,7 +126,13 @@ fn arrived(case: &Case<'_>, rollout: &Rollout, to: &Release) -> Decision {
         }
     };
     let next = State { live, previous, ..case.state.to(phase, case.now) };
-    let mut decision = Decision::stay(&next, reason, Wait::Now);
+    // At rest people read what serves; what happened is told once.
+    let resting = match &next.phase {
+        Phase::RolledBack { why, .. } => Reason::Quarantined { version: verdict::called(case, &rollout.from), why: why.says.clone() },
+        Phase::Adopting | Phase::Live | Phase::Rolling(_) => Reason::Serving { version: to.version.clone() },
+    };
+    let mut decision = Decision::stay(&next, resting, Wait::Now);
+    decision.notes.push(reason);
     decision.effects = effects;
     decision
 }

@@ -160,8 +160,9 @@ fn quiet(case: &Case<'_>, live: &Release, holds: &mut Vec<Reason>) -> Decision {
     }
     let record = wish.record(case, OriginType::Workload);
     if !record.is_empty() {
-        let reason = Reason::ReleaseSeen { version: template::tag(&wish.image) };
-        return Decision::stay(case.state, reason, Wait::Now).first(record);
+        let mut decision = Decision::stay(case.state, resting(case, live), Wait::Now).first(record);
+        decision.notes.push(Reason::ReleaseSeen { version: template::tag(&wish.image) });
+        return decision;
     }
     let Some(release) = wish.release.as_ref().and_then(|name| case.seen.release(name)) else {
         return Decision::stay(case.state, resting(case, live), Wait::Change);

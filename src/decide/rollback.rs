@@ -133,11 +133,6 @@ fn arrived(case: &Case<'_>, rollout: &Rollout) -> Decision {
         .map(|s| Effect::PinService { service: s.name.clone(), pin: Pin::Off })
         .collect();
     let forward = rollout.direction == Direction::Forward;
-    let reason = Reason::GoingBack {
-        from: verdict::version_of(case, rollout),
-        to: verdict::called(case, &rollout.from),
-        why: why.says.clone(),
-    };
     if forward {
         let by = (*outcome == Outcome::Superseded).then(|| super::candidate::wish(case)).flatten().and_then(|w| w.release);
         effects.push(Effect::SettleRelease { release: rollout.release.clone(), outcome: *outcome, why: why.clone(), superseded_by: by, started: Some(rollout.started_at) });
@@ -147,6 +142,10 @@ fn arrived(case: &Case<'_>, rollout: &Rollout) -> Decision {
             Phase::RolledBack { release: rollout.release.clone(), outcome: *outcome, why: why.clone() }
         }
         _ => Phase::Live,
+    };
+    let reason = match &phase {
+        Phase::RolledBack { why, .. } => Reason::Quarantined { version: verdict::version_of(case, rollout), why: why.says.clone() },
+        Phase::Adopting | Phase::Live | Phase::Rolling(_) => Reason::Serving { version: verdict::called(case, &rollout.from) },
     };
     let mut decision = Decision::stay(&case.state.to(phase, case.now), reason, Wait::Now);
     decision.effects = effects;

@@ -1,13 +1,62 @@
 //! `(Plan, State, Observation, now) -> Decision`: pure and synchronous.
+//!
+//! The order of the questions is the policy. What must never wait (a terminating namespace, the way back) is asked before
+//! what may (holds, bakes). Every answer carries its reason. Absent on purpose: clients, clocks, randomness, async, and
+//! the types of Kubernetes; `now` is an argument.
 
+pub mod candidate;
+pub mod check;
+pub mod command;
 pub mod evidence;
+pub mod health;
+pub mod hold;
+pub mod home;
+pub mod leave;
+pub mod pin;
+pub mod rest;
+pub mod rollback;
+pub mod size;
+pub mod stable;
+pub mod step;
+pub mod verdict;
 
 use jiff::Timestamp;
 
-use crate::model::{decision::{Decision, Reason, Wait}, phase::State, plan::Plan, world::Observation};
+use crate::model::{
+    decision::Decision,
+    phase::{Phase, State},
+    plan::Plan,
+    world::Observation,
+};
+
+/// What one decision is about. Borrowed, so that every rule may look at all of it and change none of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    /// What the owner asked for.
+    pub plan: &'a Plan,
+    /// Where the delivery stands.
+    pub state: &'a State,
+    /// The world around it.
+    pub seen: &'a Observation,
+    /// The time of the decision.
+    pub now: Timestamp,
+}
 
 /// What to do now.
 #[must_use]
-pub fn decide(_plan: &Plan, state: &State, _seen: &Observation, _now: Timestamp) -> Decision {
-    Decision::stay(state, Reason::Serving { version: String::new() }, Wait::Change)
+pub fn decide(plan: &Plan, state: &State, seen: &Observation, now: Timestamp) -> Decision {
+    let case = Case { plan, state, seen, now };
+    let decision = if seen.namespace_terminating || seen.deleting {
+        leave::next(&case)
+    } else {
+        match &state.phase {
+            Phase::Adopting => rest::adopt(&case),
+            Phase::Live | Phase::RolledBack { .. } => rest::next(&case),
+            Phase::Rolling(rollout) => step::next(&case, rollout),
+        }
+    };
+    health::told(&case, command::acknowledged(&case, decision))
 }
+
+#[cfg(test)]
+mod tests;

@@ -237,22 +237,16 @@ reasons! {
     Adopted { workload: String, version: String } => "Deployment {workload} is gated: it keeps {version}, and every change of its template rides a canary first",
     /// A new version is seen.
     ReleaseSeen { version: String } => "{version} is desired",
-    /// The canary starts.
-    CanaryStarting { version: String, ready: u32, wanted: u32 } => "canary of {version} starts: {ready} of {wanted} pods ready",
-    /// The canary is asked before anybody reaches it.
-    Probing { version: String, good: u32, needed: u32 } => "{version} is probed at weight 0: {good} of {needed} good pairs",
+    /// The canary starts and is asked before anybody reaches it.
+    Preflight { version: String } => "the canary of {version} starts and is probed; nobody else reaches it",
     /// At a step.
     Baking { version: String, served: Weight, asked: Weight } => "{version} has {served} of new connections by pods (asked {asked}) and bakes",
-    /// At a step, more evidence is needed.
-    NeedsEvidence { version: String, good: u32, needed: u32 } => "{version} has baked; {good} of {needed} good pairs at this step",
     /// The canary grows.
-    Growing { version: String, ready: u32, wanted: u32 } => "canary of {version} grows to full size: {ready} of {wanted} pods ready",
+    Growing { version: String, wanted: u32 } => "the canary of {version} grows to its full size of {wanted} pods",
     /// All traffic is on the canary.
     Guarding { version: String } => "all new connections go to the canary of {version}; the old pods stay warm",
     /// Stable is rolled.
-    RollingStable { version: String, workload: String, available: u32, wanted: u32 } => "Deployment {workload} rolls to {version} without traffic: {available} of {wanted} pods available; the canary serves",
-    /// Traffic comes back to stable.
-    ComingHome { version: String } => "{version} is on stable; traffic goes back to it and the canary leaves",
+    RollingStable { version: String } => "stable rolls to {version} without traffic while the canary serves; then traffic comes back to it",
     /// It serves.
     WentLive { version: String } => "{version} is live",
     /// Traffic is off the canary while more is asked.

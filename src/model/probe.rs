@@ -186,13 +186,13 @@ impl fmt::Display for Class {
 
 impl Check {
     /// Of a flow that does not say otherwise.
-    pub const DEADLINE: Duration = Duration::from_secs(60);
+    pub const DEADLINE: Duration = Duration::from_mins(1);
     /// 20 steps × 10 s (a step's default) = 200 s, which [`Check::MAX_DEADLINE`] can hold.
     pub const MAX_STEPS: usize = 20;
     /// A DNS label's length: fits a header, a metric label and a line of chat.
     pub const MAX_NAME: usize = 63;
-    /// 5 min × 8 places: even all flows stuck give the prober back within one interval of `always` probing (3 min) twice.
-    pub const MAX_DEADLINE: Duration = Duration::from_secs(300);
+    /// 20 steps × 10 s = 200 s for the longest flow on defaults, rounded up to whole minutes with room for slower steps.
+    pub const MAX_DEADLINE: Duration = Duration::from_mins(5);
 
     /// The host without a port: what the certificate must name.
     #[must_use]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     decision::Reason,
@@ -15,6 +15,8 @@ use crate::{api::{command::Action, release::Outcome}, decide::evidence::Sample};
 /// The world around one Delivery at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observation {
+    /// Name of the Delivery; Releases are named after it.
+    pub delivery: String,
     /// The Delivery is being deleted.
     pub deleting: bool,
     /// Its finalizer is set.
@@ -48,7 +50,8 @@ pub struct Workload {
     pub resource_version: String,
     /// `spec.paused`.
     pub paused: bool,
-    /// Our annotation of the gate is on it. A person who resumes leaves it there; a replace or a recreation loses it.
+    /// Our annotation of the gate is on it. A person who resumes leaves it there; a replace or a recreation loses it, and
+    /// we take it off when we open the gate ourselves.
     pub gate_marked: bool,
     /// The Release named in our put-back annotation.
     pub put_back: Option<ReleaseName>,
@@ -68,6 +71,8 @@ pub struct Workload {
     pub pods: Vec<Pod>,
     /// The canary Deployment beside it.
     pub canary: Option<Canary>,
+    /// Pods marked as canary that are there and not ending, whether or not their Deployment still is.
+    pub canary_left: u32,
     /// The manager whose write opened the gate or changed the template last, when it is not us.
     pub last_writer: Option<String>,
     /// A write of ours is still listed as owner of fields.
@@ -163,6 +168,8 @@ pub struct Service {
     pub uid: String,
     /// The precondition of every write.
     pub resource_version: String,
+    /// Its selector and ports, by [`Service::shape_of`]. A foreign write that left these alone does not stop a pin.
+    pub shape: Value,
     /// The workload whose pods it selects.
     pub workload: WorkloadName,
     /// What our key in its selector says.
@@ -334,6 +341,14 @@ impl Workload {
     pub fn only_active(&self) -> Option<&ReplicaSet> {
         let mut active = self.replica_sets.iter().filter(|rs| rs.wanted > 0 || rs.pods > 0);
         active.next().filter(|_| active.next().is_none())
+    }
+}
+
+impl Service {
+    /// What of a Service, as stored, a pin depends on.
+    #[must_use]
+    pub fn shape_of(service: &Value) -> Value {
+        json!({"selector": service.pointer("/spec/selector"), "ports": service.pointer("/spec/ports")})
     }
 }
 

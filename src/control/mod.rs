@@ -1,0 +1,3 @@
+//! What drives reconciling.
+
+pub mod lease;

@@ -1,0 +1,157 @@
+//! Which version should serve: the owner's wish, and whether it may be started.
+//!
+//! Without a source the wish is the owner's template. With `manual` it is the owner's template with the image of the
+//! newest Release that a person or CI made. The newest wish wins: a workload has no ancestry.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::Case;
+use crate::{
+    api::release::OriginType,
+    model::{
+        decision::Effect,
+        phase::Quarantined,
+        plan::Source,
+        template,
+        version::{Identity, ReleaseName, WorkloadName},
+        world::{Release, Workload},
+    },
+};
+
+/// Digits of the identity in a Release's name: 20 bits tell versions of one tag apart; a clash would need the same tag too.
+const NAME_DIGITS: usize = 5;
+/// Characters of the tag in a Release's name.
+const TAG_CHARS: usize = 7;
+
+/// What the owner wants to serve.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wish {
+    /// Its identity.
+    pub identity: Identity,
+    /// By workload.
+    pub templates: BTreeMap<WorkloadName, Value>,
+    /// The image that gives it its name.
+    pub image: String,
+    /// The Release that is this wish, if it is recorded.
+    pub release: Option<ReleaseName>,
+    /// The Release of a person that is still without templates and means this wish.
+    pub compose: Option<ReleaseName>,
+}
+
+impl Wish {
+    /// The Release that is or will be this wish.
+    #[must_use]
+    pub fn name(&self, delivery: &str) -> ReleaseName {
+        self.release.clone().unwrap_or_else(|| release_name(delivery, &self.image, &self.identity))
+    }
+
+    /// The writes that make it a Release; none when it is one.
+    #[must_use]
+    pub fn record(&self, case: &Case<'_>, origin: OriginType) -> Vec<Effect> {
+        if self.release.is_some() {
+            return Vec::new();
+        }
+        if let Some(release) = &self.compose {
+            return vec![Effect::KeepTemplates { release: release.clone(), templates: self.templates.clone() }];
+        }
+        let name = release_name(&case.seen.delivery, &self.image, &self.identity);
+        let version = version(case, &self.image, &name);
+        vec![Effect::RecordRelease { name, version, image: self.image.clone(), origin, templates: self.templates.clone() }]
+    }
+}
+
+/// The name of a Release: readable, and the same for the same content.
+#[must_use]
+pub fn release_name(delivery: &str, image: &str, identity: &Identity) -> ReleaseName {
+    let tag: String = template::tag(image)
+        .to_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(TAG_CHARS)
+        .collect();
+    let hash: String = identity.as_str().chars().take(NAME_DIGITS).collect();
+    match tag.trim_matches('-') {
+        "" => ReleaseName::new(format!("{delivery}-{hash}")),
+        tag => ReleaseName::new(format!("{delivery}-{tag}-{hash}")),
+    }
+}
+
+/// What people call it: its tag, with digits of the identity when another version has the same tag.
+fn version(case: &Case<'_>, image: &str, name: &ReleaseName) -> String {
+    let tag = template::tag(image);
+    let taken = case.seen.releases.iter().any(|r| r.name != *name && r.version == tag);
+    let hash = name.as_str().rsplit('-').next().unwrap_or_default();
+    if taken { format!("{tag}-{hash}") } else { tag }
+}
+
+/// What the owner wants to serve now; none when a workload is missing or nothing says which image.
+#[must_use]
+pub fn wish(case: &Case<'_>) -> Option<Wish> {
+    if case.seen.workloads.len() != case.plan.workloads.len() {
+        return None;
+    }
+    let owners: BTreeMap<WorkloadName, Value> =
+        case.seen.workloads.iter().map(|w| (w.name.clone(), owners_template(case, w))).collect();
+    let (templates, asked) = match case.plan.source {
+        Source::Workload => (owners, None),
+        Source::Manual => manual(case, owners),
+    };
+    let identity = template::identity(&templates);
+    let first = case.plan.workloads.first()?;
+    let image = template::main_image(templates.get(&first.name)?)?.to_owned();
+    let release = case.seen.release_of(&identity).map(|r| r.name.clone());
+    let compose = asked.filter(|r| r.identity.is_none()).map(|r| r.name.clone());
+    Some(Wish { identity, templates, image, release, compose })
+}
+
+/// The owner's templates with the image that is asked for, or that is live when nobody has asked yet.
+fn manual<'a>(case: &Case<'a>, owners: BTreeMap<WorkloadName, Value>) -> (BTreeMap<WorkloadName, Value>, Option<&'a Release>) {
+    let asked = case.seen.releases.iter().filter(|r| r.manual).max_by_key(|r| (r.created, r.name.clone()));
+    let live = live(case);
+    let templates = owners
+        .into_iter()
+        .map(|(name, owner)| {
+            let containers = case.plan.workloads.iter().find(|w| w.name == name).map(|w| w.containers.as_slice()).unwrap_or_default();
+            let template = match (asked, live) {
+                (Some(asked), _) => template::with_image(&owner, &asked.image, containers),
+                (None, Some(live)) => template::with_image(&owner, &live.image, containers),
+                (None, None) => owner,
+            };
+            (name, template)
+        })
+        .collect();
+    (templates, asked)
+}
+
+/// The template that the owner wrote last: what stands in the Deployment, unless we put a proven one there for a while.
+fn owners_template(case: &Case<'_>, workload: &Workload) -> Value {
+    let Some(put_back) = workload.put_back.as_ref().and_then(|name| case.seen.release(name)) else { return workload.template.clone() };
+    let here = workload.template_hash();
+    let rollout = case.state.phase.rollout();
+    let ours = case
+        .state
+        .live
+        .iter()
+        .map(|l| &l.release)
+        .chain(rollout.into_iter().flat_map(|r| [&r.release, &r.from]))
+        .filter_map(|name| case.seen.release(name)?.template_hash(&workload.name))
+        .any(|hash| hash == here);
+    match put_back.templates.as_ref().and_then(|t| t.get(&workload.name)) {
+        Some(theirs) if ours => theirs.clone(),
+        _ => workload.template.clone(),
+    }
+}
+
+/// The Release that is proven and serves.
+#[must_use]
+pub fn live<'a>(case: &Case<'a>) -> Option<&'a Release> {
+    case.seen.release(&case.state.live.as_ref()?.release)
+}
+
+/// Why a content is not started by itself.
+#[must_use]
+pub fn quarantined<'a>(case: &Case<'a>, identity: &Identity) -> Option<&'a Quarantined> {
+    case.state.quarantine.iter().find(|q| q.identity == *identity)
+}

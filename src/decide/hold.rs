@@ -1,0 +1,33 @@
+//! Reasons of people and of the set-up not to move forward. Nothing here is ever asked on the way back.
+
+use super::Case;
+use crate::model::{decision::Reason, version::ReleaseName};
+
+/// The reasons that apply to a Release now.
+#[must_use]
+pub fn reasons(case: &Case<'_>, release: Option<&ReleaseName>) -> Vec<Reason> {
+    let people = case
+        .seen
+        .holds
+        .iter()
+        .filter(|h| h.until.is_none_or(|until| until > case.now))
+        .filter(|h| h.release.is_none() || h.release.as_ref() == release)
+        .map(|h| Reason::Held { by: h.by.clone(), message: h.message.clone() });
+    case.seen.problems.iter().cloned().chain(people).collect()
+}
+
+/// What keeps a rollout from starting at all: traffic that cannot be switched by one write.
+#[must_use]
+pub fn unswitchable(case: &Case<'_>) -> Option<Reason> {
+    case.seen.services.iter().find_map(|service| {
+        let why = service.no_switch.clone()?;
+        Some(Reason::SwitchNotProvable { service: service.name.clone(), why })
+    })
+}
+
+/// A workload that is scaled to 0: nothing can be proven of it now.
+#[must_use]
+pub fn away(case: &Case<'_>) -> Option<Reason> {
+    let away = case.seen.workloads.iter().find(|w| w.replicas == 0)?;
+    Some(Reason::ScaledToZero { workload: away.name.to_string() })
+}

@@ -1,0 +1,132 @@
+//! Finalizing: stable rolls to the proven version without traffic, then takes the traffic back, and the canary leaves.
+//!
+//! The order is what keeps every request whole: every Service on the canary, the gate opened for the proven template alone,
+//! all workloads rolled and closed again, every Service on the new hash, seen routable, settle, the canary away, and only
+//! when its pods are gone the pins off.
+
+use super::{Case, pin, pin::Side, rollback, size, stable, stable::Resumed, step, verdict};
+use crate::{
+    api::release::Outcome,
+    model::{
+        decision::{Decision, Effect, Reason, Wait},
+        phase::{Direction, Live, Phase, Rollout, State, after},
+        world::{Canary, Pin, Release, Workload},
+    },
+};
+
+/// The next move of a rollout whose version has all of the traffic. Deadlines and holds do not apply any more.
+pub(super) fn finalize(case: &Case<'_>, rollout: &Rollout, to: &Release, holds: &[Reason]) -> Decision {
+    let standing = stable::keep_all(case, to, Resumed::Welcome, true);
+    let rolled = standing.settled && case.seen.workloads.iter().all(|w| at(w, to));
+    let mut decision = if rolled {
+        let mut decision = come_home(case, rollout, to);
+        decision.effects.splice(0..0, standing.effects);
+        decision
+    } else {
+        // The canary serves while stable has no traffic: first where the traffic is, then the roll.
+        let mut effects: Vec<Effect> = size::changed(case, rollout).flat_map(|w| pin::writes(case, w, serving(w))).collect();
+        effects.extend(standing.effects);
+        effects.extend(canary_kept(case, rollout));
+        let wait = if effects.is_empty() { Wait::Poll } else { Wait::Now };
+        let mut decision = step::stay(case, rollout, step::words(case, rollout), wait);
+        decision.effects = effects;
+        decision
+    };
+    decision.notes.extend(standing.note);
+    decision.holds = holds.to_vec();
+    let stuck = case.seen.workloads.iter().find(|w| w.stuck && !w.paused);
+    if let Some(workload) = stuck {
+        let reason = Reason::StableNotRolling { workload: workload.name.to_string() };
+        decision.holds.push(reason.clone());
+        decision.reason = reason;
+    }
+    decision
+}
+
+/// The workload runs that Release and nothing else, all of it available.
+fn at(workload: &Workload, release: &Release) -> bool {
+    release.template_hash(&workload.name).is_some_and(|hash| workload.rolled_to(&hash))
+}
+
+/// Where traffic goes while stable rolls: to the canary, as long as that has the pods for it.
+fn serving(workload: &Workload) -> Side<'static> {
+    let ready = workload.canary.as_ref().map_or(0, Canary::ready);
+    if ready >= workload.replicas.saturating_sub(workload.max_unavailable).max(1) { Side::Canary } else { Side::Both }
+}
+
+/// The canary keeps the size of stable, also when that changes now.
+fn canary_kept(case: &Case<'_>, rollout: &Rollout) -> Vec<Effect> {
+    size::changed(case, rollout)
+        .filter_map(|w| {
+            let canary = w.canary.as_ref().filter(|c| !c.deleting && w.replicas > 0 && c.wanted != w.replicas)?;
+            (canary.release.as_ref() == Some(&rollout.release))
+                .then(|| Effect::ScaleCanary { workload: w.name.clone(), replicas: w.replicas })
+        })
+        .collect()
+}
+
+/// Stable runs the new version: traffic goes back to it, then the canary leaves, then the pins.
+fn come_home(case: &Case<'_>, rollout: &Rollout, to: &Release) -> Decision {
+    let left = size::changed(case, rollout).any(|w| w.canary.is_some() || w.canary_left > 0);
+    if !left {
+        return arrived(case, rollout, to);
+    }
+    let reason = step::words(case, rollout);
+    let pins: Vec<Effect> = size::changed(case, rollout).flat_map(|w| pin::writes(case, w, Side::Stable(to))).collect();
+    if !pins.is_empty() {
+        let mut decision = step::stay(case, rollout, reason, Wait::Now);
+        decision.effects = pins;
+        return decision;
+    }
+    let gone = size::changed(case, rollout).all(|w| w.canary.is_none());
+    if gone {
+        return step::stay(case, rollout, reason, Wait::Poll);
+    }
+    let routable = size::changed(case, rollout).all(|w| {
+        to.template_hash(&w.name).and_then(|t| pin::pod_hash(w, &t)).is_none_or(|hash| pin::routable(case, w, &hash))
+    });
+    let since = size::changed(case, rollout).filter_map(|w| pin::stands_since(case, w, Side::Stable(to))).max().unwrap_or(case.now);
+    let over = after(since, case.plan.settle);
+    if !routable {
+        return step::stay(case, rollout, reason, Wait::Poll);
+    }
+    if over > case.now {
+        return step::stay(case, rollout, reason, Wait::Until(over));
+    }
+    let mut decision = step::stay(case, rollout, reason, Wait::Poll);
+    decision.effects = size::changed(case, rollout)
+        .filter(|w| w.canary.as_ref().is_some_and(|c| !c.deleting))
+        .map(|w| Effect::DeleteCanary { workload: w.name.clone() })
+        .collect();
+    decision
+}
+
+/// The canary and its pods are gone: pins off, and the version is live.
+fn arrived(case: &Case<'_>, rollout: &Rollout, to: &Release) -> Decision {
+    let version = to.version.clone();
+    let mut effects: Vec<Effect> = case
+        .seen
+        .services
+        .iter()
+        .filter(|s| s.pin != Pin::Off)
+        .map(|s| Effect::PinService { service: s.name.clone(), pin: Pin::Off })
+        .collect();
+    let live = Some(Live { release: to.name.clone(), since: case.now });
+    let (phase, previous, reason) = match &rollout.direction {
+        Direction::Forward => {
+            let reason = Reason::WentLive { version };
+            effects.push(rollback::settled(&rollout.release, Outcome::Live, &reason, None));
+            (Phase::Live, Some(rollout.from.clone()), reason)
+        }
+        Direction::Return(why) => {
+            let reason = Reason::LiveFailed { version: verdict::called(case, &rollout.from), failure: why.says.clone() };
+            effects.push(rollback::settled(&rollout.from, Outcome::RolledBack, &reason, None));
+            let phase = Phase::RolledBack { release: rollout.from.clone(), outcome: Outcome::RolledBack, why: why.clone() };
+            (phase, None, reason)
+        }
+    };
+    let next = State { live, previous, ..case.state.to(phase, case.now) };
+    let mut decision = Decision::stay(&next, reason, Wait::Now);
+    decision.effects = effects;
+    decision
+}

@@ -1,0 +1,115 @@
+//! A Delivery that is being deleted: the proven version serves, the gate is opened, and nothing of ours stays.
+
+use super::{Case, candidate, pin, pin::Side, rollback, stable, stable::Resumed, step, verdict};
+use crate::{
+    api::release::Outcome,
+    model::{
+        decision::{Decision, Effect, Reason, Target, Wait},
+        phase::{Phase, Rollout, Stage},
+        template,
+        world::{Canary, Pin, Release, Workload},
+    },
+};
+
+/// The next move of a Delivery that goes.
+#[must_use]
+pub fn next(case: &Case<'_>) -> Decision {
+    // Our rights may go before our finalizer does: in a namespace that ends there is nothing to save.
+    let barred = case.seen.problems.iter().any(|p| matches!(p, Reason::NotGranted { .. }));
+    if case.seen.namespace_terminating || barred {
+        return gone(case);
+    }
+    let complete = case.seen.workloads.len() == case.plan.workloads.len();
+    match &case.state.phase {
+        Phase::Rolling(rollout) if complete => match &rollout.stage {
+            Stage::RollingBack { .. } => step::next(case, rollout),
+            Stage::Finalizing => finish(case, rollout),
+            Stage::Preflight | Stage::Canary { .. } | Stage::Promoting | Stage::Guarding { .. } => {
+                rollback::begin(case, rollout, Outcome::Undecided, Reason::DeliveryDeleted)
+            }
+        },
+        Phase::Adopting | Phase::Live | Phase::RolledBack { .. } | Phase::Rolling(_) => ungate(case),
+    }
+}
+
+fn gone(case: &Case<'_>) -> Decision {
+    let effects = if case.seen.finalizer { vec![Effect::RemoveFinalizer] } else { Vec::new() };
+    Decision::stay(case.state, Reason::DeliveryDeleted, Wait::Change).first(effects)
+}
+
+/// The new version has all of the traffic and stable is on its way to it: that is finished, then both sides match.
+fn finish(case: &Case<'_>, rollout: &Rollout) -> Decision {
+    let Some(to) = case.seen.release(&rollout.release).filter(|r| r.templates.is_some()) else { return ungate(case) };
+    let standing = stable::keep_all(case, to, Resumed::Welcome, false);
+    let ready = |w: &Workload| to.template_hash(&w.name).and_then(|t| pin::pod_hash(w, &t)).map_or(0, |h| w.ready(&h));
+    let side = |w: &Workload| {
+        let canary = w.canary.as_ref().map_or(0, Canary::ready);
+        if ready(w) == 0 && canary > 0 { Side::Canary } else { Side::Both }
+    };
+    let mut effects: Vec<Effect> = case.seen.workloads.iter().flat_map(|w| pin::writes(case, w, side(w))).collect();
+    effects.extend(standing.effects);
+    let rolled = case.seen.workloads.iter().all(|w| to.template_hash(&w.name).is_some_and(|h| w.rolled_to(&h)));
+    if !effects.is_empty() || !rolled || !standing.settled {
+        let wait = if effects.is_empty() { Wait::Poll } else { Wait::Now };
+        let mut decision = step::stay(case, rollout, Reason::DeliveryDeleted, wait);
+        decision.effects = effects;
+        return decision;
+    }
+    let live = crate::model::phase::Live { release: to.name.clone(), since: case.now };
+    let next = crate::model::phase::State { live: Some(live), ..case.state.to(Phase::Live, case.now) };
+    Decision::stay(&next, Reason::DeliveryDeleted, Wait::Now)
+}
+
+/// At rest: pins off, canaries away, every gate open on the proven template, then the finalizer.
+fn ungate(case: &Case<'_>) -> Decision {
+    let live = candidate::live(case).filter(|r| r.templates.is_some());
+    let mut effects: Vec<Effect> = case.seen.workloads.iter().flat_map(|w| pin::writes(case, w, Side::Both)).collect();
+    let mut notes = Vec::new();
+    for workload in &case.seen.workloads {
+        let carries = case.seen.services_of(&workload.name).any(|s| s.pin == Pin::Canary);
+        if !carries && workload.canary.as_ref().is_some_and(|c| !c.deleting) {
+            effects.push(Effect::DeleteCanary { workload: workload.name.clone() });
+        }
+        if let Some((effect, note)) = opened(case, workload, live) {
+            effects.push(effect);
+            notes.extend(note);
+        }
+    }
+    let missing = case.plan.workloads.iter().filter(|p| case.seen.workload(&p.name).is_none());
+    effects.extend(missing.map(|p| Effect::DeleteCanary { workload: p.name.clone() }));
+    let waiting = case.seen.workloads.iter().any(|w| w.canary_left > 0 || w.canary.is_some());
+    if effects.is_empty() && !waiting {
+        effects = disowned(case);
+    }
+    let only_sweeps = effects.iter().all(|e| matches!(e, Effect::DeleteCanary { .. })) && !waiting;
+    if only_sweeps {
+        effects.extend(gone(case).effects);
+    }
+    let wait = if only_sweeps { Wait::Change } else { Wait::Poll };
+    let mut decision = Decision::stay(case.state, Reason::DeliveryDeleted, wait).first(effects);
+    decision.notes = notes;
+    decision
+}
+
+/// No field of the owner's objects stays ours.
+fn disowned(case: &Case<'_>) -> Vec<Effect> {
+    let workloads = case.seen.workloads.iter().filter(|w| w.owns_fields).map(|w| Target::Workload(w.name.clone()));
+    let services = case.seen.services.iter().filter(|s| s.owns_fields).map(|s| Target::Service(s.name.clone()));
+    workloads.chain(services).map(Effect::DropOwnership).collect()
+}
+
+/// The write that opens the gate of a workload for good; none: it is open, or it never was ours to open.
+fn opened(case: &Case<'_>, workload: &Workload, live: Option<&Release>) -> Option<(Effect, Option<Reason>)> {
+    let ours = case.state.adopted.iter().find(|a| a.name == workload.name.as_str());
+    if !workload.paused && !workload.gate_marked || ours.is_none_or(|a| a.was_paused) {
+        return None;
+    }
+    let proven = live.and_then(|r| r.templates.as_ref()?.get(&workload.name));
+    let home = proven.is_none_or(|p| template::hash(p) == workload.template_hash());
+    let template = proven.filter(|_| !home).cloned();
+    let note = template.as_ref().map(|_| {
+        let version = live.map_or_else(String::new, |r| verdict::called(case, &r.name));
+        Reason::LeftBehind { workload: workload.name.to_string(), version }
+    });
+    Some((Effect::OpenGate { workload: workload.name.clone(), template, put_back: None, leave: true }, note))
+}

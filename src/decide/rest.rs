@@ -1,0 +1,292 @@
+//! At rest: adoption, keeping things as they are, and starting the next version.
+
+use super::{Case, candidate, command, hold, pin, pin::Side, rollback, stable, stable::Resumed, verdict};
+use crate::{
+    api::{
+        command::Action,
+        release::{OriginType, Outcome},
+    },
+    model::{
+        decision::{Decision, Effect, Reason, Target, Wait},
+        phase::{Adopted, Direction, Live, Phase, Rollout, Stage, State, Why, after},
+        template,
+        version::{Identity, ReleaseName},
+        world::{Pin, Release, Workload},
+    },
+};
+
+/// Releases that are kept besides those that are needed.
+const KEPT: usize = 20;
+/// Failures among the last runs of a probe at rest that take a young version back: 3 of 5 (each failure was repeated at
+/// once on another pod, so this is two or three failing moments).
+const REST_FAILURES: usize = 3;
+
+/// Adoption: waits until every workload is complete, records what runs, then closes the gates.
+#[must_use]
+pub fn adopt(case: &Case<'_>) -> Decision {
+    let wait = |reason| Decision::stay(case.state, reason, Wait::Change);
+    if let Some(problem) = case.seen.problems.first() {
+        return held(wait(problem.clone()), case.seen.problems.clone());
+    }
+    if !case.seen.finalizer {
+        let mut decision = wait(Reason::WorkloadRolling { workload: names(case) });
+        decision.effects.push(Effect::AddFinalizer);
+        decision.wait = Wait::Now;
+        return decision;
+    }
+    let mut templates = std::collections::BTreeMap::new();
+    for workload in &case.seen.workloads {
+        match complete(workload) {
+            Ok(template) => {
+                templates.insert(workload.name.clone(), template);
+            }
+            Err(reason) => return held(wait(reason.clone()), vec![reason]),
+        }
+    }
+    let Some(image) = case.plan.workloads.first().and_then(|w| template::main_image(templates.get(&w.name)?)).map(str::to_owned) else {
+        return wait(Reason::NothingProven { workload: names(case) });
+    };
+    let identity = template::identity(&templates);
+    let version = template::tag(&image);
+    let known = case.seen.release_of(&identity).map(|r| r.name.clone());
+    let name = known.clone().unwrap_or_else(|| candidate::release_name(&case.seen.delivery, &image, &identity));
+    let mut effects = Vec::new();
+    if known.is_none() {
+        effects.push(Effect::RecordRelease { name: name.clone(), version: version.clone(), image, origin: OriginType::Adopted, templates });
+    }
+    effects.extend(case.seen.workloads.iter().filter(|w| !w.paused || !w.gate_marked).map(|w| Effect::CloseGate { workload: w.name.clone(), exact: true }));
+    effects.push(rollback::settled(&name, Outcome::Live, &Reason::WentLive { version: version.clone() }, None));
+    let adopted = case.seen.workloads.iter().map(|w| Adopted { name: w.name.to_string(), uid: w.uid.clone(), was_paused: w.paused && !w.gate_marked });
+    let next = State {
+        live: Some(Live { release: name, since: case.now }),
+        adopted: adopted.collect(),
+        ..case.state.to(Phase::Live, case.now)
+    };
+    let mut decision = Decision::stay(&next, Reason::Adopted { workload: names(case), version }, Wait::Now);
+    decision.effects = effects;
+    decision
+}
+
+fn names(case: &Case<'_>) -> String {
+    case.plan.workloads.iter().map(|w| w.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// The template that the workload runs, when it runs one and all of it.
+fn complete(workload: &Workload) -> Result<serde_json::Value, Reason> {
+    let name = workload.name.to_string();
+    if workload.stuck {
+        return Err(Reason::WorkloadStuck { workload: name });
+    }
+    let Some(active) = workload.only_active().filter(|rs| workload.observed && rs.wanted == workload.replicas) else {
+        return Err(if workload.replicas == 0 { Reason::NothingProven { workload: name } } else { Reason::WorkloadRolling { workload: name } });
+    };
+    if active.available < workload.replicas || workload.ready(&active.pod_hash) == 0 {
+        return Err(Reason::WorkloadRolling { workload: name });
+    }
+    // What runs is what its ReplicaSet says; a paused Deployment's own template may be another.
+    Ok(if active.template == workload.template_hash() { workload.template.clone() } else { template::normalise(&active.raw) })
+}
+
+fn held(mut decision: Decision, holds: Vec<Reason>) -> Decision {
+    decision.holds = holds;
+    decision
+}
+
+/// At rest with a proven version.
+#[must_use]
+pub fn next(case: &Case<'_>) -> Decision {
+    let Some(live) = candidate::live(case).filter(|r| r.templates.is_some()) else {
+        return recover(case);
+    };
+    if let Some(order) = command::pending(case) {
+        return obey(case, live, order);
+    }
+    let standing = stable::keep_all(case, live, Resumed::Respected, false);
+    let mut effects = standing.effects.clone();
+    effects.extend(cleared(case));
+    let mut holds = case.seen.problems.clone();
+    holds.extend(standing.hold.clone());
+    let mut decision = if effects.is_empty() {
+        quiet(case, live, &mut holds)
+    } else {
+        let mut decision = Decision::stay(case.state, resting(case, live), Wait::Now);
+        decision.effects = effects;
+        decision
+    };
+    if let Some(hold) = holds.first() {
+        decision.reason = hold.clone();
+        if standing.hold.is_some() {
+            decision.wait = decision.wait.sooner(Wait::Poll);
+        }
+    }
+    decision.notes.extend(standing.note);
+    decision.holds = holds;
+    decision
+}
+
+/// The record of what is live is gone. What runs is adopted anew; nothing is touched before that.
+fn recover(case: &Case<'_>) -> Decision {
+    let lost = case.state.live.as_ref().map_or_else(String::new, |l| l.release.to_string());
+    let next = State { live: None, ..case.state.to(Phase::Adopting, case.now) };
+    Decision::stay(&next, Reason::TemplateLost { release: lost }, Wait::Now)
+}
+
+/// Leftovers of a rollout that ended while nobody looked: pins that say nothing any more, canaries, field ownership.
+fn cleared(case: &Case<'_>) -> Vec<Effect> {
+    let mut effects: Vec<Effect> = Vec::new();
+    for workload in &case.seen.workloads {
+        effects.extend(pin::writes(case, workload, Side::Both));
+        let carries = case.seen.services_of(&workload.name).any(|s| s.pin == Pin::Canary);
+        if !carries && workload.canary.as_ref().is_some_and(|c| !c.deleting) {
+            effects.push(Effect::DeleteCanary { workload: workload.name.clone() });
+        }
+    }
+    if effects.is_empty() {
+        let workloads = case.seen.workloads.iter().filter(|w| w.owns_fields && w.paused).map(|w| Target::Workload(w.name.clone()));
+        let services = case.seen.services.iter().filter(|s| s.owns_fields).map(|s| Target::Service(s.name.clone()));
+        effects.extend(workloads.chain(services).map(Effect::DropOwnership));
+    }
+    effects
+}
+
+/// Nothing to mend: is something to be started, or taken back?
+fn quiet(case: &Case<'_>, live: &Release, holds: &mut Vec<Reason>) -> Decision {
+    if let Some(decision) = taken_back(case, live) {
+        return decision;
+    }
+    let Some(wish) = candidate::wish(case) else { return Decision::stay(case.state, resting(case, live), Wait::Change) };
+    if live.identity.as_ref() == Some(&wish.identity) {
+        return settled_on(case, live, &wish.identity);
+    }
+    let record = wish.record(case, OriginType::Workload);
+    if !record.is_empty() {
+        let reason = Reason::ReleaseSeen { version: template::tag(&wish.image) };
+        return Decision::stay(case.state, reason, Wait::Now).first(record);
+    }
+    let Some(release) = wish.release.as_ref().and_then(|name| case.seen.release(name)) else {
+        return Decision::stay(case.state, resting(case, live), Wait::Change);
+    };
+    if let Some(entry) = candidate::quarantined(case, &wish.identity) {
+        let why = entry.why.clone();
+        let reason = Reason::Quarantined { version: release.version.clone(), why: why.says.clone() };
+        let phase = Phase::RolledBack { release: release.name.clone(), outcome: entry.outcome, why };
+        let same = matches!(&case.state.phase, Phase::RolledBack { release: shown, .. } if *shown == release.name);
+        let next = if same { case.state.clone() } else { case.state.to(phase, case.now) };
+        return Decision::stay(&next, reason, Wait::Change).first(forgotten(case, live));
+    }
+    holds.extend(hold::reasons(case, Some(&release.name)).into_iter().filter(|r| !case.seen.problems.contains(r)));
+    holds.extend(hold::away(case));
+    holds.extend(hold::unswitchable(case));
+    if holds.is_empty() { start(case, live, release) } else { Decision::stay(case.state, Reason::ReleaseSeen { version: release.version.clone() }, until(case)) }
+}
+
+fn until(case: &Case<'_>) -> Wait {
+    case.seen.holds.iter().filter_map(|h| h.until).min().map_or(Wait::Change, Wait::Until)
+}
+
+/// What serves is what is desired.
+fn settled_on(case: &Case<'_>, live: &Release, _identity: &Identity) -> Decision {
+    let next = if case.state.phase == Phase::Live { case.state.clone() } else { case.state.to(Phase::Live, case.now) };
+    Decision::stay(&next, Reason::Serving { version: live.version.clone() }, Wait::Change).first(forgotten(case, live))
+}
+
+fn resting(case: &Case<'_>, live: &Release) -> Reason {
+    match &case.state.phase {
+        Phase::RolledBack { release, why, .. } => {
+            Reason::Quarantined { version: verdict::called(case, release), why: why.says.clone() }
+        }
+        Phase::Adopting | Phase::Live | Phase::Rolling(_) => Reason::Serving { version: live.version.clone() },
+    }
+}
+
+/// Stores the intent; the pass after this one acts on it.
+fn start(case: &Case<'_>, live: &Release, release: &Release) -> Decision {
+    roll(case, &release.name, &live.name, Direction::Forward, Reason::Preflight { version: release.version.clone() })
+}
+
+fn roll(case: &Case<'_>, release: &ReleaseName, from: &ReleaseName, direction: Direction, reason: Reason) -> Decision {
+    let rollout = Rollout {
+        release: release.clone(),
+        from: from.clone(),
+        direction,
+        started_at: case.now,
+        stage: Stage::Preflight,
+        // What was seen before it began says nothing about it.
+        book: super::evidence::Book { until: Some(case.now), ..super::evidence::Book::default() },
+        suspended: None,
+    };
+    Decision::stay(&case.state.to(Phase::Rolling(rollout), case.now), reason, Wait::Now)
+}
+
+/// A young version that fails its probes at rest goes back to the one before it.
+fn taken_back(case: &Case<'_>, live: &Release) -> Option<Decision> {
+    let since = case.state.live.as_ref()?.since;
+    let failure = failing(case, since)?;
+    if after(since, case.plan.rollback_window) <= case.now {
+        return None;
+    }
+    back_to_previous(case, live, &Reason::LiveFailed { version: live.version.clone(), failure })
+}
+
+/// What is wrong with production at rest, when enough of the last runs say so.
+#[must_use]
+pub fn failing(case: &Case<'_>, since: jiff::Timestamp) -> Option<String> {
+    let fresh: Vec<_> = case.seen.probes.rest.iter().filter(|s| s.at > since).collect();
+    fresh.iter().find_map(|sample| {
+        let wrong = fresh.iter().filter(|s| s.probe == sample.probe && s.wrong.is_some()).count();
+        let last = fresh.iter().rev().find(|s| s.probe == sample.probe)?;
+        let says = last.wrong.as_ref().filter(|_| wrong >= REST_FAILURES)?;
+        Some(format!("{}: {says}; {wrong} failures", sample.probe))
+    })
+}
+
+/// Starts the way back to the version before the live one, once: what came back and failed too is not taken back again.
+fn back_to_previous(case: &Case<'_>, live: &Release, reason: &Reason) -> Option<Decision> {
+    let previous = case.state.previous.as_ref().and_then(|name| case.seen.release(name)).filter(|r| r.templates.is_some())?;
+    if live.identity.as_ref().is_some_and(|identity| candidate::quarantined(case, identity).is_some()) {
+        return None;
+    }
+    let why = Why::from(reason);
+    let shown = Reason::Returning { version: previous.version.clone(), why: why.says.clone() };
+    let mut decision = roll(case, &previous.name, &live.name, Direction::Return(why.clone()), shown);
+    rollback::quarantine(case, &mut decision.next, &live.name, Outcome::RolledBack, why);
+    Some(decision)
+}
+
+/// Carries out an order that applies at rest.
+fn obey(case: &Case<'_>, live: &Release, order: &crate::model::world::Command) -> Decision {
+    let (by, why) = command::words(order);
+    let mut decision = match order.action {
+        Action::Rollback => {
+            let reason = Reason::RolledBackBy { version: live.version.clone(), by, why };
+            back_to_previous(case, live, &reason)
+                .unwrap_or_else(|| Decision::stay(case.state, resting(case, live), Wait::Now))
+        }
+        Action::Retry => {
+            let mut next = case.state.to(Phase::Live, case.now);
+            next.quarantine.retain(|q| q.release != order.release);
+            Decision::stay(&next, Reason::ReleaseSeen { version: verdict::called(case, &order.release) }, Wait::Now)
+        }
+        Action::Adopt => {
+            let open = case.seen.workloads.iter().filter(|w| !w.paused && w.gate_marked);
+            let effects = open.map(|w| Effect::CloseGate { workload: w.name.clone(), exact: false }).collect();
+            Decision::stay(case.state, Reason::Adopted { workload: names(case), version: live.version.clone() }, Wait::Now).first(effects)
+        }
+        Action::Promote | Action::Abort => Decision::stay(case.state, resting(case, live), Wait::Now),
+    };
+    decision.next.last_command = Some(order.name.clone());
+    decision
+}
+
+/// Old Releases that nothing needs any more.
+fn forgotten(case: &Case<'_>, live: &Release) -> Vec<Effect> {
+    let needed = |r: &Release| {
+        r.name == live.name
+            || case.state.previous.as_ref() == Some(&r.name)
+            || case.state.quarantine.iter().any(|q| q.release == r.name)
+            || case.seen.workloads.iter().any(|w| w.put_back.as_ref() == Some(&r.name))
+    };
+    let ended: Vec<&Release> = case.seen.releases.iter().filter(|r| r.outcome.is_some() && !needed(r)).collect();
+    let over = ended.len().saturating_sub(KEPT);
+    ended.into_iter().take(over).map(|r| Effect::ForgetRelease { release: r.name.clone() }).collect()
+}

@@ -1,0 +1,159 @@
+//! The way back: traffic first, in one write, then pods, then the record. It asks no hold, no window, no probe, and not
+//! whether every stable pod is ready.
+
+use std::time::Duration;
+
+use super::{Case, pin, pin::Side, size, stable, stable::Resumed, step, verdict};
+use crate::{
+    api::{release::Outcome, status::QUARANTINE},
+    model::{
+        decision::{Decision, Effect, Reason, Wait},
+        phase::{Direction, Phase, Quarantined, Rollout, Stage, State, Why, after},
+        version::ReleaseName,
+        world::{Canary, Pin, Release, Workload},
+    },
+};
+
+/// How long a failed canary's pods stay after the pin: kube-proxy writes its rules at most once a second (measured: the
+/// last new connection after 15–1,100 ms), and connections that are open end only with the pods.
+const LEAVE: Duration = Duration::from_millis(1500);
+/// How long the way back may take to be confirmed before production is called not fine.
+pub const CONFIRM: Duration = Duration::from_secs(30);
+
+/// Turns a rollout back. The traffic moves in this pass; the state is stored after it.
+pub(super) fn begin(case: &Case<'_>, rollout: &Rollout, outcome: Outcome, reason: Reason) -> Decision {
+    let why = Why::from(&reason);
+    let stage = Stage::RollingBack { outcome, why: why.clone(), at: rollout.stage.label().to_owned() };
+    let back = Rollout { stage, suspended: None, ..rollout.clone() };
+    let mut state = case.state.to(Phase::Rolling(back.clone()), case.now);
+    if rollout.direction == Direction::Forward && outcome != Outcome::Superseded {
+        quarantine(case, &mut state, &rollout.release, outcome, why);
+    }
+    let inner = Case { state: &state, ..*case };
+    let mut decision = next(&inner, &back);
+    decision.reason = reason;
+    decision
+}
+
+/// Keeps a content from being started again by itself.
+pub(super) fn quarantine(case: &Case<'_>, state: &mut State, release: &ReleaseName, outcome: Outcome, why: Why) {
+    let Some(identity) = case.seen.release(release).and_then(|r| r.identity.clone()) else { return };
+    state.quarantine.retain(|q| q.identity != identity);
+    state.quarantine.push(Quarantined { identity, release: release.clone(), outcome, why });
+    let over = state.quarantine.len().saturating_sub(QUARANTINE);
+    state.quarantine.drain(..over);
+}
+
+/// The next move of a rollout that goes back.
+pub(super) fn next(case: &Case<'_>, rollout: &Rollout) -> Decision {
+    let Some(from) = case.seen.release(&rollout.from) else {
+        return step::stay(case, rollout, Reason::TemplateLost { release: rollout.from.to_string() }, Wait::Change);
+    };
+    let mut effects: Vec<Effect> = Vec::new();
+    for workload in size::changed(case, rollout) {
+        if workload.canary.is_some() || workload.canary_left > 0 {
+            effects.extend(pin::writes(case, workload, side(workload, from)));
+        }
+    }
+    let standing = stable::keep_all(case, from, Resumed::Welcome, false);
+    effects.extend(standing.effects);
+    effects.extend(leaving(case, rollout, from));
+    let left = size::changed(case, rollout).any(|w| w.canary.is_some() || w.canary_left > 0);
+    let mut decision = if effects.is_empty() && !left && standing.settled {
+        arrived(case, rollout)
+    } else {
+        let wait = if effects.is_empty() { soonest(case, rollout, from) } else { Wait::Now };
+        let mut decision = step::stay(case, rollout, step::words(case, rollout), wait);
+        decision.effects = effects;
+        decision
+    };
+    decision.notes.extend(standing.note);
+    decision
+}
+
+/// Which side serves while it goes back: stable, when it has pods of the good version; else, in mid-roll, what there is.
+fn side<'a>(workload: &Workload, from: &'a Release) -> Side<'a> {
+    let hash = from.template_hash(&workload.name);
+    let set = hash.as_ref().and_then(|t| workload.replica_set(t));
+    let ready = set.map_or(0, |rs| workload.ready(&rs.pod_hash));
+    let untouched = set.is_some_and(|rs| rs.wanted >= workload.replicas);
+    let enough = if untouched { 1 } else { workload.replicas.saturating_sub(workload.max_unavailable).max(1) };
+    if ready >= enough {
+        return Side::Back(from);
+    }
+    // Stable was on its way to the bad version: the canary holds what traffic there is until the good one is back.
+    let canary = workload.canary.as_ref().map_or(0, Canary::ready);
+    if !untouched && canary > 0 { Side::Canary } else { Side::Both }
+}
+
+/// The writes that end canaries whose traffic has left.
+fn leaving(case: &Case<'_>, rollout: &Rollout, from: &Release) -> Vec<Effect> {
+    size::changed(case, rollout)
+        .filter(|w| w.canary.as_ref().is_some_and(|c| !c.deleting))
+        .filter(|w| due(case, rollout, w, from).is_some_and(|at| at <= case.now))
+        .map(|w| Effect::DeleteCanary { workload: w.name.clone() })
+        .collect()
+}
+
+/// When the canary of a workload may end; none: not while it is the one that serves, or before its traffic has left.
+fn due(case: &Case<'_>, rollout: &Rollout, workload: &Workload, from: &Release) -> Option<jiff::Timestamp> {
+    if !size::routed(case, workload) {
+        return Some(case.now);
+    }
+    let failed = matches!(rollout.stage, Stage::RollingBack { outcome: Outcome::RolledBack, .. });
+    match side(workload, from) {
+        Side::Canary => None,
+        // Nothing of stable is ready: a healthy canary is better than nothing, a failed one is not.
+        Side::Both => failed.then_some(case.now),
+        back @ (Side::Back(_) | Side::Stable(_)) => {
+            let wait = if failed { LEAVE.min(case.plan.settle) } else { case.plan.settle };
+            pin::stands_since(case, workload, back).map(|since| after(since, wait))
+        }
+    }
+}
+
+fn soonest(case: &Case<'_>, rollout: &Rollout, from: &Release) -> Wait {
+    size::changed(case, rollout)
+        .filter(|w| w.canary.as_ref().is_some_and(|c| !c.deleting))
+        .filter_map(|w| due(case, rollout, w, from))
+        .filter(|at| *at > case.now)
+        .fold(Wait::Poll, |wait, at| if wait == Wait::Poll { Wait::Until(at) } else { wait.sooner(Wait::Until(at)) })
+}
+
+/// Everything is as it was before: pins off, and the record.
+fn arrived(case: &Case<'_>, rollout: &Rollout) -> Decision {
+    let Stage::RollingBack { outcome, why, .. } = &rollout.stage else {
+        return step::stay(case, rollout, step::words(case, rollout), Wait::Now);
+    };
+    let mut effects: Vec<Effect> = case
+        .seen
+        .services
+        .iter()
+        .filter(|s| s.pin != Pin::Off)
+        .map(|s| Effect::PinService { service: s.name.clone(), pin: Pin::Off })
+        .collect();
+    let forward = rollout.direction == Direction::Forward;
+    let reason = Reason::GoingBack {
+        from: verdict::version_of(case, rollout),
+        to: verdict::called(case, &rollout.from),
+        why: why.says.clone(),
+    };
+    if forward {
+        let by = (*outcome == Outcome::Superseded).then(|| super::candidate::wish(case)).flatten().and_then(|w| w.release);
+        effects.push(Effect::SettleRelease { release: rollout.release.clone(), outcome: *outcome, why: why.clone(), superseded_by: by, begins: true });
+    }
+    let phase = match outcome {
+        Outcome::RolledBack | Outcome::Undecided if forward => {
+            Phase::RolledBack { release: rollout.release.clone(), outcome: *outcome, why: why.clone() }
+        }
+        _ => Phase::Live,
+    };
+    let mut decision = Decision::stay(&case.state.to(phase, case.now), reason, Wait::Now);
+    decision.effects = effects;
+    decision
+}
+
+/// The write that says what became of a Release.
+pub(super) fn settled(release: &ReleaseName, outcome: Outcome, reason: &Reason, by: Option<ReleaseName>) -> Effect {
+    Effect::SettleRelease { release: release.clone(), outcome, why: Why::from(reason), superseded_by: by, begins: true }
+}

@@ -1,0 +1,382 @@
+//! A rollout on its way up: when does it move on, wait, or turn back?
+//!
+//! The order of the questions is the policy: a verdict against the canary beats every reason to wait, so that nothing (a
+//! freeze, a missing metric, a stable pod that is not ready) can stand between a bad version and the way back.
+//!
+//! A pass either brings the world to what the stage asks for, or moves on to the next stage; the new stage is stored
+//! before anything is done for it. Only the way back and a suspension act first and store afterwards.
+
+use super::{
+    Case, candidate, command, hold, pin,
+    pin::Side,
+    rollback, size, stable,
+    stable::Resumed,
+    verdict::{self, Judgement},
+};
+use crate::{
+    api::{
+        command::Action,
+        delivery::OnDeadline,
+        release::{OriginType, Outcome},
+    },
+    model::{
+        decision::{Decision, Effect, Reason, Wait},
+        phase::{Direction, Phase, Rollout, Stage, State, after},
+        version::Weight,
+        world::{Canary, Pin, Release, Workload},
+    },
+};
+
+/// The next move of a rollout.
+#[must_use]
+pub fn next(case: &Case<'_>, stored: &Rollout) -> Decision {
+    let rollout = Rollout { book: stored.book.with(&case.seen.probes.samples), ..stored.clone() };
+    if case.seen.workloads.len() < case.plan.workloads.len() {
+        return bereft(case, &rollout);
+    }
+    if let Stage::RollingBack { .. } = rollout.stage {
+        return rollback::next(case, &rollout);
+    }
+    let judgement = verdict::judge(case, &rollout);
+    if let Judgement::Fail(reason) = judgement {
+        return rollback::begin(case, &rollout, Outcome::RolledBack, reason);
+    }
+    if let Some(back) = called_back(case, &rollout) {
+        return back;
+    }
+    let (Some(to), Some(from)) = (with_templates(case, &rollout.release), with_templates(case, &rollout.from)) else {
+        return stay(case, &rollout, Reason::TemplateLost { release: rollout.release.to_string() }, Wait::Change);
+    };
+    if let Judgement::Suspend(failure) = &judgement
+        && rollout.suspended.is_none()
+        && rollout.stage != Stage::Finalizing
+    {
+        return suspend(case, &rollout, failure.clone());
+    }
+    let mut holds = held(case, &rollout);
+    if let Judgement::Hold(reason) = &judgement {
+        holds.push(reason.clone());
+    }
+    if let Some(newer) = superseding(case, &rollout, &holds, &judgement) {
+        let by = verdict::called(case, &newer);
+        let reason = Reason::Superseded { version: verdict::version_of(case, &rollout), by };
+        return rollback::begin(case, &rollout, Outcome::Superseded, reason);
+    }
+    if let Some(decision) = overdue(case, &rollout, &holds) {
+        return decision;
+    }
+    if rollout.stage == Stage::Finalizing {
+        return super::home::finalize(case, &rollout, to, &holds);
+    }
+    up(case, &rollout, (to, from), holds, &judgement)
+}
+
+/// A Deployment was deleted in mid-rollout. Its canary serves on alone; a pin to pods that are gone comes off at once.
+fn bereft(case: &Case<'_>, rollout: &Rollout) -> Decision {
+    let missing = |s: &&crate::model::world::Service| case.seen.workload(&s.workload).is_none() && matches!(s.pin, Pin::Stable(_));
+    let pins = case.seen.services.iter().filter(missing);
+    let effects: Vec<Effect> = pins.map(|s| Effect::PinService { service: s.name.clone(), pin: Pin::Off }).collect();
+    let gone = case.plan.workloads.iter().find(|p| case.seen.workload(&p.name).is_none());
+    let reason = Reason::WorkloadMissing { workload: gone.map_or_else(String::new, |p| p.name.to_string()) };
+    let mut decision = stay(case, rollout, reason.clone(), Wait::Poll);
+    decision.effects = effects;
+    decision.holds = vec![reason];
+    decision
+}
+
+fn with_templates<'a>(case: &Case<'a>, name: &crate::model::version::ReleaseName) -> Option<&'a Release> {
+    case.seen.release(name).filter(|r| r.templates.is_some())
+}
+
+/// People or the owner want it back.
+fn called_back(case: &Case<'_>, rollout: &Rollout) -> Option<Decision> {
+    let version = verdict::version_of(case, rollout);
+    if let Some(order) = command::pending(case).filter(|c| matches!(c.action, Action::Abort | Action::Rollback)) {
+        let (by, why) = command::words(order);
+        let (outcome, reason) = match order.action {
+            Action::Rollback => (Outcome::RolledBack, Reason::RolledBackBy { version, by, why }),
+            Action::Abort | Action::Promote | Action::Retry | Action::Adopt => (Outcome::Undecided, Reason::Aborted { version, by, why }),
+        };
+        let mut decision = rollback::begin(case, rollout, outcome, reason);
+        decision.next.last_command = Some(order.name.clone());
+        return Some(decision);
+    }
+    let wish = candidate::wish(case)?;
+    let withdrawn = rollout.direction == Direction::Forward
+        && rollout.stage != Stage::Finalizing
+        && wish.release.as_ref() == Some(&rollout.from);
+    withdrawn.then(|| {
+        let live = verdict::called(case, &rollout.from);
+        rollback::begin(case, rollout, Outcome::Superseded, Reason::Withdrawn { version, live })
+    })
+}
+
+/// Reasons not to move forward. A version that comes back is held by nobody.
+fn held(case: &Case<'_>, rollout: &Rollout) -> Vec<Reason> {
+    match rollout.direction {
+        Direction::Forward => {
+            let away = hold::away(case);
+            hold::reasons(case, Some(&rollout.release)).into_iter().chain(away).chain(hold::unswitchable(case)).collect()
+        }
+        Direction::Return(_) => case.seen.problems.clone(),
+    }
+}
+
+/// A newer version that takes the place of one that is held or failing: it may be the mend.
+fn superseding(
+    case: &Case<'_>,
+    rollout: &Rollout,
+    holds: &[Reason],
+    judgement: &Judgement,
+) -> Option<crate::model::version::ReleaseName> {
+    let early = matches!(rollout.stage, Stage::Preflight | Stage::Canary { .. } | Stage::Promoting);
+    let stopped = rollout.suspended.is_some() || matches!(judgement, Judgement::Hold(_)) || own_hold(case, rollout);
+    if rollout.direction != Direction::Forward || !early || !stopped || (holds.is_empty() && rollout.suspended.is_none()) {
+        return None;
+    }
+    let wish = candidate::wish(case)?;
+    let name = wish.release.clone()?;
+    let other = name != rollout.release && name != rollout.from;
+    (other && candidate::quarantined(case, &wish.identity).is_none()).then_some(name)
+}
+
+/// A person holds this very Release, not everything.
+fn own_hold(case: &Case<'_>, rollout: &Rollout) -> bool {
+    case.seen.holds.iter().any(|h| h.release.as_ref() == Some(&rollout.release))
+}
+
+fn suspend(case: &Case<'_>, rollout: &Rollout, failure: String) -> Decision {
+    let reason = Reason::Suspended { version: verdict::version_of(case, rollout), failure };
+    let suspended = Rollout { suspended: Some(case.now), ..rollout.clone() };
+    let mut decision = stay(case, &suspended, reason, Wait::Poll);
+    if let Some(from) = with_templates(case, &rollout.from) {
+        decision.effects = size::changed(case, rollout).flat_map(|w| pin::writes(case, w, Side::Back(from))).collect();
+    }
+    decision
+}
+
+/// The deadline has passed before all of the traffic had moved.
+fn overdue(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Option<Decision> {
+    let counts = matches!(rollout.stage, Stage::Preflight | Stage::Canary { .. } | Stage::Promoting);
+    let late = after(rollout.started_at, case.plan.deadline) <= case.now;
+    if !counts || !late || rollout.direction != Direction::Forward || case.plan.on_deadline == OnDeadline::Hold {
+        return None;
+    }
+    let waited_for = holds.first().map_or_else(|| rollout.stage.label().to_owned(), ToString::to_string);
+    let reason = Reason::DeadlineExceeded { version: verdict::version_of(case, rollout), waited_for };
+    Some(rollback::begin(case, rollout, Outcome::Undecided, reason))
+}
+
+/// Preflight, steps, growing, guarding: bring the world to the stage, then look whether the stage is over.
+fn up(case: &Case<'_>, rollout: &Rollout, (to, from): (&Release, &Release), mut holds: Vec<Reason>, judgement: &Judgement) -> Decision {
+    let standing = stable::keep_all(case, from, Resumed::Respected, false);
+    holds.extend(standing.hold.clone());
+    let recovered = rollout.suspended.is_some() && *judgement == Judgement::Fine;
+    let mut decision = if recovered && standing.effects.is_empty() {
+        resume(case, rollout)
+    } else {
+        let mut effects = standing.effects.clone();
+        effects.extend(arrange(case, rollout, to, from));
+        effects.extend(queued(case));
+        if effects.is_empty() {
+            onward(case, rollout, &mut holds)
+        } else {
+            let mut decision = stay(case, rollout, words(case, rollout), Wait::Now);
+            decision.effects = effects;
+            decision
+        }
+    };
+    decision.notes.extend(standing.note);
+    if let Some(hold) = holds.first() {
+        decision.reason = hold.clone();
+    }
+    if rollout.suspended.is_some() && !recovered {
+        let failure = rollout.book.failure.clone().unwrap_or_default();
+        decision.reason = Reason::Suspended { version: verdict::version_of(case, rollout), failure };
+    }
+    decision.holds = holds;
+    decision
+}
+
+/// A newer wish becomes a Release while it waits its turn: it may be the mend of what is held here.
+fn queued(case: &Case<'_>) -> Vec<Effect> {
+    candidate::wish(case).map(|wish| wish.record(case, OriginType::Workload)).unwrap_or_default()
+}
+
+fn resume(case: &Case<'_>, rollout: &Rollout) -> Decision {
+    let stage = match &rollout.stage {
+        Stage::Guarding { .. } => Stage::Guarding { until: after(case.now, case.plan.guard) },
+        other => other.clone(),
+    };
+    enter(case, &Rollout { suspended: None, ..rollout.clone() }, stage)
+}
+
+/// The writes that the stage asks for and the world does not show yet.
+fn arrange(case: &Case<'_>, rollout: &Rollout, to: &Release, from: &Release) -> Vec<Effect> {
+    let side = match &rollout.stage {
+        Stage::Preflight => Side::Stable(from),
+        _ if rollout.suspended.is_some() => Side::Back(from),
+        Stage::Guarding { .. } => Side::Canary,
+        Stage::Canary { .. } | Stage::Promoting | Stage::Finalizing | Stage::RollingBack { .. } => Side::Both,
+    };
+    let mut effects: Vec<Effect> = size::changed(case, rollout).flat_map(|w| pin::writes(case, w, side)).collect();
+    for workload in size::changed(case, rollout) {
+        // A canary that cannot be kept apart from the users' traffic does not start, unless nothing else serves: then it
+        // may be the mend, and there is no traffic to keep it from.
+        let apart = rollout.stage != Stage::Preflight || !size::routed(case, workload) || pin::to(workload, side) != Pin::Off;
+        if apart || !serves(workload) {
+            effects.extend(canary(case, rollout, workload, to));
+        }
+    }
+    effects
+}
+
+/// Stable has a ready pod.
+fn serves(workload: &Workload) -> bool {
+    workload.pods.iter().any(|p| p.ready_since.is_some())
+}
+
+/// The write that gives a workload's canary its size.
+fn canary(case: &Case<'_>, rollout: &Rollout, workload: &Workload, to: &Release) -> Option<Effect> {
+    let replicas = size::pods(case, rollout, workload, &rollout.stage);
+    let name = workload.name.clone();
+    match &workload.canary {
+        None if replicas == 0 || workload.canary_left > 0 => None,
+        None => {
+            let template = to.templates.as_ref()?.get(&name)?.clone();
+            Some(Effect::CreateCanary { workload: name, release: to.name.clone(), template, replicas })
+        }
+        Some(canary) if canary.deleting => None,
+        Some(canary) if canary.release.as_ref() != Some(&to.name) => Some(Effect::DeleteCanary { workload: name }),
+        Some(canary) if canary.wanted != replicas => Some(Effect::ScaleCanary { workload: name, replicas }),
+        Some(_) => None,
+    }
+}
+
+/// The world is as the stage asks for: is the stage over?
+fn onward(case: &Case<'_>, rollout: &Rollout, holds: &mut Vec<Reason>) -> Decision {
+    let wait = |wait| stay(case, rollout, words(case, rollout), wait);
+    if let Stage::Guarding { .. } = rollout.stage
+        && weak(case, rollout)
+    {
+        // The canary lost pods (a drain may evict all that serve): both sides match again until it is whole.
+        return enter(case, rollout, Stage::Promoting);
+    }
+    let Some(ready) = ready_since(case, rollout) else { return wait(Wait::Poll) };
+    if rollout.suspended.is_some() || !holds.is_empty() {
+        return wait(Wait::Poll);
+    }
+    let order = command::pending(case).filter(|c| c.action == Action::Promote);
+    let over = match &rollout.stage {
+        Stage::Canary { step } => after(case.state.since.max(ready), size::bake(case, *step)),
+        Stage::Guarding { until } => *until,
+        Stage::Preflight | Stage::Promoting | Stage::Finalizing | Stage::RollingBack { .. } => case.now,
+    };
+    let enough = evidence_is_enough(case, rollout);
+    if order.is_none() && over > case.now {
+        return wait(Wait::Until(over));
+    }
+    if !enough {
+        return wait(Wait::Poll);
+    }
+    let mut decision = enter(case, rollout, following(case, rollout));
+    if let Some(order) = order {
+        decision.next.last_command = Some(order.name.clone());
+    }
+    decision
+}
+
+/// Promotion needs evidence of its own: a good pair of every voting probe at this stage. Growing is not a stage of its own.
+fn evidence_is_enough(case: &Case<'_>, rollout: &Rollout) -> bool {
+    let asks = size::changed(case, rollout).any(|w| size::routed(case, w));
+    rollout.stage == Stage::Promoting || !asks || case.seen.probes.voting == 0 || rollout.book.good_of_each(case.seen.probes.voting) > 0
+}
+
+/// Every canary that should have pods at this stage has them ready, since then.
+fn ready_since(case: &Case<'_>, rollout: &Rollout) -> Option<jiff::Timestamp> {
+    let mut since = case.state.since;
+    for workload in size::changed(case, rollout) {
+        if size::pods(case, rollout, workload, &rollout.stage) > 0 {
+            since = since.max(workload.canary.as_ref().and_then(Canary::ready_since)?);
+        }
+    }
+    Some(since)
+}
+
+/// All of the traffic is on a canary that has fewer pods than stable may have.
+fn weak(case: &Case<'_>, rollout: &Rollout) -> bool {
+    rollout.suspended.is_none()
+        && size::changed(case, rollout).filter(|w| size::routed(case, w)).any(|w| {
+            let ready = w.canary.as_ref().map_or(0, Canary::ready);
+            ready < w.replicas.saturating_sub(w.max_unavailable)
+        })
+}
+
+/// The stage after this one.
+fn following(case: &Case<'_>, rollout: &Rollout) -> Stage {
+    let full = || {
+        let grown = size::changed(case, rollout).all(|w| w.canary.as_ref().is_some_and(|c| c.wanted >= w.replicas && c.ready() >= w.replicas));
+        if grown { Stage::Guarding { until: after(case.now, guard(case, rollout)) } } else { Stage::Promoting }
+    };
+    match &rollout.stage {
+        Stage::Preflight if rollout.direction != Direction::Forward => full(),
+        Stage::Preflight => Stage::Canary { step: size::first(case) },
+        Stage::Canary { step } => size::after(case, *step).map_or_else(full, |step| Stage::Canary { step }),
+        Stage::Promoting => Stage::Guarding { until: after(case.now, guard(case, rollout)) },
+        Stage::Guarding { .. } | Stage::Finalizing => Stage::Finalizing,
+        back @ Stage::RollingBack { .. } => back.clone(),
+    }
+}
+
+fn guard(case: &Case<'_>, rollout: &Rollout) -> std::time::Duration {
+    match rollout.direction {
+        Direction::Forward => case.plan.guard,
+        // The version that comes back was proven before; only the traffic needs time to arrive.
+        Direction::Return(_) => case.plan.settle,
+    }
+}
+
+/// Stores the next stage; the pass after this one acts on it.
+fn enter(case: &Case<'_>, rollout: &Rollout, stage: Stage) -> Decision {
+    let rollout = Rollout { book: rollout.book.next_stage(), stage, ..rollout.clone() };
+    let next = case.state.to(Phase::Rolling(rollout.clone()), case.now);
+    let mut decision = Decision::stay(&next, words(case, &rollout), Wait::Now);
+    decision.health.weight = Some(size::weight(case, &rollout));
+    decision
+}
+
+/// Stays at the stage, the book as it is now.
+pub(super) fn stay(case: &Case<'_>, rollout: &Rollout, reason: Reason, wait: Wait) -> Decision {
+    let next = State { phase: Phase::Rolling(rollout.clone()), ..case.state.clone() };
+    Decision::stay(&next, reason, wait)
+}
+
+/// What people read while the stage lasts. It stays true for as long as the stage does, so that it is written once.
+pub(super) fn words(case: &Case<'_>, rollout: &Rollout) -> Reason {
+    let version = verdict::version_of(case, rollout);
+    if let (Direction::Return(why), Stage::Preflight | Stage::Canary { .. } | Stage::Promoting) = (&rollout.direction, &rollout.stage) {
+        return Reason::Returning { version, why: why.says.clone() };
+    }
+    match &rollout.stage {
+        Stage::Preflight => Reason::Preflight { version },
+        Stage::Canary { step } => {
+            let asked = case.plan.steps.get(*step).map_or(Weight::ZERO, |s| s.weight);
+            Reason::Baking { version, served: planned_share(case, rollout), asked }
+        }
+        Stage::Promoting => {
+            let wanted = size::changed(case, rollout).map(|w| w.replicas).sum();
+            Reason::Growing { version, wanted }
+        }
+        Stage::Guarding { .. } => Reason::Guarding { version },
+        Stage::Finalizing => Reason::RollingStable { version },
+        Stage::RollingBack { why, .. } => {
+            Reason::GoingBack { from: version, to: verdict::called(case, &rollout.from), why: why.says.clone() }
+        }
+    }
+}
+
+/// The share that the pods of the stage give when all of them are ready.
+fn planned_share(case: &Case<'_>, rollout: &Rollout) -> Weight {
+    let shares = size::changed(case, rollout).map(|w| Weight::of_pods(size::pods(case, rollout, w, &rollout.stage), w.replicas));
+    shares.max().unwrap_or(Weight::ZERO)
+}

@@ -1,0 +1,97 @@
+//! What all evidence says about the version on its way: the platform's signals first, then the book of paired probes.
+//!
+//! Never ready, crash loop and killed for memory are the version's fault. What the cluster refuses (no room, no image,
+//! quota, admission) holds. Both sides failing holds. Silence holds. Only the canary failing takes it back.
+
+use std::time::Duration;
+
+use super::{Case, evidence::Verdict, size};
+use crate::model::{
+    decision::Reason,
+    phase::{Rollout, after},
+    world::{Canary, Pod, Trouble, Workload},
+};
+
+/// How long nothing may be learnt before people are told: one default interval of probing.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What the evidence asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Take it back.
+    Fail(Reason),
+    /// Take traffic off it, reversibly.
+    Suspend(String),
+    /// Do not move forward.
+    Hold(Reason),
+    /// Go on.
+    Fine,
+}
+
+/// Judges the version on its way.
+#[must_use]
+pub fn judge(case: &Case<'_>, rollout: &Rollout) -> Judgement {
+    let version = version_of(case, rollout);
+    let mut hold = None;
+    for workload in size::changed(case, rollout) {
+        match workload.canary.as_ref().map_or(Judgement::Fine, |canary| platform(&version, workload, canary)) {
+            Judgement::Fine => {}
+            Judgement::Hold(reason) => hold = hold.or(Some(reason)),
+            fail @ (Judgement::Fail(_) | Judgement::Suspend(_)) => return fail,
+        }
+    }
+    if case.seen.probes.voting > 0 {
+        match rollout.book.verdict() {
+            Verdict::Fail(failure) => return Judgement::Fail(Reason::CanaryFailed { version, failure }),
+            Verdict::Suspend(failure) => return Judgement::Suspend(failure),
+            Verdict::Both(failure) => hold = hold.or(Some(Reason::BothFailing { failure })),
+            Verdict::Void(why) if silent(case, rollout) => hold = hold.or(Some(Reason::NoData { why })),
+            Verdict::Void(_) | Verdict::Fine => {}
+        }
+    }
+    hold.map_or(Judgement::Fine, Judgement::Hold)
+}
+
+fn silent(case: &Case<'_>, rollout: &Rollout) -> bool {
+    rollout.book.void.as_ref().is_some_and(|(since, _)| after(*since, PATIENCE) <= case.now)
+}
+
+/// What Kubernetes itself says about the canary of one workload.
+fn platform(version: &str, workload: &Workload, canary: &Canary) -> Judgement {
+    let fail = |failure: String| Judgement::Fail(Reason::CanaryCrashed { version: version.to_owned(), failure });
+    if let Some((pod, says)) = first_fault(&canary.pods) {
+        return match first_fault(&workload.pods) {
+            Some(_) => Judgement::Hold(Reason::BothFailing { failure: format!("pod {pod}: {says}") }),
+            None => fail(format!("pod {pod}: {says}")),
+        };
+    }
+    let refused = canary.refused.iter().chain(canary.pods.iter().filter_map(|p| p.trouble.as_ref()));
+    for trouble in refused {
+        if let Trouble::Refused { word, says } = trouble {
+            return Judgement::Hold(Reason::ClusterRefuses { word: word.clone(), says: says.clone() });
+        }
+    }
+    if canary.stuck && canary.ready() < canary.wanted {
+        return fail(format!("{} of {} pods of {} got ready within its progress deadline", canary.ready(), canary.wanted, canary.name));
+    }
+    Judgement::Fine
+}
+
+fn first_fault(pods: &[Pod]) -> Option<(&str, &str)> {
+    pods.iter().find_map(|pod| match &pod.trouble {
+        Some(Trouble::Fault { says, .. }) => Some((pod.name.as_str(), says.as_str())),
+        Some(Trouble::Refused { .. }) | None => None,
+    })
+}
+
+/// What people call the version on its way.
+#[must_use]
+pub fn version_of(case: &Case<'_>, rollout: &Rollout) -> String {
+    called(case, &rollout.release)
+}
+
+/// What people call a Release.
+#[must_use]
+pub fn called(case: &Case<'_>, release: &crate::model::version::ReleaseName) -> String {
+    case.seen.release(release).map_or_else(|| release.to_string(), |r| r.version.clone())
+}

@@ -1,0 +1,5 @@
+//! Thin clients: foreign bytes become our types or one of our errors, within a time limit, and no rule about deploying
+//! lives here.
+
+pub mod kube;
+pub mod probe;

@@ -1,0 +1,110 @@
+//! One request and its answer.
+
+use std::time::Duration;
+
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+
+use crate::clock::Stopwatch;
+use crate::model::probe::{Check, Class, Step};
+
+use super::fault::{Fault, Phase};
+use super::line::{Line, Wire};
+
+/// Most that is read of a body. Nothing is kept of it, so this bounds time and traffic, not memory: 8 flows × 256 KiB =
+/// 2 MiB at a time. What is beyond is left unread and the connection closed; the step is judged by its status and the time to here.
+pub(super) const BODY_CAP: usize = 256 * 1024;
+
+const MARK: HeaderName = HeaderName::from_static("x-haldane-probe");
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("haldane-probe/", env!("CARGO_PKG_VERSION")));
+
+/// What came back, as far as it may be known.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// From sending to the last byte read.
+    pub(super) took: Duration,
+}
+
+/// How far a step has come: what a deadline that interrupts it can tell.
+pub(super) struct Progress {
+    pub(super) phase: Phase,
+    pub(super) status: Option<u16>,
+}
+
+/// Asks, and reads the answer to its end or to [`BODY_CAP`].
+pub(super) async fn exchange(line: &mut Line, request: Request<Full<Bytes>>, progress: &mut Progress) -> Result<Answer, Fault> {
+    let (mut wire, watch, response) = send(line, request, progress).await?;
+    let status = response.status().as_u16();
+    progress.status = Some(status);
+    progress.phase = Phase::Body;
+    let whole = drain(response.into_body()).await.map_err(|fault| Fault { status: Some(status), ..fault })?;
+    let took = watch.elapsed();
+    if whole && !wire.sender.is_closed() {
+        wire.used = true;
+        line.keep(wire);
+    }
+    Ok(Answer { status, took })
+}
+
+/// On the connection that stands, if the request may be sent twice: when a server closes it at that very moment, nobody
+/// can know whether it acted. Else, and then, on a new one.
+async fn send(
+    line: &mut Line,
+    request: Request<Full<Bytes>>,
+    progress: &mut Progress,
+) -> Result<(Wire, Stopwatch, Response<Incoming>), Fault> {
+    if repeatable(request.method())
+        && let Some(mut wire) = line.idle().await
+    {
+        progress.phase = Phase::FirstByte;
+        let watch = Stopwatch::start();
+        match wire.sender.send_request(request.clone()).await {
+            Ok(response) => return Ok((wire, watch, response)),
+            Err(error) if error.is_parse() => return Err(Fault::broken(&error)),
+            Err(_) => {}
+        }
+    }
+    let mut wire = line.open(&mut progress.phase).await?;
+    progress.phase = Phase::FirstByte;
+    let watch = Stopwatch::start();
+    let response = wire.sender.send_request(request).await.map_err(|error| Fault::broken(&error))?;
+    Ok((wire, watch, response))
+}
+
+/// RFC 9110 §9.2.2.
+fn repeatable(method: &Method) -> bool {
+    method.is_idempotent()
+}
+
+/// Whether the end of the body was read.
+async fn drain(mut body: Incoming) -> Result<bool, Fault> {
+    let mut read = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Fault::broken(&error))?;
+        read += frame.data_ref().map_or(0, Bytes::len);
+        if read > BODY_CAP {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The request of this step, marked as ours. A valid check always gives one.
+pub(super) fn request(check: &Check, step: &Step, last: bool) -> Result<Request<Full<Bytes>>, Fault> {
+    let mut request = Request::builder().method(step.method.as_str()).uri(step.path.as_str()).header(HOST, check.host.as_str());
+    let has_type = step.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(CONTENT_TYPE.as_str()));
+    if let (Some(body), false) = (&step.body, has_type) {
+        request = request.header(CONTENT_TYPE, body.content_type());
+    }
+    for (name, value) in &step.headers {
+        request = request.header(name, value);
+    }
+    request = request.header(USER_AGENT, AGENT).header(MARK, check.name.as_str());
+    if last {
+        request = request.header(CONNECTION, HeaderValue::from_static("close"));
+    }
+    let bytes = step.body.as_ref().map(|body| Bytes::from(body.bytes())).unwrap_or_default();
+    request.body(Full::new(bytes)).map_err(|_| Fault::new(Class::Spec, "cannot be written as an HTTP request"))
+}

@@ -1,0 +1,187 @@
+//! Which requests are made to fail. A rule reads `path=/orders,code=500,after=20,rate=50`; several are separated by `;`.
+//!
+//! * `path` (required): this path and everything under it (`/orders` also means `/orders/17`); `/` is the page alone, `*` is every path.
+//! * `code` (required): 400 to 599.
+//! * `after`: so many customer requests, on any path, pass first (default 0). Readiness, metrics and admin requests do not count.
+//! * `rate`: percent of the requests that fail (default 100). Spread without a pattern, and the same in every run.
+
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use anyhow::{Context as _, bail};
+
+/// All rules in force; the first that wants a request to fail decides its code.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Faults(Vec<Rule>);
+
+/// One rule of `SHOP_FAIL`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Rule {
+    path: String,
+    code: u16,
+    after: u64,
+    rate: f64,
+}
+
+impl Faults {
+    /// The code that this request must fail with. `number` counts customer requests from 1 on.
+    pub(crate) fn code_for(&self, path: &str, number: u64) -> Option<u16> {
+        self.0
+            .iter()
+            .find(|rule| rule.hits(path, number))
+            .map(|rule| rule.code)
+    }
+
+    pub(crate) fn add(&mut self, rule: Rule) {
+        self.0.push(rule);
+    }
+}
+
+impl FromStr for Faults {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.split(';')
+            .map(str::trim)
+            .filter(|rule| !rule.is_empty())
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+impl Rule {
+    fn hits(&self, path: &str, number: u64) -> bool {
+        let here = self.path == "*"
+            || path
+                .strip_prefix(self.path.as_str())
+                .is_some_and(|rest| rest.is_empty() || (rest.starts_with('/') && self.path != "/"));
+        here && number > self.after && percentile(number) < self.rate
+    }
+}
+
+impl FromStr for Rule {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (mut path, mut code, mut after, mut rate) = (None, None, 0, 100.0);
+        for part in text.split(',') {
+            let (key, value) = part
+                .trim()
+                .split_once('=')
+                .with_context(|| format!("{part:?} is not key=value"))?;
+            let bad = || format!("{key}={value}");
+            match key {
+                "path" if value == "*" || value.starts_with('/') => path = Some(value.to_owned()),
+                "code" => code = Some(within(value, 400..=599).with_context(bad)?),
+                "after" => after = value.parse().with_context(bad)?,
+                "rate" => rate = within(value, 0.0..=100.0).with_context(bad)?,
+                _ => bail!("{part:?} is not understood: path, code, after and rate are"),
+            }
+        }
+        let path = path.context("path is missing")?;
+        Ok(Self {
+            path,
+            code: code.context("code is missing")?,
+            after,
+            rate,
+        })
+    }
+}
+
+fn within<T: FromStr + PartialOrd>(text: &str, range: RangeInclusive<T>) -> Option<T> {
+    text.parse().ok().filter(|value| range.contains(value))
+}
+
+/// A number in 0..100 for the n-th request: the finaliser of `SplitMix64` (Steele, Lea, Flood 2014), so that a rate does not
+/// fall into step with clients that take turns, and every run is the same.
+fn percentile(number: u64) -> f64 {
+    let mut z = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let per_million = u32::try_from((z ^ (z >> 31)) % 1_000_000).unwrap_or_default();
+    f64::from(per_million) / 10_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(text: &str) -> Faults {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_list_is_read() {
+        let expected = Faults(vec![
+            Rule {
+                path: "/orders".into(),
+                code: 500,
+                after: 20,
+                rate: 100.0,
+            },
+            Rule {
+                path: "*".into(),
+                code: 503,
+                after: 0,
+                rate: 2.5,
+            },
+        ]);
+        assert_eq!(
+            faults("path=/orders,code=500,after=20; path=*,code=503,rate=2.5;"),
+            expected
+        );
+        assert_eq!(faults(""), Faults::default());
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for text in [
+            "/orders",
+            "path=/orders",
+            "code=500",
+            "path=orders,code=500",
+            "path=/x,code=200",
+            "path=/x,code=500,rate=101",
+            "path=/x,code=500,later=3",
+        ] {
+            assert!(text.parse::<Faults>().is_err(), "{text} was accepted");
+        }
+    }
+
+    #[test]
+    fn exactly_n_requests_pass_first() {
+        let faults = faults("path=/orders,code=500,after=20");
+        assert_eq!(faults.code_for("/orders", 20), None);
+        assert_eq!(faults.code_for("/orders", 21), Some(500));
+        assert_eq!(faults.code_for("/products", 21), None);
+    }
+
+    #[test]
+    fn a_path_is_a_folder_and_not_a_prefix_of_letters() {
+        let orders = faults("path=/orders,code=500");
+        assert_eq!(orders.code_for("/orders/17", 1), Some(500));
+        assert_eq!(orders.code_for("/orders-old", 1), None);
+        assert_eq!(faults("path=/,code=500").code_for("/orders", 1), None);
+        assert_eq!(faults("path=/,code=500").code_for("/", 1), Some(500));
+        assert_eq!(faults("path=*,code=500").code_for("/orders", 1), Some(500));
+    }
+
+    #[test]
+    fn a_rate_is_kept_also_for_every_second_request() {
+        let faults = faults("path=/orders,code=500,rate=10");
+        let failed = |start: u64| {
+            (start..20_000)
+                .step_by(2)
+                .filter(|n| faults.code_for("/orders", *n).is_some())
+                .count()
+        };
+        for start in [1, 2] {
+            assert!(
+                (900..1100).contains(&failed(start)),
+                "{} of 10000",
+                failed(start)
+            );
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The demo shop: a small HTTP service whose versions and faults are set by environment, so that a test can ship a good or a bad release.
+//!
+//! It uses nothing of the controller: what it shows must also be true of anybody's application. One process, one thread,
+//! nothing on disk; orders live in memory and are known only to the pod that took them.
+//!
+//! | Variable | Meaning |
+//! |---|---|
+//! | `SHOP_VERSION` | shown in every answer: header `X-Shop-Version`, JSON `version` (default `dev`) |
+//! | `SHOP_PORT` | default 8080 |
+//! | `SHOP_TLS_CERT`, `SHOP_TLS_KEY` | PEM files: serve HTTPS and nothing else |
+//! | `SHOP_FAIL` | `path=/orders,code=500,after=20,rate=50`, several separated by `;` (see `faults.rs`) |
+//! | `SHOP_EXIT_AT_START=1` | exit code 1 before listening |
+//! | `SHOP_CRASH_AFTER` | exit code 1 after so many seconds |
+//! | `SHOP_OOM=1` | allocate until killed (exit code 1 at 1 GiB if nobody does) |
+//! | `SHOP_READY_AFTER`, `SHOP_NEVER_READY=1` | `/healthz` answers 503 for so many seconds, or always |
+//! | `SHOP_ON_TERM` | `exit` (default), `shutdown` or `drain` (see `serve.rs`) |
+
+mod config;
+mod faults;
+mod metrics;
+mod serve;
+mod shop;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+use crate::serve::Stop;
+use crate::shop::Shop;
+
+fn main() -> ExitCode {
+    let config = match Config::from_env(|name| std::env::var(name).ok()) {
+        Ok(config) => config,
+        Err(error) => return refuse(&error),
+    };
+    if config.exit_at_start {
+        log(
+            "stop",
+            &config.version,
+            &json!({"reason": Stop::ExitAtStart.reason()}),
+        );
+        return Stop::ExitAtStart.exit_code();
+    }
+    // Leaving `run` drops the runtime with every connection in it: that is how `exit` ends at once.
+    match run(&config) {
+        Ok(end) => end.exit_code(),
+        Err(error) => refuse(&error),
+    }
+}
+
+fn run(config: &Config) -> anyhow::Result<Stop> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let tls = config.tls.as_ref().map(serve::tls_acceptor).transpose()?;
+        let listener = TcpListener::bind(("0.0.0.0", config.port))
+            .await
+            .with_context(|| format!("cannot listen on port {}", config.port))?;
+        let details = json!({"port": listener.local_addr()?.port(), "tls": tls.is_some(), "on_term": config.on_term});
+        log("start", &config.version, &details);
+        let shop = Arc::new(Shop::new(config)?);
+        let end = serve::run(config, listener, tls, Arc::clone(&shop)).await?;
+        log("stop", &config.version, &json!({"reason": end.reason(), "requests": shop.requests()}));
+        Ok(end)
+    })
+}
+
+fn refuse(error: &anyhow::Error) -> ExitCode {
+    eprintln!("shop: {error:#}");
+    ExitCode::from(2)
+}
+
+/// One JSON line per start and stop; a line per request would be the loudest thing in the cluster.
+fn log(event: &str, version: &str, details: &serde_json::Value) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the shop is a foreign application; its log has the wall clock's time"
+    )]
+    let time = jiff::Timestamp::now();
+    println!(
+        "{}",
+        json!({"time": time.to_string(), "event": event, "version": version, "details": details})
+    );
+}

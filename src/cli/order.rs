@@ -14,7 +14,7 @@ use crate::{
         DELIVERY_LABEL,
         command::{Action, Command, CommandResult, CommandSpec},
         delivery::Delivery,
-        release::{DeliveryRef, Outcome, Release},
+        release::{DeliveryRef, Release},
         status::DeliveryStatus,
     },
     clock::Stopwatch,
@@ -115,10 +115,8 @@ fn in_flight(name: &str, status: &DeliveryStatus) -> Result<String> {
     Ok(rollout.release.clone())
 }
 
-fn versions(status: &DeliveryStatus) -> (String, String) {
-    let desired = status.desired.as_ref().map_or_else(|| "the new version".to_owned(), |v| v.version.clone());
-    let live = status.live.as_ref().map_or_else(|| "the proven version".to_owned(), |v| v.version.clone());
-    (desired, live)
+fn proven(status: &DeliveryStatus) -> String {
+    status.live.as_ref().map_or_else(|| "the proven version".to_owned(), |v| v.version.clone())
 }
 
 fn promote(name: &str, status: &DeliveryStatus) -> Result<Sound> {
@@ -139,7 +137,7 @@ fn abort(name: &str, status: &DeliveryStatus) -> Result<Sound> {
     if status.rollout.as_ref().is_some_and(|r| r.direction == "Return") {
         bail!("{release} is being brought back because the version after it failed; there is nothing better to go back to");
     }
-    let (_, live) = versions(status);
+    let live = proven(status);
     let how = match status.phase.as_deref() {
         Some("Finalizing") => "as soon as enough of its pods are ready",
         _ => "in one write",
@@ -148,14 +146,17 @@ fn abort(name: &str, status: &DeliveryStatus) -> Result<Sound> {
 }
 
 fn rollback(name: &str, status: &DeliveryStatus) -> Result<Sound> {
-    if let Some(rollout) = &status.rollout {
-        bail!("{} is still on its way; to take it back: kubectl haldane abort {name}", rollout.release);
+    // Who types this in a hurry means "take it off", and need not know whether it has gone live yet.
+    if status.rollout.is_some() {
+        let Sound { release, .. } = abort(name, status)?;
+        let live = proven(status);
+        return Ok(Sound { says: format!("takes traffic of {name} back to {live} in one write; {release} is quarantined"), release });
     }
     let (Some(live), Some(back)) = (&status.live, &status.way_back) else {
         bail!("there is no earlier version of {name} to go back to");
     };
     let how = if back.by == "Rollout" { "its pods start first, then the traffic moves" } else { "in one write" };
-    Ok(Sound { release: live.release.clone(), says: format!("takes {name} from {} back to {}: {how}", live.version, back.version) })
+    Ok(Sound { release: live.release.clone(), says: format!("takes {name} from {} back to {}: {how}; {} is quarantined", live.version, back.version, live.release) })
 }
 
 fn retried(name: &str, status: &DeliveryStatus, release: Option<String>) -> Result<Sound> {
@@ -168,19 +169,16 @@ fn retried(name: &str, status: &DeliveryStatus, release: Option<String>) -> Resu
     if status.live.as_ref().is_some_and(|l| l.release == release) {
         bail!("{release} is live");
     }
-    let says = match status.quarantine.iter().find(|q| q.release == release) {
-        Some(entry) if entry.outcome == Outcome::RolledBack => format!("lifts the quarantine of {release} ({}) and tries it again behind a canary", entry.why.message),
-        _ => format!("tries {release} again behind a canary"),
+    let Some(entry) = status.quarantine.iter().find(|q| q.release == release) else {
+        bail!("{release} is not in quarantine; to ship that version, make it the desired one (kubectl haldane release, or its template)");
     };
+    let says = format!("lifts the quarantine of {release} ({}); it is tried again behind a canary if it is still desired", entry.why.message);
     Ok(Sound { release, says })
 }
 
 fn adopt(name: &str, status: &DeliveryStatus) -> Result<Sound> {
-    let live = status.live.as_ref().or(None).map(|l| l.release.clone());
+    let live = status.live.as_ref().map(|l| l.release.clone());
     let release = live.with_context(|| format!("{name} was never adopted; that happens by itself: kubectl haldane why {name}"))?;
-    if !status.ungated {
-        bail!("the gate of {name} was not opened by hand, as far as the controller knows; see: kubectl haldane status {name}");
-    }
     let says = format!("closes the gate of {name} again: what runs is kept, and every change of its template rides a canary first");
     Ok(Sound { release, says })
 }
@@ -211,14 +209,23 @@ mod tests {
     }
 
     #[test]
+    fn a_rollback_in_a_hurry_takes_off_what_is_on_its_way() {
+        let order = sound(Action::Rollback, &delivery(), None).unwrap();
+        assert_eq!(order, Sound { release: "checkout-v2-1a2b3".into(), says: "takes traffic of checkout back to v1 in one write; checkout-v2-1a2b3 is quarantined".into() });
+        let rest = with(json!({"phase": "Live", "live": {"release": "b", "version": "v2"}, "wayBack": {"release": "a", "version": "v1", "by": "Rollout"}}));
+        let order = sound(Action::Rollback, &rest, None).unwrap();
+        assert_eq!((order.release.as_str(), order.says.as_str()), ("b", "takes checkout from v2 back to v1: its pods start first, then the traffic moves; b is quarantined"));
+    }
+
+    #[test]
     fn orders_that_cannot_apply_are_refused_before_anything_is_written() {
         let rest = with(json!({"phase": "Live", "live": {"release": "a", "version": "v1"}}));
         assert_eq!(refusal(Action::Promote, &rest), "nothing is in flight: checkout is Live");
         assert_eq!(refusal(Action::Abort, &rest), "nothing is in flight: checkout is Live");
         assert_eq!(refusal(Action::Rollback, &rest), "there is no earlier version of checkout to go back to");
         assert!(refusal(Action::Retry, &rest).starts_with("nothing of checkout is in quarantine"));
-        assert!(refusal(Action::Adopt, &rest).starts_with("the gate of checkout was not opened by hand"));
-        assert!(refusal(Action::Rollback, &delivery()).ends_with("kubectl haldane abort checkout"));
+        assert!(refusal(Action::Adopt, &with(json!({"phase": "Adopting"}))).starts_with("checkout was never adopted"));
+        assert!(sound(Action::Retry, &rest, Some("z".into())).unwrap_err().to_string().starts_with("z is not in quarantine"));
         let back = with(json!({"phase": "RollingBack", "message": "v2 goes back", "rollout": {"release": "b", "from": "a", "direction": "Forward", "steps": 3}}));
         assert_eq!(refusal(Action::Abort, &back), "b is on its way back already: v2 goes back");
     }
@@ -236,7 +243,7 @@ mod tests {
         let entry = |release: &str| json!({"identity": release, "release": release, "outcome": "RolledBack", "reason": "CanaryFailed", "message": "it failed"});
         let two = with(json!({"phase": "RolledBack", "desired": {"release": "b", "version": "v2"}, "quarantine": [entry("b"), entry("c")]}));
         let order = sound(Action::Retry, &two, None).unwrap();
-        assert_eq!(order, Sound { release: "b".into(), says: "lifts the quarantine of b (it failed) and tries it again behind a canary".into() });
+        assert_eq!(order, Sound { release: "b".into(), says: "lifts the quarantine of b (it failed); it is tried again behind a canary if it is still desired".into() });
         assert_eq!(sound(Action::Retry, &two, Some("c".into())).unwrap().release, "c");
     }
 }

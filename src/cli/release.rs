@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::ResourceExt as _;
-use serde_json::Value;
+use kube::{ResourceExt, api::ListParams};
+use serde_json::{Value, json};
 
 use super::{
     End, args,
@@ -16,14 +16,15 @@ use crate::{
     api::{
         DELIVERY_LABEL,
         delivery::Delivery,
-        release::{DeliveryRef, Origin, OriginType, Outcome, Release, ReleaseSpec},
-        status::DeliveryStatus,
+        release::{DeliveryRef, Origin, OriginType, Release, ReleaseSpec},
     },
-    model::{template, version::WorkloadName},
+    model::{
+        template,
+        version::{Identity, WorkloadName},
+    },
 };
 
-/// Digits of the hash in a name. A Delivery keeps a few hundred Releases, and the tag stands beside the hash, so two of
-/// them share a name with a chance of about 10⁻¹ only if all of them had one tag; then the second is told to be the first.
+/// Digits of the hash in a name, as the controller has them: the tag stands beside it, and a name that is taken gives way to another.
 const HASH: usize = 5;
 /// Characters of the tag or commit in a name: 40 + 1 + 7 + 1 + 5 = 54 ≤ 63.
 const TAG: usize = 7;
@@ -38,14 +39,19 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::ReleaseArgs) -> Result<E
         templates.insert(WorkloadName::new(&workload.name), deployment.pointer("/spec/template").cloned().unwrap_or_default());
     }
     let wish = Wish { image: &args.image, commit: args.commit.as_deref(), version: args.version.as_deref(), url: args.url.as_deref() };
-    let release = compose(&delivery, &wish, &templates, &cluster.whoami().await)?;
-    let name = release.name_any();
-    match within("releases", cluster.of::<Release>().get_opt(&name)).await? {
-        None => {
-            cluster.create(&release, false).await?;
-            println!("release.haldane.dev/{name} created");
-        }
-        Some(there) => println!("{}", again(&there, &release, &delivery)?),
+    let (mut release, identity) = compose(&delivery, &wish, &templates, &cluster.whoami().await)?;
+    let all = within("releases", cluster.of::<Release>().list(&ListParams::default())).await?.items;
+    let (name, there) = named(&release, &identity, &all);
+    release.metadata.name = Some(name.clone());
+    if there {
+        println!("release.haldane.dev/{name} unchanged");
+    } else {
+        cluster.create(&release, false).await?;
+        println!("release.haldane.dev/{name} created");
+    }
+    let status = delivery.status.clone().unwrap_or_default();
+    if let Some(entry) = status.quarantine.iter().find(|q| q.identity == identity.as_str()) {
+        println!("this content is in quarantine ({}); to try it again: kubectl haldane retry {} {}", entry.why.message, delivery.name_any(), entry.release);
     }
     if args.wait {
         return wait::until_over(cluster, &delivery.name_any(), &name, args.limit.timeout.0).await;
@@ -63,7 +69,7 @@ struct Wish<'a> {
 }
 
 /// The Release of an image, or why there is none.
-fn compose(delivery: &Delivery, wish: &Wish, templates: &BTreeMap<WorkloadName, Value>, by: &str) -> Result<Release> {
+fn compose(delivery: &Delivery, wish: &Wish, templates: &BTreeMap<WorkloadName, Value>, by: &str) -> Result<(Release, Identity)> {
     let name = delivery.name_any();
     if !delivery.spec.source.as_ref().is_some_and(|s| s.manual.is_some()) {
         bail!(
@@ -86,9 +92,9 @@ fn compose(delivery: &Delivery, wish: &Wish, templates: &BTreeMap<WorkloadName, 
     }
     let version = wish.version.map_or_else(|| template::tag(wish.image), str::to_owned);
     let short = commit.clone().unwrap_or_else(|| template::tag(wish.image));
-    let hash: String = template::identity(&composed).as_str().chars().take(HASH).collect();
+    let identity = template::identity(&composed);
     let mut release = Release::new(
-        &format!("{name}-{}-{hash}", sanitised(&short)),
+        &format!("{name}-{}", sanitised(&short)),
         ReleaseSpec {
             delivery_ref: DeliveryRef { name: name.clone() },
             version: version.chars().take(128).collect(),
@@ -99,7 +105,7 @@ fn compose(delivery: &Delivery, wish: &Wish, templates: &BTreeMap<WorkloadName, 
         },
     );
     release.labels_mut().insert(DELIVERY_LABEL.to_owned(), name);
-    Ok(release)
+    Ok((release, identity))
 }
 
 fn mentions(template: &Value, image: &str) -> bool {
@@ -116,32 +122,37 @@ fn sanitised(text: &str) -> String {
     }
 }
 
-/// It was made before: what that means.
-fn again(there: &Release, wished: &Release, delivery: &Delivery) -> Result<String> {
-    let (name, delivery_name) = (there.name_any(), delivery.name_any());
-    if there.spec.image != wished.spec.image {
-        bail!("the name {name} is taken by another image ({}); give another --version or --commit", there.spec.image);
-    }
-    let status = there.status.clone().unwrap_or_default();
-    let told = status.message.map(|m| format!(": {m}")).unwrap_or_default();
-    let live = delivery.status.as_ref().and_then(|s: &DeliveryStatus| s.live.as_ref()).is_some_and(|l| l.release == name);
-    let rolling = delivery.status.as_ref().and_then(|s| s.rollout.as_ref()).is_some_and(|r| r.release == name);
-    match status.outcome {
-        _ if rolling => Ok(format!("release.haldane.dev/{name} unchanged; it is on its way")),
-        Some(Outcome::Live) if !live => {
-            bail!("{name} was live before and is not now{told}; to try it again: kubectl haldane retry {delivery_name} {name}")
+/// The name of a Release, and whether it is there already and is the newest wish.
+///
+/// The newest Release of a person is the one that is desired. So the same wish twice is one Release; but a wish for an
+/// older version is a new wish, and needs an object that is newer than those in between.
+fn named(wished: &Release, identity: &Identity, all: &[Release]) -> (String, bool) {
+    let stem = wished.name_any();
+    let own = || all.iter().filter(|r| r.spec.delivery_ref == wished.spec.delivery_ref);
+    let manual = own().filter(|r| r.spec.origin.as_ref().is_some_and(|o| o.type_ == OriginType::Manual));
+    let newest = manual.max_by_key(|r| (r.metadata.creation_timestamp.clone(), r.name_any())).map(ResourceExt::name_any);
+    let mut turn = 0;
+    loop {
+        let name = format!("{stem}-{}", digits(identity, turn));
+        let taken = all.iter().any(|r| r.name_any() == name);
+        if !taken || newest.as_ref() == Some(&name) {
+            return (name, taken);
         }
-        Some(Outcome::RolledBack | Outcome::Undecided) => {
-            Ok(format!("release.haldane.dev/{name} unchanged; it was tried{told}. To try it again: kubectl haldane retry {delivery_name} {name}"))
-        }
-        _ => Ok(format!("release.haldane.dev/{name} unchanged")),
+        turn += 1;
     }
+}
+
+/// The digits of a name: of the content itself, and for each later turn of it others.
+fn digits(identity: &Identity, turn: usize) -> String {
+    let all = match turn {
+        0 => identity.as_str().to_owned(),
+        _ => template::hash(&json!({"identity": identity.as_str(), "turn": turn})).as_str().to_owned(),
+    };
+    all.chars().take(HASH).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn manual() -> Delivery {
@@ -158,14 +169,15 @@ mod tests {
 
     #[test]
     fn twice_the_same_is_one_release_and_another_template_is_another() {
-        let one = compose(&manual(), &wish("r/checkout:v2"), &templates(), "ana").unwrap();
-        let two = compose(&manual(), &wish("r/checkout:v2"), &templates(), "ben").unwrap();
-        assert_eq!(one.name_any(), two.name_any());
-        assert!(one.name_any().starts_with("checkout-v2-"), "{}", one.name_any());
+        let (one, identity) = compose(&manual(), &wish("r/checkout:v2"), &templates(), "ana").unwrap();
+        let (two, same) = compose(&manual(), &wish("r/checkout:v2"), &templates(), "ben").unwrap();
+        assert_eq!(named(&one, &identity, &[]), named(&two, &same, &[]));
+        assert!(one.name_any().starts_with("checkout-v2"), "{}", one.name_any());
         assert_eq!(one.labels().get(DELIVERY_LABEL).map(String::as_str), Some("checkout"));
         assert_eq!(one.spec.version, "v2");
         let other = [(WorkloadName::new("checkout"), json!({"spec": {"containers": [{"name": "app", "image": "r/checkout:v1", "args": ["-v"]}]}}))].into();
-        assert_ne!(compose(&manual(), &wish("r/checkout:v2"), &other, "ana").unwrap().name_any(), one.name_any());
+        let (three, another) = compose(&manual(), &wish("r/checkout:v2"), &other, "ana").unwrap();
+        assert_ne!(named(&three, &another, &[]), named(&one, &identity, &[]));
     }
 
     #[test]
@@ -195,13 +207,23 @@ mod tests {
     }
 
     #[test]
-    fn a_release_that_failed_is_not_started_again_by_asking_twice() {
-        let wished = compose(&manual(), &wish("r/checkout:v2"), &templates(), "ana").unwrap();
-        let mut there = wished.clone();
-        there.status = Some(serde_json::from_value(json!({"outcome": "RolledBack", "message": "v2 was taken back"})).unwrap());
-        let says = again(&there, &wished, &manual()).unwrap();
-        assert!(says.contains("v2 was taken back") && says.contains("kubectl haldane retry checkout"), "{says}");
-        there.status = Some(serde_json::from_value(json!({"outcome": "Live"})).unwrap());
-        assert!(again(&there, &wished, &manual()).is_err(), "it is not live any more");
+    fn an_older_version_that_is_wished_for_again_is_a_new_wish() {
+        let (one, identity) = compose(&manual(), &wish("r/checkout:v2"), &templates(), "ana").unwrap();
+        let made = |name: &str, origin: OriginType, at: &str| {
+            let mut release = one.clone();
+            release.metadata.name = Some(name.to_owned());
+            release.metadata.creation_timestamp = serde_json::from_value(json!(at)).unwrap();
+            release.spec.origin = Some(Origin { type_: origin, url: None, authors: vec![] });
+            release
+        };
+        let (name, there) = named(&one, &identity, &[]);
+        assert!(!there);
+        let first = made(&name, OriginType::Manual, "2026-01-01T00:00:00Z");
+        assert_eq!(named(&one, &identity, std::slice::from_ref(&first)), (name.clone(), true), "twice is once");
+        let later = made("checkout-v3-aaaaa", OriginType::Manual, "2026-01-02T00:00:00Z");
+        let (second, there) = named(&one, &identity, &[first, later]);
+        assert!(!there && second != name && second.starts_with("checkout-v2-"), "{second}");
+        let adopted = made(&name, OriginType::Adopted, "2026-01-01T00:00:00Z");
+        assert!(!named(&one, &identity, &[adopted]).1, "what merely ran is nobody's wish yet");
     }
 }

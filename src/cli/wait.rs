@@ -31,7 +31,9 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::WaitArgs) -> Result<End>
 
 /// The Release that a person who waits means: the one on its way, else the one that is desired.
 fn concerned(status: &DeliveryStatus) -> Option<String> {
-    status.rollout.as_ref().map(|r| r.release.clone()).or_else(|| Some(status.desired.as_ref().or(None)?.release.clone())).or_else(|| Some(status.live.as_ref()?.release.clone()))
+    let rolling = status.rollout.as_ref().map(|r| &r.release);
+    let desired = status.desired.as_ref().map(|d| &d.release);
+    rolling.or(desired).or(status.live.as_ref().map(|l| &l.release)).cloned()
 }
 
 /// Waits until a Release has its outcome, and prints every change.
@@ -59,7 +61,7 @@ pub(crate) async fn until_over(cluster: &Cluster, delivery: &str, release: &str,
         }
         let outcome = wanted.status.clone().unwrap_or_default();
         if let Some(end) = over(release, &status, &outcome) {
-            println!("{:>5}s  {}", watch.elapsed().as_secs(), last_word(&wanted));
+            println!("{:>5}s  {}", watch.elapsed().as_secs(), last_word(&wanted, &status));
             return Ok(end);
         }
         if watch.elapsed() >= limit {
@@ -91,18 +93,29 @@ fn over(release: &str, status: &DeliveryStatus, wanted: &ReleaseStatus) -> Optio
         // An outcome beside a rollout of the same Release is that of an earlier try.
         return None;
     }
+    let again = wanted.template_hash.as_ref().and_then(|hash| status.quarantine.iter().find(|q| q.identity == *hash && q.release != release));
+    if let Some(entry) = again {
+        // The same content failed under another name, so this one is not started.
+        return Some(ended(entry.outcome));
+    }
     match wanted.outcome? {
         Outcome::Live => status.live.as_ref().is_some_and(|l| l.release == release).then_some(End::Done),
-        Outcome::RolledBack => Some(End::Bad),
-        Outcome::Undecided | Outcome::Superseded | Outcome::Refused => Some(End::Undecided),
         Outcome::Waiting | Outcome::Rolling => None,
+        other => Some(ended(other)),
     }
 }
 
-fn last_word(release: &Release) -> String {
+fn ended(outcome: Outcome) -> End {
+    if outcome == Outcome::RolledBack { End::Bad } else { End::Undecided }
+}
+
+fn last_word(release: &Release, delivery: &DeliveryStatus) -> String {
     let status = release.status.clone().unwrap_or_default();
-    let outcome = status.outcome.map(|o| format!("{o:?}")).unwrap_or_default();
-    format!("{outcome:<12} {:<16} {}", status.reason.unwrap_or_default(), status.message.unwrap_or_default()).trim_end().to_owned()
+    let said = |outcome: &str, reason: &str, message: &str| format!("{outcome:<12} {reason:<16} {message}").trim_end().to_owned();
+    match status.outcome {
+        Some(outcome) if status.message.is_some() => said(&format!("{outcome:?}"), status.reason.as_deref().unwrap_or_default(), status.message.as_deref().unwrap_or_default()),
+        _ => said(delivery.phase.as_deref().unwrap_or_default(), delivery.reason.as_deref().unwrap_or_default(), delivery.message.as_deref().unwrap_or_default()),
+    }
 }
 
 /// The time is over: is it only slow, or does it wait for a person?
@@ -159,6 +172,15 @@ mod tests {
     fn the_outcome_of_an_earlier_try_ends_nothing() {
         let again = status(json!({"rollout": {"release": "a", "from": "b", "direction": "Forward", "steps": 3}}));
         assert_eq!(over("a", &again, &outcome("RolledBack")), None);
+    }
+
+    #[test]
+    fn content_that_failed_under_another_name_is_not_waited_for() {
+        let entry = json!({"identity": "i", "release": "old", "outcome": "RolledBack", "reason": "CanaryFailed", "message": "it failed"});
+        let quarantined = status(json!({"phase": "Live", "quarantine": [entry]}));
+        let wanted: ReleaseStatus = serde_json::from_value(json!({"templateHash": "i", "outcome": "Waiting"})).unwrap();
+        assert_eq!(over("new", &quarantined, &wanted), Some(End::Bad));
+        assert_eq!(over("old", &quarantined, &wanted), None, "its own entry stands beside its own outcome");
     }
 
     #[test]

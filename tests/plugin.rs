@@ -1,4 +1,5 @@
 //! The built plugin against a small API server: what it prints, what it writes, and the number it ends with.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at what it did not expect")]
 
 use std::{
     path::PathBuf,
@@ -26,19 +27,19 @@ struct Server {
 }
 
 impl Server {
-    async fn start(test: &str, delivery: Value) -> Self {
+    async fn start(name: &str, delivery: Value) -> Self {
         let writes = Writes::default();
         let state = (Arc::new(delivery), writes.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().fallback(answer).with_state(state);
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let kubeconfig = std::env::temp_dir().join(format!("haldane-plugin-{test}-{}.json", std::process::id()));
-        let text = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+        let kubeconfig = std::env::temp_dir().join(format!("haldane-plugin-{name}-{}.json", std::process::id()));
+        let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
             "clusters": [{"name": "k", "cluster": {"server": format!("http://{address}")}}],
             "users": [{"name": "u", "user": {}}],
             "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u", "namespace": "shop"}}]});
-        std::fs::write(&kubeconfig, text.to_string()).unwrap();
+        std::fs::write(&kubeconfig, config.to_string()).unwrap();
         Self { kubeconfig, writes }
     }
 
@@ -77,7 +78,9 @@ async fn answer(State((delivery, writes)): State<(Arc<Value>, Writes)>, method: 
     let kept = writes.lock().unwrap().iter().find(|(at, _)| at.starts_with("POST") && path.contains("/commands/")).map(|(_, c)| c.clone());
     let found = match path {
         "/apis/haldane.dev/v1alpha1/namespaces/shop/deliveries/checkout" => Some(delivery.as_ref().clone()),
-        "/apis/haldane.dev/v1alpha1/namespaces/shop/deliveries" => Some(json!({"kind": "DeliveryList", "apiVersion": "haldane.dev/v1alpha1", "metadata": {}, "items": [delivery.as_ref()]})),
+        "/apis/haldane.dev/v1alpha1/namespaces/shop/deliveries" => {
+            Some(json!({"kind": "DeliveryList", "apiVersion": "haldane.dev/v1alpha1", "metadata": {}, "items": [delivery.as_ref()]}))
+        }
         _ => kept.map(|mut command| {
             command["metadata"]["name"] = json!("checkout-abort-x1");
             command["status"] = json!({"result": "Done", "message": "carried out"});
@@ -138,7 +141,10 @@ async fn an_abort_is_one_command_in_the_users_name_and_waits_for_its_answer() {
     let written = server.written();
     let [(at, order)] = written.as_slice() else { panic!("{written:?}") };
     assert_eq!(at, "POST /apis/haldane.dev/v1alpha1/namespaces/shop/commands");
-    assert_eq!(order["spec"], json!({"deliveryRef": {"name": "checkout"}, "release": "b", "action": "Abort", "reason": "errors in the shop", "by": "ana@example.com"}));
+    assert_eq!(
+        order["spec"],
+        json!({"deliveryRef": {"name": "checkout"}, "release": "b", "action": "Abort", "reason": "errors in the shop", "by": "ana@example.com"})
+    );
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ pub(crate) struct Cluster {
     pub(crate) namespace: String,
     /// The user's name in the kubeconfig.
     user: Option<String>,
+    clock: SystemClock,
 }
 
 impl Cluster {
@@ -43,12 +44,12 @@ impl Cluster {
         config.read_timeout = Some(CALL);
         let namespace = target.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).context("the kubeconfig does not make a client")?;
-        Ok(Self { client, namespace, user })
+        Ok(Self { client, namespace, user, clock: SystemClock })
     }
 
     /// The present moment.
     pub(crate) fn now(&self) -> Timestamp {
-        SystemClock.now()
+        self.clock.now()
     }
 
     /// Objects of a kind in the namespace.
@@ -90,7 +91,8 @@ impl Cluster {
         if let Some(name) = name {
             let name = bare(name);
             let found = within("deliveries", self.of::<Delivery>().get_opt(name)).await?;
-            return found.with_context(|| format!("there is no Delivery {name} in namespace {}; see: kubectl haldane status", self.namespace));
+            return found
+                .with_context(|| format!("there is no Delivery {name} in namespace {}; see: kubectl haldane status", self.namespace));
         }
         let mut all = within("deliveries", self.of::<Delivery>().list(&ListParams::default())).await?.items;
         match (all.pop(), all.is_empty()) {
@@ -121,7 +123,7 @@ impl Cluster {
         name.chars().take(BY).collect()
     }
 
-    /// One JSON patch of one foreign object. It holds for the uid and the resourceVersion that were read, or not at all.
+    /// One JSON patch of one foreign object. It holds for the uid and the `resourceVersion` that were read, or not at all.
     pub(crate) async fn patch<K>(&self, object: &Value, mut changes: Vec<Value>) -> Result<()>
     where
         K: Resource<DynamicType = ()>,

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How long an aborted rollout gets to come home: a settle time and the pods' own end, with room.
-const HOME: Duration = Duration::from_secs(120);
+const HOME: Duration = Duration::from_mins(2);
 /// How often it looks.
 const LOOK: Duration = Duration::from_secs(1);
 /// What `kubectl rollout restart` sets.
@@ -39,7 +39,9 @@ pub(crate) async fn ungate(cluster: &Cluster, args: &args::Ungate) -> Result<End
     let mut seen = seen::read(cluster, &name).await?;
     if let Some(release) = in_flight(&seen) {
         if !args.abort {
-            bail!("{release} is on its way, and its gate must stay closed; wait for it (kubectl haldane wait {name}), or: kubectl haldane ungate {name} --abort");
+            bail!(
+                "{release} is on its way, and its gate must stay closed; wait for it (kubectl haldane wait {name}), or: kubectl haldane ungate {name} --abort"
+            );
         }
         if args.dry_run {
             println!("would end the rollout of {release} first");
@@ -73,13 +75,18 @@ async fn open(cluster: &Cluster, step: &Opening<'_>, kept: Option<Kept>, dry_run
         return Ok(());
     }
     match (&kept, step.waiting) {
-        (Some(Kept::Revision(revision)), _) => println!("deployment/{name}: the template that waits is kept in controllerrevision/{revision}; the proven one takes its place"),
+        (Some(Kept::Revision(revision)), _) => {
+            println!("deployment/{name}: the template that waits is kept in controllerrevision/{revision}; the proven one takes its place")
+        }
         (Some(Kept::Nowhere), Some(waiting)) if !dry_run => {
             let file = format!("{name}-template-{}.json", template::hash(waiting));
-            std::fs::write(&file, serde_json::to_string_pretty(waiting)? + "\n").with_context(|| format!("{file} cannot be written, so nothing was changed"))?;
+            std::fs::write(&file, serde_json::to_string_pretty(waiting)? + "\n")
+                .with_context(|| format!("{file} cannot be written, so nothing was changed"))?;
             println!("deployment/{name}: the template that waits is kept in ./{file}; the proven one takes its place");
         }
-        (Some(Kept::Nowhere), _) => println!("deployment/{name}: the template that waits would be kept in a file here; the proven one takes its place"),
+        (Some(Kept::Nowhere), _) => {
+            println!("deployment/{name}: the template that waits would be kept in a file here; the proven one takes its place")
+        }
         (None, _) => {}
     }
     println!("deployment/{name}: gate off (paused: false)");
@@ -137,7 +144,9 @@ fn opening(workload: &Workload) -> Result<Opening<'_>> {
     let mut waiting = None;
     if flag(deployment, "/spec/paused") {
         let runs = workload.running().and_then(|rs| rs.pointer("/spec/template"));
-        let runs = runs.with_context(|| format!("it is not clear which template of Deployment {} runs (not exactly one of its ReplicaSets has pods)", workload.name))?;
+        let runs = runs.with_context(|| {
+            format!("it is not clear which template of Deployment {} runs (not exactly one of its ReplicaSets has pods)", workload.name)
+        })?;
         if template::hash(owners) != template::hash(runs) {
             waiting = Some(owners);
             changes.push(json!({"op": "test", "path": "/spec/template", "value": owners}));
@@ -148,8 +157,8 @@ fn opening(workload: &Workload) -> Result<Opening<'_>> {
     Ok(Opening { deployment, waiting, changes })
 }
 
-/// A ReplicaSet's template as its Deployment had it: equal but for the label that Kubernetes adds, so that opening the
-/// gate finds that ReplicaSet again and starts no pod.
+/// A `ReplicaSet`'s template as its Deployment had it: equal but for the label that Kubernetes adds, so that opening the
+/// gate finds that `ReplicaSet` again and starts no pod.
 fn without_hash(template: &Value) -> Value {
     let mut template = template.clone();
     if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
@@ -214,7 +223,10 @@ pub(crate) async fn restart(cluster: &Cluster, args: &args::Restart) -> Result<E
              image, its new pods are proven behind a canary, and then all others are replaced. See: kubectl haldane wait {name}"
         );
     } else {
-        println!("the gate is open, so the pods are replaced at once, without a canary. See: kubectl rollout status deployment -n {}", cluster.namespace);
+        println!(
+            "the gate is open, so the pods are replaced at once, without a canary. See: kubectl rollout status deployment -n {}",
+            cluster.namespace
+        );
     }
     Ok(End::Done)
 }
@@ -251,7 +263,9 @@ fn annotate(deployment: &Value, at: &str) -> Vec<Value> {
 
 /// Whether a Deployment's gate is open by hand: it carries our mark and acts at once.
 pub(crate) fn opened(deployment: &Value) -> bool {
-    json::annotation(deployment, crate::api::GATE_ANNOTATION).is_some() && !flag(deployment, "/spec/paused") && !text(deployment, "/metadata/uid").is_empty()
+    json::annotation(deployment, crate::api::GATE_ANNOTATION).is_some()
+        && !flag(deployment, "/spec/paused")
+        && !text(deployment, "/metadata/uid").is_empty()
 }
 
 #[cfg(test)]
@@ -301,14 +315,20 @@ mod tests {
         let service = json!({"metadata": {"annotations": {"haldane.dev/pinned-since": "x"}}, "spec": {"selector": {"app": "shop", "haldane.dev/track": "canary"}}});
         assert_eq!(
             unpin(&service),
-            [json!({"op": "remove", "path": "/spec/selector/haldane.dev~1track"}), json!({"op": "remove", "path": "/metadata/annotations/haldane.dev~1pinned-since"})]
+            [
+                json!({"op": "remove", "path": "/spec/selector/haldane.dev~1track"}),
+                json!({"op": "remove", "path": "/metadata/annotations/haldane.dev~1pinned-since"})
+            ]
         );
     }
 
     #[test]
     fn the_owners_template_is_found_wherever_a_revision_keeps_it() {
         let template = json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"image": "v2"}]}});
-        let revisions = [json!({"metadata": {"name": "other"}, "data": {}}), json!({"metadata": {"name": "r"}, "data": {"templates": {"checkout": template}}})];
+        let revisions = [
+            json!({"metadata": {"name": "other"}, "data": {}}),
+            json!({"metadata": {"name": "r"}, "data": {"templates": {"checkout": template}}}),
+        ];
         assert_eq!(kept(&revisions, &template), Kept::Revision("r".into()));
         assert_eq!(kept(&revisions[..1], &template), Kept::Nowhere);
     }

@@ -110,7 +110,13 @@ mod tests {
     use crate::cli::status::tests::now;
 
     fn named(name: &str, delivery: Option<&str>) -> Hold {
-        let spec = HoldSpec { delivery_ref: delivery.map(|d| DeliveryRef { name: d.into() }), release: None, message: "m".into(), until: None, by: "ana".into() };
+        let spec = HoldSpec {
+            delivery_ref: delivery.map(|d| DeliveryRef { name: d.into() }),
+            release: None,
+            message: "m".into(),
+            until: None,
+            by: "ana".into(),
+        };
         Hold { metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() }, spec }
     }
 

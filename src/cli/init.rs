@@ -78,7 +78,9 @@ fn propose(args: &args::Init, deployment: &Value, around: &Around) -> Result<Pro
     let workload = json::name(deployment);
     let name = args.name.as_deref().unwrap_or(workload);
     if name.len() > 40 {
-        bail!("{name} is longer than the 40 characters that a Delivery's name may have, so that the names of Releases fit; give a shorter one: --name");
+        bail!(
+            "{name} is longer than the 40 characters that a Delivery's name may have, so that the names of Releases fit; give a shorter one: --name"
+        );
     }
     if let Some(why) = cannot_run_two(deployment, &around.claims) {
         bail!("{}", Reason::CannotRunTwo { workload: workload.to_owned(), why });
@@ -91,24 +93,30 @@ fn propose(args: &args::Init, deployment: &Value, around: &Around) -> Result<Pro
     let service = choose(workload, args.service.as_deref(), &services)?;
     let mut entry = json!({"name": workload});
     if let Some(service) = service.filter(|_| services.len() > 1) {
-        entry["serviceRef"] = json!({"name": json::name(service)});
+        put(&mut entry, "serviceRef", json!({"name": json::name(service)}));
     }
     let mut spec = json!({"workloads": [entry]});
     let asked = service.map(|s| asked(deployment, s, args.probe_path.as_deref()));
     let probe = asked.as_ref().map(|asked| probe(name, around, asked));
     if let Some(probe) = &probe {
-        spec["verify"] = json!({"probes": [{"name": json::name(probe)}]});
+        put(&mut spec, "verify", json!({"probes": [{"name": json::name(probe)}]}));
     }
     if args.manual {
-        spec["source"] = json!({"manual": {}});
+        put(&mut spec, "source", json!({"manual": {}}));
     }
     let delivery = json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "Delivery", "metadata": {"name": name, "namespace": around.namespace}, "spec": spec});
     Ok(Proposal { delivery, probe, guessed: asked.is_some_and(|a| a.guessed), notes: notes(deployment, service) })
 }
 
+fn put(object: &mut Value, key: &str, value: Value) {
+    if let Some(map) = object.as_object_mut() {
+        map.insert(key.to_owned(), value);
+    }
+}
+
 /// The Service that is measured: the one that was named, or the only one. None: a worker.
 fn choose<'a>(workload: &str, named: Option<&str>, services: &[&'a Value]) -> Result<Option<&'a Value>> {
-    let names = || services.iter().map(|s| json::name(s)).collect::<Vec<_>>().join(", ");
+    let choices = || services.iter().map(|s| json::name(s)).collect::<Vec<_>>().join(", ");
     match (named, services) {
         (Some(named), _) => {
             let found = services.iter().find(|s| json::name(s) == bare(named)).copied();
@@ -116,7 +124,7 @@ fn choose<'a>(workload: &str, named: Option<&str>, services: &[&'a Value]) -> Re
         }
         (None, []) => Ok(None),
         (None, [only]) => Ok(Some(only)),
-        (None, _) => bail!("several Services select the pods of {workload} ({}); say which one is measured: --service NAME", names()),
+        (None, _) => bail!("several Services select the pods of {workload} ({}); say which one is measured: --service NAME", choices()),
     }
 }
 
@@ -153,22 +161,25 @@ fn asked(deployment: &Value, service: &Value, path: Option<&str>) -> Asked {
 fn same_port(port: &Value, wanted: Option<&Value>, container: &Value) -> bool {
     let target = port.get("targetPort").or_else(|| port.get("port"));
     let number = |value: Option<&Value>| match value {
-        Some(Value::String(name)) => list(container, "/ports").iter().find(|p| text(p, "/name") == name).map(|p| json::number(p, "/containerPort")),
+        Some(Value::String(name)) => {
+            list(container, "/ports").iter().find(|p| text(p, "/name") == name).map(|p| json::number(p, "/containerPort"))
+        }
         other => other.and_then(Value::as_i64),
     };
     number(target).is_some() && number(target) == number(wanted)
 }
 
 fn probe(name: &str, around: &Around, asked: &Asked) -> Value {
-    let mut target = json!({"serviceRef": {"name": asked.service}});
+    let mut service = json!({"name": asked.service});
     if let Some(port) = &asked.port {
-        target["serviceRef"]["port"] = json!(port);
+        put(&mut service, "port", json!(port));
     }
+    let mut target = json!({"serviceRef": service});
     if asked.https {
-        target["scheme"] = json!("HTTPS");
+        put(&mut target, "scheme", json!("HTTPS"));
     }
     if let Some(host) = &asked.host {
-        target["host"] = json!(host);
+        put(&mut target, "host", json!(host));
     }
     let steps = json!([{"name": "ready", "request": {"path": asked.path}, "expect": {"status": [200]}}]);
     json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "ProductionProbe", "metadata": {"name": format!("{name}-ready"), "namespace": around.namespace},
@@ -229,7 +240,8 @@ impl Proposal {
         let rollout = "Every change of this Deployment's template rides a canary before it acts. With the defaults: 5, 25 and 50 % of the\n\
                        traffic for 2m each, then all of it for 10m with the old pods warm beside it. To change that: kubectl explain dlv.spec.rollout"
             .to_owned();
-        let source = "Releases name the image: kubectl haldane release NAME --image IMAGE. All else comes from the Deployment's template.".to_owned();
+        let source = "Releases name the image: kubectl haldane release NAME --image IMAGE. All else comes from the Deployment's template."
+            .to_owned();
         let checks = "What judges a new version, beside its own pods. Each probe is run against canary and stable at once.".to_owned();
         let comments = [("/spec/workloads", rollout), ("/spec/source", source), ("/spec/verify", checks)];
         let mut out = String::new();
@@ -239,7 +251,10 @@ impl Proposal {
             } else {
                 "From the readiness probe. It only shows that a pod is up: better ask for what customers do, step by step."
             };
-            let comments = [("/spec/steps", steps.to_owned()), ("/spec/target", "Asked at the address of each pod, with the real host name.".to_owned())];
+            let comments = [
+                ("/spec/steps", steps.to_owned()),
+                ("/spec/target", "Asked at the address of each pod, with the real host name.".to_owned()),
+            ];
             out.push_str(&yaml::document(probe, &comments));
             out.push_str("---\n");
         }
@@ -266,7 +281,15 @@ mod tests {
     }
 
     fn args() -> args::Init {
-        args::Init { workload: "deploy/checkout".into(), service: None, name: None, probe_path: None, manual: false, apply: false, dry_run: false }
+        args::Init {
+            workload: "deploy/checkout".into(),
+            service: None,
+            name: None,
+            probe_path: None,
+            manual: false,
+            apply: false,
+            dry_run: false,
+        }
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(crate) fn covers(wanted: &Value, labels: &Value) -> bool {
     wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
-/// Whether a LabelSelector selects these labels. An empty one selects everything, an absent one nothing.
+/// Whether a `LabelSelector` selects these labels. An empty one selects everything, an absent one nothing.
 pub(crate) fn selects(selector: &Value, labels: &Value) -> bool {
     let Some(selector) = selector.as_object() else { return false };
     let exact = selector.get("matchLabels").and_then(Value::as_object);

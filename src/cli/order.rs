@@ -61,7 +61,13 @@ pub(crate) async fn retry(cluster: &Cluster, args: &args::Retry) -> Result<End> 
 }
 
 /// Writes a Command and waits for its answer.
-pub(crate) async fn give(cluster: &Cluster, delivery: &Delivery, action: Action, release: Option<String>, why: Option<&str>) -> Result<End> {
+pub(crate) async fn give(
+    cluster: &Cluster,
+    delivery: &Delivery,
+    action: Action,
+    release: Option<String>,
+    why: Option<&str>,
+) -> Result<End> {
     let sound = sound(action, delivery, release)?;
     println!("{}", sound.says);
     let order = command(delivery, action, &sound.release, why, &cluster.whoami().await);
@@ -125,7 +131,9 @@ fn promote(name: &str, status: &DeliveryStatus) -> Result<Sound> {
     let says = match (status.phase.as_deref(), next) {
         (Some("Finalizing"), _) => bail!("{release} has all of the traffic and stable is being rolled; there is no step left to end"),
         (Some("Guarding"), _) => format!("ends the guard of {release}: stable is rolled to it next"),
-        (_, Some((step, steps))) if step < steps => format!("takes {release} to step {} of {steps} as soon as its pods are ready", step + 1),
+        (_, Some((step, steps))) if step < steps => {
+            format!("takes {release} to step {} of {steps} as soon as its pods are ready", step + 1)
+        }
         (_, Some(_)) => format!("takes all traffic of {name} to {release} as soon as its pods are ready"),
         (_, None) => format!("takes {release} to its next step as soon as its pods are ready"),
     };
@@ -156,7 +164,10 @@ fn rollback(name: &str, status: &DeliveryStatus) -> Result<Sound> {
         bail!("there is no earlier version of {name} to go back to");
     };
     let how = if back.by == "Rollout" { "its pods start first, then the traffic moves" } else { "in one write" };
-    Ok(Sound { release: live.release.clone(), says: format!("takes {name} from {} back to {}: {how}; {} is quarantined", live.version, back.version, live.release) })
+    Ok(Sound {
+        release: live.release.clone(),
+        says: format!("takes {name} from {} back to {}: {how}; {} is quarantined", live.version, back.version, live.release),
+    })
 }
 
 fn retried(name: &str, status: &DeliveryStatus, release: Option<String>) -> Result<Sound> {
@@ -172,7 +183,8 @@ fn retried(name: &str, status: &DeliveryStatus, release: Option<String>) -> Resu
     let Some(entry) = status.quarantine.iter().find(|q| q.release == release) else {
         bail!("{release} is not in quarantine; to ship that version, make it the desired one (kubectl haldane release, or its template)");
     };
-    let says = format!("lifts the quarantine of {release} ({}); it is tried again behind a canary if it is still desired", entry.why.message);
+    let says =
+        format!("lifts the quarantine of {release} ({}); it is tried again behind a canary if it is still desired", entry.why.message);
     Ok(Sound { release, says })
 }
 
@@ -211,10 +223,21 @@ mod tests {
     #[test]
     fn a_rollback_in_a_hurry_takes_off_what_is_on_its_way() {
         let order = sound(Action::Rollback, &delivery(), None).unwrap();
-        assert_eq!(order, Sound { release: "checkout-v2-1a2b3".into(), says: "takes traffic of checkout back to v1 in one write; checkout-v2-1a2b3 is quarantined".into() });
-        let rest = with(json!({"phase": "Live", "live": {"release": "b", "version": "v2"}, "wayBack": {"release": "a", "version": "v1", "by": "Rollout"}}));
+        assert_eq!(
+            order,
+            Sound {
+                release: "checkout-v2-1a2b3".into(),
+                says: "takes traffic of checkout back to v1 in one write; checkout-v2-1a2b3 is quarantined".into()
+            }
+        );
+        let rest = with(
+            json!({"phase": "Live", "live": {"release": "b", "version": "v2"}, "wayBack": {"release": "a", "version": "v1", "by": "Rollout"}}),
+        );
         let order = sound(Action::Rollback, &rest, None).unwrap();
-        assert_eq!((order.release.as_str(), order.says.as_str()), ("b", "takes checkout from v2 back to v1: its pods start first, then the traffic moves; b is quarantined"));
+        assert_eq!(
+            (order.release.as_str(), order.says.as_str()),
+            ("b", "takes checkout from v2 back to v1: its pods start first, then the traffic moves; b is quarantined")
+        );
     }
 
     #[test]
@@ -226,7 +249,9 @@ mod tests {
         assert!(refusal(Action::Retry, &rest).starts_with("nothing of checkout is in quarantine"));
         assert!(refusal(Action::Adopt, &with(json!({"phase": "Adopting"}))).starts_with("checkout was never adopted"));
         assert!(sound(Action::Retry, &rest, Some("z".into())).unwrap_err().to_string().starts_with("z is not in quarantine"));
-        let back = with(json!({"phase": "RollingBack", "message": "v2 goes back", "rollout": {"release": "b", "from": "a", "direction": "Forward", "steps": 3}}));
+        let back = with(
+            json!({"phase": "RollingBack", "message": "v2 goes back", "rollout": {"release": "b", "from": "a", "direction": "Forward", "steps": 3}}),
+        );
         assert_eq!(refusal(Action::Abort, &back), "b is on its way back already: v2 goes back");
     }
 
@@ -241,9 +266,16 @@ mod tests {
     #[test]
     fn a_retry_takes_what_is_desired_before_what_is_only_old() {
         let entry = |release: &str| json!({"identity": release, "release": release, "outcome": "RolledBack", "reason": "CanaryFailed", "message": "it failed"});
-        let two = with(json!({"phase": "RolledBack", "desired": {"release": "b", "version": "v2"}, "quarantine": [entry("b"), entry("c")]}));
+        let two =
+            with(json!({"phase": "RolledBack", "desired": {"release": "b", "version": "v2"}, "quarantine": [entry("b"), entry("c")]}));
         let order = sound(Action::Retry, &two, None).unwrap();
-        assert_eq!(order, Sound { release: "b".into(), says: "lifts the quarantine of b (it failed); it is tried again behind a canary if it is still desired".into() });
+        assert_eq!(
+            order,
+            Sound {
+                release: "b".into(),
+                says: "lifts the quarantine of b (it failed); it is tried again behind a canary if it is still desired".into()
+            }
+        );
         assert_eq!(sound(Action::Retry, &two, Some("c".into())).unwrap().release, "c");
     }
 }

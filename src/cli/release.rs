@@ -35,7 +35,8 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::ReleaseArgs) -> Result<E
     let mut templates = BTreeMap::new();
     for workload in &delivery.spec.workloads {
         let deployment = cluster.value::<Deployment>(&workload.name).await?;
-        let deployment = deployment.with_context(|| format!("Deployment {} does not exist in namespace {}", workload.name, cluster.namespace))?;
+        let deployment =
+            deployment.with_context(|| format!("Deployment {} does not exist in namespace {}", workload.name, cluster.namespace))?;
         templates.insert(WorkloadName::new(&workload.name), deployment.pointer("/spec/template").cloned().unwrap_or_default());
     }
     let wish = Wish { image: &args.image, commit: args.commit.as_deref(), version: args.version.as_deref(), url: args.url.as_deref() };
@@ -51,7 +52,12 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::ReleaseArgs) -> Result<E
     }
     let status = delivery.status.clone().unwrap_or_default();
     if let Some(entry) = status.quarantine.iter().find(|q| q.identity == identity.as_str()) {
-        println!("this content is in quarantine ({}); to try it again: kubectl haldane retry {} {}", entry.why.message, delivery.name_any(), entry.release);
+        println!(
+            "this content is in quarantine ({}); to try it again: kubectl haldane retry {} {}",
+            entry.why.message,
+            delivery.name_any(),
+            entry.release
+        );
     }
     if args.wait {
         return wait::until_over(cluster, &delivery.name_any(), &name, args.limit.timeout.0).await;
@@ -71,7 +77,7 @@ struct Wish<'a> {
 /// The Release of an image, or why there is none.
 fn compose(delivery: &Delivery, wish: &Wish, templates: &BTreeMap<WorkloadName, Value>, by: &str) -> Result<(Release, Identity)> {
     let name = delivery.name_any();
-    if !delivery.spec.source.as_ref().is_some_and(|s| s.manual.is_some()) {
+    if delivery.spec.source.as_ref().is_none_or(|s| s.manual.is_none()) {
         bail!(
             "Delivery {name} takes its versions from the workload's own template, so a Release would not be looked at. Ship with \
              kubectl set image, apply, Helm or GitOps; or let Releases name the image: kubectl patch dlv {name} --type=merge -p '{{\"spec\":{{\"source\":{{\"manual\":{{}}}}}}}}'"
@@ -85,10 +91,17 @@ fn compose(delivery: &Delivery, wish: &Wish, templates: &BTreeMap<WorkloadName, 
         .spec
         .workloads
         .iter()
-        .filter_map(|w| templates.get_key_value(&WorkloadName::new(&w.name)).map(|(name, owners)| (name.clone(), template::with_image(owners, wish.image, &w.containers))))
+        .filter_map(|w| {
+            templates
+                .get_key_value(&WorkloadName::new(&w.name))
+                .map(|(name, owners)| (name.clone(), template::with_image(owners, wish.image, &w.containers)))
+        })
         .collect();
     if composed.iter().all(|(_, t)| !mentions(t, wish.image)) {
-        bail!("no container of {name} uses the repository {}; name the containers in spec.workloads[].containers", template::repository(wish.image));
+        bail!(
+            "no container of {name} uses the repository {}; name the containers in spec.workloads[].containers",
+            template::repository(wish.image)
+        );
     }
     let version = wish.version.map_or_else(|| template::tag(wish.image), str::to_owned);
     let short = commit.clone().unwrap_or_else(|| template::tag(wish.image));
@@ -156,7 +169,10 @@ mod tests {
     use super::*;
 
     fn manual() -> Delivery {
-        serde_json::from_value(json!({"metadata": {"name": "checkout"}, "spec": {"workloads": [{"name": "checkout"}], "source": {"manual": {}}}})).unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"name": "checkout"}, "spec": {"workloads": [{"name": "checkout"}], "source": {"manual": {}}}}),
+        )
+        .unwrap()
     }
 
     fn templates() -> BTreeMap<WorkloadName, Value> {
@@ -175,7 +191,9 @@ mod tests {
         assert!(one.name_any().starts_with("checkout-v2"), "{}", one.name_any());
         assert_eq!(one.labels().get(DELIVERY_LABEL).map(String::as_str), Some("checkout"));
         assert_eq!(one.spec.version, "v2");
-        let other = [(WorkloadName::new("checkout"), json!({"spec": {"containers": [{"name": "app", "image": "r/checkout:v1", "args": ["-v"]}]}}))].into();
+        let other =
+            [(WorkloadName::new("checkout"), json!({"spec": {"containers": [{"name": "app", "image": "r/checkout:v1", "args": ["-v"]}]}}))]
+                .into();
         let (three, another) = compose(&manual(), &wish("r/checkout:v2"), &other, "ana").unwrap();
         assert_ne!(named(&three, &another, &[]), named(&one, &identity, &[]));
     }

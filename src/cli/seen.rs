@@ -44,9 +44,10 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
-    /// The ReplicaSet with pods, when there is exactly one: what runs.
+    /// The `ReplicaSet` with pods, when there is exactly one: what runs.
     pub(crate) fn running(&self) -> Option<&Value> {
-        let mut active = self.replica_sets.iter().filter(|rs| json::number(rs, "/spec/replicas") > 0 || json::number(rs, "/status/replicas") > 0);
+        let mut active =
+            self.replica_sets.iter().filter(|rs| json::number(rs, "/spec/replicas") > 0 || json::number(rs, "/status/replicas") > 0);
         active.next().filter(|_| active.next().is_none())
     }
 
@@ -94,7 +95,8 @@ pub(crate) async fn read(cluster: &Cluster, name: &str) -> Result<Seen> {
         seen.workloads.push(workload);
     }
     let services = seen.kept("Services", cluster.values::<Service>("").await);
-    let labels: Vec<Value> = seen.workloads.iter().filter_map(|w| w.deployment.as_ref()?.pointer("/spec/template/metadata/labels").cloned()).collect();
+    let labels: Vec<Value> =
+        seen.workloads.iter().filter_map(|w| w.deployment.as_ref()?.pointer("/spec/template/metadata/labels").cloned()).collect();
     seen.services = services.into_iter().filter(|s| labels.iter().any(|l| serves(s, l))).collect();
     Ok(seen)
 }
@@ -142,7 +144,11 @@ mod tests {
     #[test]
     fn a_pinned_service_still_belongs_to_its_workload() {
         let labels = json!({"app": "shop"});
-        for selector in [json!({"app": "shop"}), json!({"app": "shop", "pod-template-hash": "6c9d"}), json!({"app": "shop", "haldane.dev/track": "canary"})] {
+        for selector in [
+            json!({"app": "shop"}),
+            json!({"app": "shop", "pod-template-hash": "6c9d"}),
+            json!({"app": "shop", "haldane.dev/track": "canary"}),
+        ] {
             assert!(serves(&json!({"spec": {"selector": selector}}), &labels));
         }
         assert!(!serves(&json!({"spec": {"selector": {"pod-template-hash": "6c9d"}}}), &labels));

@@ -25,7 +25,8 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(crate) async fn run(cluster: &Cluster, args: &args::WaitArgs) -> Result<End> {
     let delivery = cluster.delivery(args.named.name.as_deref()).await?;
     let status = delivery.status.clone().unwrap_or_default();
-    let release = concerned(&status).with_context(|| format!("Delivery {} has no version yet; see: kubectl haldane why", delivery.name_any()))?;
+    let release =
+        concerned(&status).with_context(|| format!("Delivery {} has no version yet; see: kubectl haldane why", delivery.name_any()))?;
     until_over(cluster, &delivery.name_any(), &release, args.limit.timeout.0).await
 }
 
@@ -93,7 +94,8 @@ fn over(release: &str, status: &DeliveryStatus, wanted: &ReleaseStatus) -> Optio
         // An outcome beside a rollout of the same Release is that of an earlier try.
         return None;
     }
-    let again = wanted.template_hash.as_ref().and_then(|hash| status.quarantine.iter().find(|q| q.identity == *hash && q.release != release));
+    let again =
+        wanted.template_hash.as_ref().and_then(|hash| status.quarantine.iter().find(|q| q.identity == *hash && q.release != release));
     if let Some(entry) = again {
         // The same content failed under another name, so this one is not started.
         return Some(ended(entry.outcome));
@@ -113,8 +115,14 @@ fn last_word(release: &Release, delivery: &DeliveryStatus) -> String {
     let status = release.status.clone().unwrap_or_default();
     let said = |outcome: &str, reason: &str, message: &str| format!("{outcome:<12} {reason:<16} {message}").trim_end().to_owned();
     match status.outcome {
-        Some(outcome) if status.message.is_some() => said(&format!("{outcome:?}"), status.reason.as_deref().unwrap_or_default(), status.message.as_deref().unwrap_or_default()),
-        _ => said(delivery.phase.as_deref().unwrap_or_default(), delivery.reason.as_deref().unwrap_or_default(), delivery.message.as_deref().unwrap_or_default()),
+        Some(outcome) if status.message.is_some() => {
+            said(&format!("{outcome:?}"), status.reason.as_deref().unwrap_or_default(), status.message.as_deref().unwrap_or_default())
+        }
+        _ => said(
+            delivery.phase.as_deref().unwrap_or_default(),
+            delivery.reason.as_deref().unwrap_or_default(),
+            delivery.message.as_deref().unwrap_or_default(),
+        ),
     }
 }
 
@@ -200,13 +208,19 @@ mod tests {
         assert_eq!(not_over(&delivery), End::Timeout);
         delivery.status = Some(status(json!({"holds": [{"reason": "Held", "message": "held by ana: black friday"}]})));
         assert_eq!(not_over(&delivery), End::Held);
-        assert_eq!(unfinished(&delivery, "r", End::Held), "r is held and waits for a person. Held: held by ana: black friday See: kubectl haldane why checkout");
+        assert_eq!(
+            unfinished(&delivery, "r", End::Held),
+            "r is held and waits for a person. Held: held by ana: black friday See: kubectl haldane why checkout"
+        );
     }
 
     #[test]
     fn what_one_waits_for_is_what_is_on_its_way_else_what_is_desired() {
         assert_eq!(concerned(&delivery().status.unwrap()).unwrap(), "checkout-v2-1a2b3");
-        assert_eq!(concerned(&status(json!({"desired": {"release": "d", "version": ""}, "live": {"release": "l", "version": ""}}))).unwrap(), "d");
+        assert_eq!(
+            concerned(&status(json!({"desired": {"release": "d", "version": ""}, "live": {"release": "l", "version": ""}}))).unwrap(),
+            "d"
+        );
         assert_eq!(concerned(&DeliveryStatus::default()), None);
     }
 }

@@ -85,7 +85,9 @@ fn newest(mut events: Vec<Value>) -> Vec<Value> {
 }
 
 fn happened(event: &Value) -> Option<Timestamp> {
-    ["/series/lastObservedTime", "/lastTimestamp", "/eventTime", "/metadata/creationTimestamp"].into_iter().find_map(|at| json::moment(event, at))
+    ["/series/lastObservedTime", "/lastTimestamp", "/eventTime", "/metadata/creationTimestamp"]
+        .into_iter()
+        .find_map(|at| json::moment(event, at))
 }
 
 fn text(why: &Why, now: Timestamp, paint: Paint) -> String {
@@ -124,16 +126,22 @@ fn of_delivery(delivery: &Delivery, now: Timestamp, paint: Paint) -> String {
     }
     rows.extend(status.holds.iter().map(|h| row(["Waits for:", &format!("{}: {}", h.reason, h.message)])));
     rows.extend(status.rollout.iter().filter_map(|r| r.until.as_ref()).map(|at| row(["Not before:", &at.0.to_string()])));
-    rows.extend(status.rollout.iter().filter_map(|r| r.back.as_ref()).map(|b| row(["Goes back:", &format!("{}: {}", b.why.reason, b.why.message)])));
+    rows.extend(
+        status.rollout.iter().filter_map(|r| r.back.as_ref()).map(|b| row(["Goes back:", &format!("{}: {}", b.why.reason, b.why.message)])),
+    );
     // What is well says nothing; what is not is the answer.
     let bad = |type_: &str, status: &str| match type_ {
         "Stalled" | "Held" => status == "True",
         "Available" | "Ready" | "Verified" => status != "True",
         _ => false,
     };
-    rows.extend(status.conditions.iter().filter(|c| bad(&c.type_, &c.status)).map(|c| {
-        row(["Condition:", &format!("{}={} ({}): {}", c.type_, c.status, c.reason, c.message)])
-    }));
+    rows.extend(
+        status
+            .conditions
+            .iter()
+            .filter(|c| bad(&c.type_, &c.status))
+            .map(|c| row(["Condition:", &format!("{}={} ({}): {}", c.type_, c.status, c.reason, c.message)])),
+    );
     format!("{}\n\n{}", paint.text(&sentence, Style::Bold), paint.columns(&rows))
 }
 
@@ -142,7 +150,8 @@ fn of_release(release: &Release, now: Timestamp, paint: Paint) -> String {
     let sentence = status.message.clone().unwrap_or_else(|| "nothing is told of this Release yet".to_owned());
     let outcome = status.outcome.map_or_else(|| "none yet".to_owned(), |o| format!("{o:?}"));
     let reason = status.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default();
-    let mut rows = vec![row(["Release:", &release.name_any()]), row(["Version:", &release.spec.version]), row(["Image:", &release.spec.image])];
+    let mut rows =
+        vec![row(["Release:", &release.name_any()]), row(["Version:", &release.spec.version]), row(["Image:", &release.spec.image])];
     rows.push(row(["Outcome:", &format!("{outcome}{reason}")]));
     rows.extend(release.spec.commit.iter().map(|c| row(["Commit:", c])));
     rows.extend(status.tries.map(|tries| row(["Tries:", &tries.to_string()])));

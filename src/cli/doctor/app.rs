@@ -20,7 +20,8 @@ pub(crate) fn images(snapshot: &Snapshot) -> Vec<Finding> {
         let own = snapshot.pods.iter().filter(|p| selects(selector, p.pointer("/metadata/labels").unwrap_or(&Value::Null)));
         for pod in own {
             let Some(trouble) = view::trouble(pod) else { continue };
-            let image = ["ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"].iter().any(|w| trouble.starts_with(w));
+            let image =
+                ["ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"].iter().any(|w| trouble.starts_with(w));
             if image {
                 let mend = format!("kubectl describe pod {}; see the name of the image and imagePullSecrets", name(pod));
                 found.push(wrong(format!("Pod/{}", name(pod)), trouble, mend).of(delivery));
@@ -37,7 +38,10 @@ pub(crate) fn readiness(snapshot: &Snapshot) -> Vec<Finding> {
         let probed = list(deployment, "/spec/template/spec/containers").iter().any(|c| c.get("readinessProbe").is_some());
         if !probed && snapshot.services_of(deployment).next().is_some() {
             let says = "it has no readiness probe: a canary gets traffic before it can serve, and is blamed for it";
-            found.push(wrong(object(deployment), says, "add one: kubectl explain deployment.spec.template.spec.containers.readinessProbe").of(delivery));
+            found.push(
+                wrong(object(deployment), says, "add one: kubectl explain deployment.spec.template.spec.containers.readinessProbe")
+                    .of(delivery),
+            );
         }
     }
     found
@@ -47,7 +51,11 @@ pub(crate) fn readiness(snapshot: &Snapshot) -> Vec<Finding> {
 pub(crate) fn replicas(snapshot: &Snapshot) -> Vec<Finding> {
     let single = snapshot.delivered().filter(|(_, w)| w.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1) == 1);
     let mend = |w: &Value| format!("kubectl scale deployment {} --replicas=3", name(w));
-    single.map(|(d, w)| risk(object(w), "it has a single replica: the smallest share for a canary is 50 %, and a lost pod is an outage", mend(w)).of(d)).collect()
+    single
+        .map(|(d, w)| {
+            risk(object(w), "it has a single replica: the smallest share for a canary is 50 %, and a lost pod is an outage", mend(w)).of(d)
+        })
+        .collect()
 }
 
 /// Pods that stop before their traffic has left lose requests in every rollout.
@@ -61,7 +69,8 @@ pub(crate) fn shutdown(snapshot: &Snapshot) -> Vec<Finding> {
             let says = "terminationGracePeriodSeconds is 0: its pods are killed in the middle of requests";
             found.push(wrong(object(deployment), says, format!("kubectl patch deployment {} -p '{{\"spec\":{{\"template\":{{\"spec\":{{\"terminationGracePeriodSeconds\":30}}}}}}}}'", name(deployment))).of(delivery));
         } else if !waits {
-            let says = "no container waits in preStop: a pod that ends at once on SIGTERM refuses connections that are still on their way to it";
+            let says =
+                "no container waits in preStop: a pod that ends at once on SIGTERM refuses connections that are still on their way to it";
             let mend = "let it go on serving for some seconds: lifecycle: {preStop: {sleep: {seconds: 5}}} (or see to it in the app)";
             found.push(risk(object(deployment), says, mend).of(delivery));
         }

@@ -12,9 +12,9 @@ use crate::{
     model::decision::Reason,
 };
 
-/// The ClusterRole that opts a namespace in.
+/// The `ClusterRole` that opts a namespace in.
 const ROLE: &str = "haldane-delivery";
-/// The controller's ServiceAccount.
+/// The controller's `ServiceAccount`.
 const ACCOUNT: &str = "haldane";
 
 /// The definitions of our kinds are there, and know every field that this plugin knows.
@@ -29,7 +29,14 @@ pub(crate) fn definitions(snapshot: &Snapshot) -> Vec<Finding> {
         };
         let missing = missing(schema(&ours)?, schema(stored)?, "");
         let first = missing.first()?;
-        Some(wrong(object, format!("it is older than this plugin: it lacks {first} ({} fields); the API server drops what it does not know", missing.len()), mend))
+        Some(wrong(
+            object,
+            format!(
+                "it is older than this plugin: it lacks {first} ({} fields); the API server drops what it does not know",
+                missing.len()
+            ),
+            mend,
+        ))
     })
     .collect()
 }
@@ -76,10 +83,14 @@ pub(crate) fn leader(snapshot: &Snapshot) -> Vec<Finding> {
 /// The namespace lets the controller write.
 pub(crate) fn granted(snapshot: &Snapshot) -> Vec<Finding> {
     let Some(bindings) = &snapshot.bindings else { return Vec::new() };
-    let ours = |subject: &Value| text(subject, "/kind") == "ServiceAccount" && text(subject, "/name") == ACCOUNT && text(subject, "/namespace") == snapshot.controller;
-    let granted = bindings.iter().any(|b| {
-        text(b, "/roleRef/kind") == "ClusterRole" && text(b, "/roleRef/name") == ROLE && list(b, "/subjects").iter().any(ours)
-    });
+    let ours = |subject: &Value| {
+        text(subject, "/kind") == "ServiceAccount"
+            && text(subject, "/name") == ACCOUNT
+            && text(subject, "/namespace") == snapshot.controller
+    };
+    let granted = bindings
+        .iter()
+        .any(|b| text(b, "/roleRef/kind") == "ClusterRole" && text(b, "/roleRef/name") == ROLE && list(b, "/subjects").iter().any(ours));
     if granted || snapshot.deliveries.is_empty() {
         return Vec::new();
     }

@@ -55,7 +55,10 @@ pub(crate) fn services(snapshot: &Snapshot) -> Vec<Finding> {
         let names: Vec<&str> = snapshot.services_of(deployment).map(name).collect();
         match &entry.service_ref {
             Some(service) if !names.contains(&service.name.as_str()) => {
-                found.push(wrong(object(delivery), Reason::ServiceMissing { service: service.name.clone() }.to_string(), edit(delivery)).of(delivery));
+                found.push(
+                    wrong(object(delivery), Reason::ServiceMissing { service: service.name.clone() }.to_string(), edit(delivery))
+                        .of(delivery),
+                );
             }
             None if names.len() > 1 => {
                 let says = Reason::ServiceAmbiguous { workload: entry.name.clone(), services: names.join(", ") }.to_string();
@@ -73,7 +76,9 @@ pub(crate) fn missing_probe(snapshot: &Snapshot) -> Vec<Finding> {
     for delivery in &snapshot.deliveries {
         for probe in delivery.spec.verify.iter().flat_map(|v| &v.probes) {
             let Some(there) = snapshot.probes.iter().find(|p| p.name_any() == probe.name) else {
-                found.push(wrong(object(delivery), Reason::ProbeMissing { probe: probe.name.clone() }.to_string(), edit(delivery)).of(delivery));
+                found.push(
+                    wrong(object(delivery), Reason::ProbeMissing { probe: probe.name.clone() }.to_string(), edit(delivery)).of(delivery),
+                );
                 continue;
             };
             let service = &there.spec.target.service_ref.name;
@@ -90,7 +95,8 @@ pub(crate) fn missing_probe(snapshot: &Snapshot) -> Vec<Finding> {
 pub(crate) fn twice(snapshot: &Snapshot) -> Vec<Finding> {
     let mut found = Vec::new();
     for (delivery, entry) in entries(snapshot) {
-        let older = |d: &&Delivery| (&d.metadata.creation_timestamp, d.name_any()) < (&delivery.metadata.creation_timestamp, delivery.name_any());
+        let older =
+            |d: &&Delivery| (&d.metadata.creation_timestamp, d.name_any()) < (&delivery.metadata.creation_timestamp, delivery.name_any());
         let other = entries(snapshot).find(|(d, w)| w.name == entry.name && older(d));
         if let Some((other, _)) = other {
             let says = Reason::AlreadyDelivered { workload: entry.name.clone(), by: other.name_any() }.to_string();
@@ -105,7 +111,14 @@ pub(crate) fn cannot_run_two(snapshot: &Snapshot) -> Vec<Finding> {
     let refused = |(delivery, deployment): (&Delivery, &Value)| {
         let why = init::cannot_run_two(deployment, &snapshot.claims)?;
         let says = Reason::CannotRunTwo { workload: name(deployment).to_owned(), why }.to_string();
-        Some(wrong(format!("Deployment/{}", name(deployment)), says, format!("kubectl edit deployment {0}; or do not deliver it: kubectl delete dlv {1}", name(deployment), delivery.name_any())).of(delivery))
+        Some(
+            wrong(
+                format!("Deployment/{}", name(deployment)),
+                says,
+                format!("kubectl edit deployment {0}; or do not deliver it: kubectl delete dlv {1}", name(deployment), delivery.name_any()),
+            )
+            .of(delivery),
+        )
     };
     snapshot.delivered().filter_map(refused).collect()
 }
@@ -127,7 +140,14 @@ pub(crate) fn conditions(snapshot: &Snapshot) -> Vec<Finding> {
         found.extend(quiet.map(|h| wrong(object(delivery), format!("{}: {}", h.reason, h.message), why.clone()).of(delivery)));
         let seen = delivery.metadata.generation.is_none() || status.observed_generation >= delivery.metadata.generation;
         if !seen {
-            found.push(risk(object(delivery), "the controller has not seen the latest change of its spec", "wait a moment; if it stays so: kubectl haldane doctor").of(delivery));
+            found.push(
+                risk(
+                    object(delivery),
+                    "the controller has not seen the latest change of its spec",
+                    "wait a moment; if it stays so: kubectl haldane doctor",
+                )
+                .of(delivery),
+            );
         }
     }
     found

@@ -39,7 +39,7 @@ pub(crate) struct Snapshot {
     pub(crate) definitions: Option<Vec<Value>>,
     /// Leases in the controller's namespace. None: may not be read.
     pub(crate) leases: Option<Vec<Value>>,
-    /// RoleBindings of the namespace. None: may not be read.
+    /// `RoleBindings` of the namespace. None: may not be read.
     pub(crate) bindings: Option<Vec<Value>>,
     pub(crate) deliveries: Vec<Delivery>,
     pub(crate) probes: Vec<ProductionProbe>,
@@ -204,15 +204,15 @@ fn text(found: &[(String, Finding)], unread: &[String], paint: Paint) -> String 
         };
         let place = if namespace.is_empty() { String::new() } else { format!(" in {namespace}") };
         let head = format!("{} {}{place}: {}", paint.text(word, style), paint.text(&finding.object, Style::Bold), finding.wrong);
-        out.push_str(&format!("{head}\n      {}\n", finding.mend.replace('\n', "\n      ")));
+        out.extend([head.as_str(), "\n      ", &finding.mend.replace('\n', "\n      "), "\n"]);
     }
     for what in unread {
-        out.push_str(&format!("      not looked at: {what}\n"));
+        out.extend(["      not looked at: ", what, "\n"]);
     }
     let count = |grade| found.iter().filter(|(_, f)| f.grade == grade).count();
-    out.push_str(&match (count(Grade::Wrong), count(Grade::Risk)) {
+    let sum = match (count(Grade::Wrong), count(Grade::Risk)) {
         (0, 0) => "Nothing is wrong.\n".to_owned(),
         (wrong, risks) => format!("{wrong} wrong, {risks} at risk.\n"),
-    });
-    out
+    };
+    out + &sum
 }

@@ -85,7 +85,12 @@ fn kept<T>(unread: &mut Vec<String>, what: &str, answer: Result<T>) -> Option<T>
     answer.map_err(|error| unread.push(format!("{what}: {error}"))).ok()
 }
 
-async fn foreign<K: Resource<DynamicType = ()>>(cluster: &Cluster, namespace: &str, what: &str, unread: &mut Vec<String>) -> Option<Vec<Value>> {
+async fn foreign<K: Resource<DynamicType = ()>>(
+    cluster: &Cluster,
+    namespace: &str,
+    what: &str,
+    unread: &mut Vec<String>,
+) -> Option<Vec<Value>> {
     let api = Api::namespaced_with(cluster.client.clone(), namespace, &ApiResource::erase::<K>(&()));
     kept(unread, what, values(&api, "").await)
 }

@@ -5,8 +5,10 @@ use serde_json::json;
 use super::*;
 
 fn delivery(name: &str, workload: &str) -> Delivery {
-    serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"workloads": [{"name": workload}], "verify": {"probes": [{"name": "ready"}]}},
-        "status": {"phase": "Live", "live": {"release": "a", "version": "v1"}}}))
+    serde_json::from_value(
+        json!({"metadata": {"name": name}, "spec": {"workloads": [{"name": workload}], "verify": {"probes": [{"name": "ready"}]}},
+        "status": {"phase": "Live", "live": {"release": "a", "version": "v1"}}}),
+    )
     .unwrap()
 }
 
@@ -64,7 +66,10 @@ fn pin(snapshot: &mut Snapshot, key: &str, value: &str) {
 }
 
 fn rolling(snapshot: &mut Snapshot) {
-    snapshot.deliveries[0].status = Some(serde_json::from_value(json!({"phase": "Canary", "rollout": {"release": "b", "from": "a", "direction": "Forward", "steps": 3}})).unwrap());
+    snapshot.deliveries[0].status = Some(
+        serde_json::from_value(json!({"phase": "Canary", "rollout": {"release": "b", "from": "a", "direction": "Forward", "steps": 3}}))
+            .unwrap(),
+    );
 }
 
 #[test]
@@ -108,16 +113,26 @@ fn a_namespace_that_did_not_opt_in_is_found_with_the_command() {
     snapshot.bindings = Some(vec![]);
     let found = all(&snapshot);
     assert_eq!(found[0].wrong, "namespace shop has not opted in");
-    assert_eq!(found[0].mend, "kubectl create rolebinding haldane --clusterrole=haldane-delivery --serviceaccount=haldane-system:haldane -n shop");
+    assert_eq!(
+        found[0].mend,
+        "kubectl create rolebinding haldane --clusterrole=haldane-delivery --serviceaccount=haldane-system:haldane -n shop"
+    );
 }
 
 #[test]
 fn names_that_lead_nowhere_are_found() {
-    assert!(one(|s| s.deliveries[0].spec.workloads[0].name = "x".into()).starts_with("Wrong Delivery/checkout: Deployment x does not exist"));
+    assert!(
+        one(|s| s.deliveries[0].spec.workloads[0].name = "x".into()).starts_with("Wrong Delivery/checkout: Deployment x does not exist")
+    );
     assert!(one(|s| s.deliveries[0].spec.workloads[0].containers = vec!["x".into()]).contains("has no container x"));
     assert!(one(|s| s.probes.clear()).contains("ProductionProbe ready does not exist"));
-    assert!(one(|s| s.probes[0].spec.target.service_ref.name = "x".into()).starts_with("Wrong ProductionProbe/ready: Service x does not exist"));
-    assert!(one(|s| s.services.push(json!({"metadata": {"name": "admin"}, "spec": {"selector": {"app": "checkout"}}}))).contains("(checkout, admin)"));
+    assert!(
+        one(|s| s.probes[0].spec.target.service_ref.name = "x".into()).starts_with("Wrong ProductionProbe/ready: Service x does not exist")
+    );
+    assert!(
+        one(|s| s.services.push(json!({"metadata": {"name": "admin"}, "spec": {"selector": {"app": "checkout"}}})))
+            .contains("(checkout, admin)")
+    );
     let named = one(|s| s.deliveries[0].spec.workloads[0].service_ref = Some(serde_json::from_value(json!({"name": "x"})).unwrap()));
     assert!(named.contains("Service x does not exist in this namespace or does not select the pods"), "{named}");
 }
@@ -132,7 +147,10 @@ fn two_masters_are_found_and_the_younger_is_named() {
 fn an_open_gate_and_a_manifest_that_opens_it_are_found() {
     assert!(one(|s| spec(s)["paused"] = json!(false)).contains("was resumed by hand"));
     let manifest = json!({"spec": {"paused": false}}).to_string();
-    assert!(one(|s| s.deployments[0]["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] = json!(manifest)).contains("owned by kubectl apply"));
+    assert!(
+        one(|s| s.deployments[0]["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] = json!(manifest))
+            .contains("owned by kubectl apply")
+    );
     let applied = json!([{"manager": "argocd", "operation": "Apply", "fieldsV1": {"f:spec": {"f:paused": {}}}}]);
     assert!(one(|s| s.deployments[0]["metadata"]["managedFields"] = applied).contains("owned by argocd"));
     let mut finalizing = well();
@@ -144,25 +162,52 @@ fn an_open_gate_and_a_manifest_that_opens_it_are_found() {
 #[test]
 fn pins_that_hurt_are_found_with_the_patch_that_takes_them_off() {
     assert!(one(|s| pin(s, "pod-template-hash", "6c9d")).contains("left behind"));
-    assert!(one(|s| { rolling(s); pin(s, "haldane.dev/track", "canary"); }).contains("it serves nobody"));
-    assert!(one(|s| { rolling(s); pin(s, "pod-template-hash", "6c9d"); spec(s)["paused"] = json!(false); }).contains("the next roll leaves it without pods"));
+    assert!(
+        one(|s| {
+            rolling(s);
+            pin(s, "haldane.dev/track", "canary");
+        })
+        .contains("it serves nobody")
+    );
+    assert!(
+        one(|s| {
+            rolling(s);
+            pin(s, "pod-template-hash", "6c9d");
+            spec(s)["paused"] = json!(false);
+        })
+        .contains("the next roll leaves it without pods")
+    );
     let mut left = well();
     pin(&mut left, "pod-template-hash", "6c9d");
-    assert_eq!(all(&left)[0].mend, r#"kubectl patch service checkout --type=json -p '[{"op":"remove","path":"/spec/selector/pod-template-hash"}]'"#);
+    assert_eq!(
+        all(&left)[0].mend,
+        r#"kubectl patch service checkout --type=json -p '[{"op":"remove","path":"/spec/selector/pod-template-hash"}]'"#
+    );
 }
 
 #[test]
 fn an_orphaned_canary_is_found() {
-    assert_eq!(one(|s| s.deployments.push(canary("gone"))), "Wrong Deployment/checkout-canary: it is a canary of Delivery gone, which is gone");
+    assert_eq!(
+        one(|s| s.deployments.push(canary("gone"))),
+        "Wrong Deployment/checkout-canary: it is a canary of Delivery gone, which is gone"
+    );
 }
 
 #[test]
 fn autoscalers_and_budgets_that_fight_are_found() {
-    let scaler = |name: &str, target: &str| json!({"metadata": {"name": name}, "spec": {"scaleTargetRef": {"kind": "Deployment", "name": target}}});
-    let of_canary = one(|s| { s.deployments.push(canary("checkout")); s.autoscalers.push(scaler("h", "checkout-canary")); });
+    let scaler =
+        |name: &str, target: &str| json!({"metadata": {"name": name}, "spec": {"scaleTargetRef": {"kind": "Deployment", "name": target}}});
+    let of_canary = one(|s| {
+        s.deployments.push(canary("checkout"));
+        s.autoscalers.push(scaler("h", "checkout-canary"));
+    });
     assert!(of_canary.contains("which is a canary"), "{of_canary}");
-    assert!(one(|s| s.autoscalers = vec![scaler("a", "checkout"), scaler("b", "checkout")]).starts_with("Wrong HorizontalPodAutoscaler/b: it and a scale"));
-    let budget = |name: &str, kind: &str| json!({"metadata": {"name": name}, "spec": {"selector": {"matchLabels": {"app": "checkout"}}, kind: 2}});
+    assert!(
+        one(|s| s.autoscalers = vec![scaler("a", "checkout"), scaler("b", "checkout")])
+            .starts_with("Wrong HorizontalPodAutoscaler/b: it and a scale")
+    );
+    let budget =
+        |name: &str, kind: &str| json!({"metadata": {"name": name}, "spec": {"selector": {"matchLabels": {"app": "checkout"}}, kind: 2}});
     assert!(one(|s| s.budgets.push(budget("p", "minAvailable"))).starts_with("Risk PodDisruptionBudget/p"));
     assert!(one(|s| s.budgets = vec![budget("p", "maxUnavailable"), budget("q", "maxUnavailable")]).contains("no pod can be evicted"));
 }
@@ -170,20 +215,37 @@ fn autoscalers_and_budgets_that_fight_are_found() {
 #[test]
 fn apps_that_would_hurt_are_found() {
     assert!(one(|s| spec(s)["strategy"] = json!({"type": "Recreate"})).contains("cannot run side by side"));
-    assert!(one(|s| { spec(s)["template"]["spec"]["containers"][0].as_object_mut().unwrap().remove("readinessProbe"); }).contains("no readiness probe"));
+    assert!(
+        one(|s| {
+            spec(s)["template"]["spec"]["containers"][0].as_object_mut().unwrap().remove("readinessProbe");
+        })
+        .contains("no readiness probe")
+    );
     assert!(one(|s| spec(s)["replicas"] = json!(1)).starts_with("Risk Deployment/checkout: it has a single replica"));
     assert!(one(|s| spec(s)["template"]["spec"]["terminationGracePeriodSeconds"] = json!(0)).contains("killed in the middle"));
-    assert!(one(|s| { spec(s)["template"]["spec"]["containers"][0].as_object_mut().unwrap().remove("lifecycle"); }).starts_with("Risk "));
-    let pull = one(|s| s.pods.push(json!({"metadata": {"name": "q", "labels": {"app": "checkout"}}, "status": {"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]}})));
+    assert!(
+        one(|s| {
+            spec(s)["template"]["spec"]["containers"][0].as_object_mut().unwrap().remove("lifecycle");
+        })
+        .starts_with("Risk ")
+    );
+    let pull = one(|s| {
+        s.pods.push(json!({"metadata": {"name": "q", "labels": {"app": "checkout"}}, "status": {"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]}}))
+    });
     assert_eq!(pull, "Wrong Pod/q: ImagePullBackOff: no such image");
 }
 
 #[test]
 fn what_the_controller_says_is_wrong_is_passed_on() {
     let with = |status: Value| one(|s| s.deliveries[0].status = Some(serde_json::from_value(status).unwrap()));
-    let bad = with(json!({"desired": {"release": "b", "version": "v2"}, "quarantine": [{"identity": "i", "release": "b", "outcome": "RolledBack", "reason": "CanaryFailed", "message": "it failed"}]}));
+    let bad = with(
+        json!({"desired": {"release": "b", "version": "v2"}, "quarantine": [{"identity": "i", "release": "b", "outcome": "RolledBack", "reason": "CanaryFailed", "message": "it failed"}]}),
+    );
     assert_eq!(bad, "Wrong Delivery/checkout: b is desired and in quarantine: it failed");
-    assert!(with(json!({"holds": [{"reason": "NoData", "message": "no verdict: neither side answers"}]})).ends_with("NoData: no verdict: neither side answers"));
+    assert!(
+        with(json!({"holds": [{"reason": "NoData", "message": "no verdict: neither side answers"}]}))
+            .ends_with("NoData: no verdict: neither side answers")
+    );
 }
 
 #[test]
@@ -192,13 +254,20 @@ fn about_one_delivery_only_its_own_is_told() {
     snapshot.deliveries.push(delivery("cart", "cart"));
     snapshot.deployments.push(canary("gone"));
     let found = about(findings(&snapshot), "checkout");
-    assert_eq!(found.iter().map(|f| f.object.as_str()).collect::<Vec<_>>(), ["Deployment/checkout-canary"], "cart's missing Deployment is not checkout's");
+    assert_eq!(
+        found.iter().map(|f| f.object.as_str()).collect::<Vec<_>>(),
+        ["Deployment/checkout-canary"],
+        "cart's missing Deployment is not checkout's"
+    );
     assert_eq!(about(findings(&snapshot), "cart").len(), 2);
 }
 
 #[test]
 fn findings_read_as_what_where_and_how_to_mend() {
-    let found = vec![("shop".to_owned(), wrong("Service/checkout", "it serves nobody", "kubectl patch …")), (String::new(), risk("Lease/x", "old", "look"))];
+    let found = vec![
+        ("shop".to_owned(), wrong("Service/checkout", "it serves nobody", "kubectl patch …")),
+        (String::new(), risk("Lease/x", "old", "look")),
+    ];
     let expected = "\
 WRONG Service/checkout in shop: it serves nobody
       kubectl patch …

@@ -49,17 +49,23 @@ pub(crate) fn pin_without_pods(snapshot: &Snapshot) -> Vec<Finding> {
         let selector = service.pointer("/spec/selector").unwrap_or(&none);
         snapshot.pods.iter().any(|p| ready(p) && covers(selector, p.pointer("/metadata/labels").unwrap_or(&none)))
     };
-    let found = pinned(snapshot).filter(|s| !matched(s)).map(|s| about(snapshot, s, wrong(object(s), "it is pinned, and no ready pod matches the pin: it serves nobody", unpin(s))));
+    let found = pinned(snapshot)
+        .filter(|s| !matched(s))
+        .map(|s| about(snapshot, s, wrong(object(s), "it is pinned, and no ready pod matches the pin: it serves nobody", unpin(s))));
     found.collect()
 }
 
 /// A pin while nothing is in flight was left behind: it stays right only as long as the gate is closed.
 pub(crate) fn pin_left_behind(snapshot: &Snapshot) -> Vec<Finding> {
     let flying = |service: &Value| {
-        snapshot.delivered().any(|(d, w)| d.status.as_ref().is_some_and(|s| s.rollout.is_some()) && snapshot.services_of(w).any(|s| name(s) == name(service)))
+        snapshot.delivered().any(|(d, w)| {
+            d.status.as_ref().is_some_and(|s| s.rollout.is_some()) && snapshot.services_of(w).any(|s| name(s) == name(service))
+        })
     };
     let found = pinned(snapshot).filter(|s| !flying(s));
-    found.map(|s| about(snapshot, s, wrong(object(s), "it is pinned while no rollout is in flight: the pin was left behind", unpin(s)))).collect()
+    found
+        .map(|s| about(snapshot, s, wrong(object(s), "it is pinned while no rollout is in flight: the pin was left behind", unpin(s))))
+        .collect()
 }
 
 /// A Service that is pinned to a hash loses all its pods when its Deployment rolls.
@@ -68,7 +74,10 @@ pub(crate) fn pin_without_gate(snapshot: &Snapshot) -> Vec<Finding> {
     for (delivery, deployment) in snapshot.delivered().filter(|(_, w)| !flag(w, "/spec/paused")) {
         for service in snapshot.services_of(deployment) {
             if let Pin::Stable(hash) = view::service(service).pin {
-                let says = format!("it is pinned to {POD_TEMPLATE_HASH}={hash} while the gate of Deployment {} is open: the next roll leaves it without pods", name(deployment));
+                let says = format!(
+                    "it is pinned to {POD_TEMPLATE_HASH}={hash} while the gate of Deployment {} is open: the next roll leaves it without pods",
+                    name(deployment)
+                );
                 found.push(wrong(object(service), says, unpin(service)).of(delivery));
             }
         }
@@ -97,13 +106,23 @@ pub(crate) fn autoscalers(snapshot: &Snapshot) -> Vec<Finding> {
         let what = format!("HorizontalPodAutoscaler/{}", name(scaler));
         let mend = format!("kubectl delete hpa {}", name(scaler));
         if let Some(canary) = snapshot.canaries().find(|c| name(c) == target(scaler)) {
-            let says = format!("it scales {}, which is a canary: its size is Haldane's, and two autoscalers over the same pods stop each other", name(canary));
+            let says = format!(
+                "it scales {}, which is a canary: its size is Haldane's, and two autoscalers over the same pods stop each other",
+                name(canary)
+            );
             found.push(wrong(what, says, mend));
             continue;
         }
         let twin = deployments().find(|other| target(other) == target(scaler) && name(other) < name(scaler));
         if let Some((delivery, twin)) = snapshot.delivered().find(|(_, w)| name(w) == target(scaler)).and_then(|(d, _)| Some((d, twin?))) {
-            found.push(wrong(what, format!("it and {} scale the same Deployment {}, so both stop (AmbiguousSelector)", name(twin), target(scaler)), mend).of(delivery));
+            found.push(
+                wrong(
+                    what,
+                    format!("it and {} scale the same Deployment {}, so both stop (AmbiguousSelector)", name(twin), target(scaler)),
+                    mend,
+                )
+                .of(delivery),
+            );
         }
     }
     found
@@ -118,7 +137,9 @@ pub(crate) fn budgets(snapshot: &Snapshot) -> Vec<Finding> {
         let all: Vec<&Value> = snapshot.budgets.iter().filter(stable).collect();
         if let [first, second, ..] = all.as_slice() {
             let says = format!("it and {} match the same pods: then no pod can be evicted at all", name(first));
-            found.push(wrong(format!("PodDisruptionBudget/{}", name(second)), says, format!("kubectl delete pdb {}", name(second))).of(delivery));
+            found.push(
+                wrong(format!("PodDisruptionBudget/{}", name(second)), says, format!("kubectl delete pdb {}", name(second))).of(delivery),
+            );
         }
         if let Some(map) = labels.as_object_mut() {
             map.insert(TRACK_LABEL.to_owned(), TRACK_CANARY.into());

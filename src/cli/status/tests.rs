@@ -57,15 +57,21 @@ pub(crate) fn seen() -> Seen {
         name: "checkout".to_owned(),
         deployment: Some(json!({"metadata": {"name": "checkout", "uid": "u", "resourceVersion": "7"},
             "spec": {"replicas": 2, "paused": true, "template": template("r/checkout:v2", None)}})),
-        canary: Some(json!({"metadata": {"name": "checkout-canary", "annotations": {"haldane.dev/release": "checkout-v2-1a2b3"}}, "spec": {"replicas": 1}})),
-        replica_sets: vec![json!({"metadata": {"name": "checkout-6c9d"}, "spec": {"replicas": 2, "template": template("r/checkout:v1", Some("6c9d"))}})],
+        canary: Some(
+            json!({"metadata": {"name": "checkout-canary", "annotations": {"haldane.dev/release": "checkout-v2-1a2b3"}}, "spec": {"replicas": 1}}),
+        ),
+        replica_sets: vec![
+            json!({"metadata": {"name": "checkout-6c9d"}, "spec": {"replicas": 2, "template": template("r/checkout:v1", Some("6c9d"))}}),
+        ],
         pods: vec![
             pod("checkout-canary-77-b", "b", true, false),
             pod("checkout-6c9d-z", "a", false, true),
             pod("checkout-6c9d-a", "a", false, true),
         ],
     };
-    let hold = serde_json::from_value(json!({"metadata": {"name": "all-hold-x"}, "spec": {"message": "black friday", "by": "ana", "until": "2026-01-01T14:00:00Z"}}));
+    let hold = serde_json::from_value(
+        json!({"metadata": {"name": "all-hold-x"}, "spec": {"message": "black friday", "by": "ana", "until": "2026-01-01T14:00:00Z"}}),
+    );
     Seen {
         delivery: delivery(),
         releases: vec![],

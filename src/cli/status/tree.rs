@@ -13,12 +13,12 @@ use crate::{
 pub(crate) fn tree(view: &View, now: Timestamp, paint: Paint) -> String {
     let status = view.delivery.status.clone().unwrap_or_default();
     let mut blocks = vec![header(view, &status, now, paint)];
-    blocks.push(paint.columns(&view.workloads.iter().fold(workload_head(), |rows, w| workload(rows, w))));
+    blocks.push(paint.columns(&view.workloads.iter().fold(workload_head(), workload)));
     if !view.services.is_empty() {
         blocks.push(services(&view.services, now, paint));
     }
     if !view.unread.is_empty() {
-        blocks.push(view.unread.iter().map(|u| format!("could not be read: {u}\n")).collect());
+        blocks.push(view.unread.iter().flat_map(|u| ["could not be read: ", u, "\n"]).collect());
     }
     blocks.join("\n")
 }
@@ -26,7 +26,10 @@ pub(crate) fn tree(view: &View, now: Timestamp, paint: Paint) -> String {
 fn header(view: &View, status: &DeliveryStatus, now: Timestamp, paint: Paint) -> String {
     let delivery = &view.delivery;
     let phase = status.phase.as_deref().unwrap_or_default();
-    let mut rows = vec![vec!["Delivery:".into(), Cell::styled(format!("{}/{}", delivery.namespace().unwrap_or_default(), delivery.name_any()), Style::Bold)]];
+    let mut rows = vec![vec![
+        "Delivery:".into(),
+        Cell::styled(format!("{}/{}", delivery.namespace().unwrap_or_default(), delivery.name_any()), Style::Bold),
+    ]];
     rows.push(vec!["Phase:".into(), Cell::styled(standing(status, now), of_phase(phase))]);
     if let Some(message) = &status.message {
         rows.push(row(["Why:", message]));
@@ -47,11 +50,17 @@ fn header(view: &View, status: &DeliveryStatus, now: Timestamp, paint: Paint) ->
         rows.extend(left(view, now).map(|left| row(["Time left:", &left])));
         rows.extend(rollout.evidence.as_ref().map(|e| row(["Evidence:", &evidence(e)])));
     }
-    let probes = if view.probes.is_empty() { "none; new versions are judged by their pods alone".to_owned() } else { view.probes.join(", ") };
+    let probes =
+        if view.probes.is_empty() { "none; new versions are judged by their pods alone".to_owned() } else { view.probes.join(", ") };
     rows.push(row(["Probes:", &probes]));
     rows.extend(view.holds.iter().map(|h| vec!["Hold:".into(), Cell::styled(hold(h, now), Style::Warn)]));
     rows.extend(status.holds.iter().map(|h| vec!["Held:".into(), Cell::styled(format!("{}: {}", h.reason, h.message), Style::Warn)]));
-    rows.extend(status.quarantine.iter().map(|q| row(["Quarantine:", &format!("{} ({:?}, {}): {}", q.release, q.outcome, q.why.reason, q.why.message)])));
+    rows.extend(
+        status
+            .quarantine
+            .iter()
+            .map(|q| row(["Quarantine:", &format!("{} ({:?}, {}): {}", q.release, q.outcome, q.why.reason, q.why.message)])),
+    );
     rows.extend(status.last_rollback.as_ref().map(|l| row(["Last rollback:", &last_rollback(l, now)])));
     paint.columns(&rows)
 }
@@ -82,7 +91,8 @@ fn left(view: &View, now: Timestamp) -> Option<String> {
         rest if rest.is_zero() => format!("the {what} is over"),
         rest => format!("{what} {}", span(rest)),
     };
-    let parts: Vec<String> = left.stage.iter().map(|(what, at)| still(what, *at)).chain(left.deadline.map(|at| still("deadline", at))).collect();
+    let parts: Vec<String> =
+        left.stage.iter().map(|(what, at)| still(what, *at)).chain(left.deadline.map(|at| still("deadline", at))).collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
@@ -90,7 +100,10 @@ fn left(view: &View, now: Timestamp) -> Option<String> {
 pub(crate) fn evidence(evidence: &Evidence) -> String {
     let good: Vec<String> = evidence.good.iter().map(|p| format!("{} {}", p.name, p.pairs)).collect();
     let good = if good.is_empty() { "none".to_owned() } else { good.join(", ") };
-    format!("{} pairs; canary alone failed {}, stable alone failed {}; good at this stage: {good}", evidence.pairs, evidence.canary_only, evidence.stable_only)
+    format!(
+        "{} pairs; canary alone failed {}, stable alone failed {}; good at this stage: {good}",
+        evidence.pairs, evidence.canary_only, evidence.stable_only
+    )
 }
 
 fn hold(hold: &HoldView, now: Timestamp) -> String {
@@ -116,7 +129,14 @@ fn workload_head() -> Vec<Vec<Cell>> {
 fn workload(mut rows: Vec<Vec<Cell>>, workload: &WorkloadView) -> Vec<Vec<Cell>> {
     match &workload.stable {
         Some(side) => rows.extend(side_rows("stable", side)),
-        None => rows.push(vec!["stable".into(), workload.name.clone().into(), "".into(), "".into(), "".into(), Cell::styled("does not exist", Style::Bad)]),
+        None => rows.push(vec![
+            "stable".into(),
+            workload.name.clone().into(),
+            "".into(),
+            "".into(),
+            "".into(),
+            Cell::styled("does not exist", Style::Bad),
+        ]),
     }
     rows.extend(workload.canary.iter().flat_map(|side| side_rows("canary", side)));
     rows
@@ -126,7 +146,8 @@ fn side_rows(word: &str, side: &Side) -> Vec<Vec<Cell>> {
     let style = if side.ready >= side.wanted { Style::Good } else { Style::Warn };
     let count = Cell::styled(format!("{}/{}", side.ready, side.wanted), style);
     let state = side.gate.map(gate).or_else(|| side.release.clone()).unwrap_or_default();
-    let head = vec![Cell::styled(word, Style::Bold), format!("Deployment/{}", side.deployment).into(), count, "".into(), "".into(), state.into()];
+    let head =
+        vec![Cell::styled(word, Style::Bold), format!("Deployment/{}", side.deployment).into(), count, "".into(), "".into(), state.into()];
     let last = side.pods.len().saturating_sub(1);
     let pods = side.pods.iter().enumerate().map(|(at, pod)| pod_row(if at == last { "└ " } else { "├ " }, pod));
     std::iter::once(head).chain(pods).collect()

@@ -95,7 +95,7 @@ pub(crate) struct ServiceView {
 pub(crate) enum Pin {
     /// None: both sides match.
     Off,
-    /// Pods of that ReplicaSet.
+    /// Pods of that `ReplicaSet`.
     Stable(String),
     /// The canary's pods.
     Canary,
@@ -166,7 +166,8 @@ fn gate(seen: &Seen, workload: &Workload, deployment: &Value) -> Gate {
 /// Whether the owner's template is another than the one that runs. Where Releases name the image, the image in the
 /// owner's template says nothing.
 pub(crate) fn waits(seen: &Seen, workload: &Workload, deployment: &Value) -> bool {
-    let (Some(owners), Some(runs)) = (deployment.pointer("/spec/template"), workload.running().and_then(|rs| rs.pointer("/spec/template"))) else {
+    let (Some(owners), Some(runs)) = (deployment.pointer("/spec/template"), workload.running().and_then(|rs| rs.pointer("/spec/template")))
+    else {
         return false;
     };
     let plan = Plan::try_from(&seen.delivery.spec);
@@ -193,7 +194,7 @@ fn pod(pod: &Value) -> PodView {
     }
 }
 
-/// The first twelve digits of the digest in an imageID.
+/// The first twelve digits of the digest in an `imageID`.
 fn digest(image_id: &str) -> String {
     image_id.rsplit_once("sha256:").map(|(_, digits)| digits.chars().take(12).collect()).unwrap_or_default()
 }
@@ -201,15 +202,16 @@ fn digest(image_id: &str) -> String {
 /// What Kubernetes says that keeps a pod from serving, in Kubernetes' words.
 pub(crate) fn trouble(pod: &Value) -> Option<String> {
     let said = |word: &str, says: &str| if says.is_empty() { word.to_owned() } else { format!("{word}: {says}") };
-    let waiting = ["/status/initContainerStatuses", "/status/containerStatuses"].into_iter().flat_map(|list| json::list(pod, list)).find_map(|c| {
-        let waits = json::text(c, "/state/waiting/reason");
-        let died = json::text(c, "/lastState/terminated/reason");
-        match (waits, died) {
-            ("CrashLoopBackOff", "OOMKilled") => Some("CrashLoopBackOff: OOMKilled".to_owned()),
-            ("" | "ContainerCreating" | "PodInitializing", _) => None,
-            (waits, _) => Some(said(waits, json::text(c, "/state/waiting/message"))),
-        }
-    });
+    let waiting =
+        ["/status/initContainerStatuses", "/status/containerStatuses"].into_iter().flat_map(|list| json::list(pod, list)).find_map(|c| {
+            let waits = json::text(c, "/state/waiting/reason");
+            let died = json::text(c, "/lastState/terminated/reason");
+            match (waits, died) {
+                ("CrashLoopBackOff", "OOMKilled") => Some("CrashLoopBackOff: OOMKilled".to_owned()),
+                ("" | "ContainerCreating" | "PodInitializing", _) => None,
+                (waits, _) => Some(said(waits, json::text(c, "/state/waiting/message"))),
+            }
+        });
     let unscheduled = || {
         let conditions = json::list(pod, "/status/conditions").iter();
         let mut refused = conditions.filter(|c| json::text(c, "/type") == "PodScheduled" && json::text(c, "/status") == "False");
@@ -253,7 +255,8 @@ mod tests {
 
     #[test]
     fn a_pods_trouble_is_told_in_kubernetes_words() {
-        let crash = json!({"status": {"containerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}}]}});
+        let crash =
+            json!({"status": {"containerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}}]}});
         assert_eq!(trouble(&crash).unwrap(), "CrashLoopBackOff: back-off 10s");
         let room = json!({"status": {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}]}});
         assert_eq!(trouble(&room).unwrap(), "Unschedulable: 0/1 nodes");

@@ -87,13 +87,12 @@ async fn answer(State((delivery, writes)): State<(Arc<Value>, Writes)>, method: 
             command
         }),
     };
-    match found {
-        Some(found) => (StatusCode::OK, found.to_string()),
-        None => {
-            let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "NotFound", "code": 404, "message": format!("{path} not found")});
-            (StatusCode::NOT_FOUND, status.to_string())
-        }
-    }
+    let Some(found) = found else {
+        let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "NotFound", "code": 404,
+            "message": format!("{path} not found")});
+        return (StatusCode::NOT_FOUND, status.to_string());
+    };
+    (StatusCode::OK, found.to_string())
 }
 
 async fn plugin(args: &[&str]) -> (i32, String) {

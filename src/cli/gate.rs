@@ -76,7 +76,7 @@ async fn open(cluster: &Cluster, step: &Opening<'_>, kept: Option<Kept>, dry_run
     }
     match (&kept, step.waiting) {
         (Some(Kept::Revision(revision)), _) => {
-            println!("deployment/{name}: the template that waits is kept in controllerrevision/{revision}; the proven one takes its place")
+            println!("deployment/{name}: the template that waits is kept in controllerrevision/{revision}; the proven one takes its place");
         }
         (Some(Kept::Nowhere), Some(waiting)) if !dry_run => {
             let file = format!("{name}-template-{}.json", template::hash(waiting));
@@ -85,7 +85,7 @@ async fn open(cluster: &Cluster, step: &Opening<'_>, kept: Option<Kept>, dry_run
             println!("deployment/{name}: the template that waits is kept in ./{file}; the proven one takes its place");
         }
         (Some(Kept::Nowhere), _) => {
-            println!("deployment/{name}: the template that waits would be kept in a file here; the proven one takes its place")
+            println!("deployment/{name}: the template that waits would be kept in a file here; the proven one takes its place");
         }
         (None, _) => {}
     }

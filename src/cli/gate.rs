@@ -63,8 +63,11 @@ pub(crate) async fn ungate(cluster: &Cluster, args: &args::Ungate) -> Result<End
     for (step, kept) in steps.iter().zip(kept) {
         open(cluster, step, kept, args.dry_run).await?;
     }
-    let done = if args.dry_run { "nothing was written (--dry-run)" } else { "from now on its changes act at once, without a canary" };
-    println!("{name}: {done}. To close the gate again: kubectl haldane adopt {name}");
+    if args.dry_run {
+        println!("{name}: nothing was written (--dry-run)");
+    } else {
+        println!("{name}: from now on its changes act at once, without a canary. To close the gate again: kubectl haldane adopt {name}");
+    }
     Ok(End::Done)
 }
 
@@ -269,6 +272,7 @@ pub(crate) fn opened(deployment: &Value) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a test stops at what it did not expect")]
 mod tests {
     use super::*;
     use crate::cli::status::tests::seen;

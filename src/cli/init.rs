@@ -263,6 +263,7 @@ impl Proposal {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a test stops at what it did not expect")]
 mod tests {
     use super::*;
 
@@ -295,7 +296,7 @@ mod tests {
     #[test]
     fn a_deployment_becomes_a_delivery_and_a_probe_that_can_be_piped_to_apply() {
         let proposal = propose(&args(), &deployment(), &around(vec![service("checkout")])).unwrap();
-        let expected = r#"apiVersion: haldane.dev/v1alpha1
+        let expected = r"apiVersion: haldane.dev/v1alpha1
 kind: ProductionProbe
 metadata:
   name: checkout-ready
@@ -329,7 +330,7 @@ spec:
   # traffic for 2m each, then all of it for 10m with the old pods warm beside it. To change that: kubectl explain dlv.spec.rollout
   workloads:
   - name: checkout
-"#;
+";
         assert_eq!(proposal.yaml(), expected);
         assert!(serde_json::from_value::<Delivery>(proposal.delivery).is_ok());
         assert!(serde_json::from_value::<ProductionProbe>(proposal.probe.unwrap()).is_ok());

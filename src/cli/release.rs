@@ -165,6 +165,7 @@ fn digits(identity: &Identity, turn: usize) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a test stops at what it did not expect")]
 mod tests {
     use super::*;
 

@@ -12,7 +12,7 @@ use super::{
     connect::{Cluster, within},
     json,
     paint::{Cell, Paint, Style, ago, row},
-    status::tree,
+    status::{tree, view},
 };
 use crate::api::{
     delivery::Delivery,
@@ -47,7 +47,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Why) -> Result<End> {
         None => involved(&delivery),
     };
     let events = events(cluster, &about).await.unwrap_or_default();
-    let why = Why { delivery, release, events };
+    let why = Why { delivery: view::quiet(delivery), release, events };
     match args.output {
         args::Output::Json => println!("{}", serde_json::to_string_pretty(&why)?),
         args::Output::Text => print!("{}", text(&why, cluster.now(), Paint::stdout())),

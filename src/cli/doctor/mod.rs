@@ -195,6 +195,15 @@ fn about(mut found: Vec<Finding>, name: &str) -> Vec<Finding> {
     found
 }
 
+/// The commands of a text, with the namespace that they are about. Flags come after the name of a plugin, and not before it.
+fn there(mend: &str, namespace: &str) -> String {
+    if namespace.is_empty() || mend.contains(" -n ") || mend.contains("kubectl explain") {
+        return mend.to_owned();
+    }
+    let ours = format!("kubectl haldane -n {namespace} ");
+    mend.replace("kubectl ", &format!("kubectl -n {namespace} ")).replace(&format!("kubectl -n {namespace} haldane "), &ours)
+}
+
 fn text(found: &[(String, Finding)], unread: &[String], paint: Paint) -> String {
     let mut out = String::new();
     for (namespace, finding) in found {
@@ -204,7 +213,7 @@ fn text(found: &[(String, Finding)], unread: &[String], paint: Paint) -> String 
         };
         let place = if namespace.is_empty() { String::new() } else { format!(" in {namespace}") };
         let head = format!("{} {}{place}: {}", paint.text(word, style), paint.text(&finding.object, Style::Bold), finding.wrong);
-        out.extend([head.as_str(), "\n      ", &finding.mend.replace('\n', "\n      "), "\n"]);
+        out.extend([head.as_str(), "\n      ", &there(&finding.mend, namespace), "\n"]);
     }
     for what in unread {
         out.extend(["      not looked at: ", what, "\n"]);

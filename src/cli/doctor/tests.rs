@@ -1,5 +1,7 @@
 //! Each rule finds its fault in a namespace that is otherwise well, and a well one has no findings.
 
+#![allow(clippy::indexing_slicing, reason = "a test stops at what it did not expect")]
+
 use serde_json::json;
 
 use super::*;
@@ -265,12 +267,12 @@ fn about_one_delivery_only_its_own_is_told() {
 #[test]
 fn findings_read_as_what_where_and_how_to_mend() {
     let found = vec![
-        ("shop".to_owned(), wrong("Service/checkout", "it serves nobody", "kubectl patch …")),
+        ("shop".to_owned(), wrong("Service/checkout", "it serves nobody", "kubectl patch service x; or: kubectl haldane why y")),
         (String::new(), risk("Lease/x", "old", "look")),
     ];
     let expected = "\
 WRONG Service/checkout in shop: it serves nobody
-      kubectl patch …
+      kubectl -n shop patch service x; or: kubectl haldane -n shop why y
 RISK  Lease/x: old
       look
       not looked at: pods: forbidden

@@ -77,7 +77,7 @@ fn show(text: &str, screen: bool, again: bool) -> Result<()> {
 }
 
 async fn table_of(cluster: &Cluster) -> Result<Vec<Delivery>> {
-    Ok(within("deliveries", cluster.of::<Delivery>().list(&ListParams::default())).await?.items)
+    Ok(within("deliveries", cluster.of::<Delivery>().list(&ListParams::default())).await?.items.into_iter().map(view::quiet).collect())
 }
 
 /// All deliveries, as `kubectl get` shows them, with the sentence.

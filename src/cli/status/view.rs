@@ -131,8 +131,14 @@ pub(crate) fn of(seen: &Seen) -> View {
         holds,
         left: left(&seen.delivery, &status),
         unread: seen.unread.clone(),
-        delivery: seen.delivery.clone(),
+        delivery: quiet(seen.delivery.clone()),
     }
+}
+
+/// Without the noise that kubectl does not print either.
+pub(crate) fn quiet(mut delivery: Delivery) -> Delivery {
+    delivery.metadata.managed_fields = None;
+    delivery
 }
 
 fn workload(seen: &Seen, workload: &Workload) -> WorkloadView {

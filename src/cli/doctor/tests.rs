@@ -232,7 +232,7 @@ fn apps_that_would_hurt_are_found() {
         .starts_with("Risk ")
     );
     let pull = one(|s| {
-        s.pods.push(json!({"metadata": {"name": "q", "labels": {"app": "checkout"}}, "status": {"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]}}))
+        s.pods.push(json!({"metadata": {"name": "q", "labels": {"app": "checkout"}}, "status": {"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]}}));
     });
     assert_eq!(pull, "Wrong Pod/q: ImagePullBackOff: no such image");
 }

@@ -48,12 +48,7 @@ impl std::str::FromStr for Span {
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
-        let parts = [
-            (seconds / 3600, "h"),
-            (seconds / 60 % 60, "m"),
-            (seconds % 60, "s"),
-            (u64::from(self.0.subsec_millis()), "ms"),
-        ];
+        let parts = [(seconds / 3600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s"), (u64::from(self.0.subsec_millis()), "ms")];
         let mut empty = true;
         for (number, unit) in parts.into_iter().filter(|(number, _)| *number > 0) {
             write!(f, "{number}{unit}")?;

@@ -4,6 +4,8 @@
 //! "exactly one"; every field has bounds and a text for `kubectl explain`. Defaults are filled in by [`crate::model::plan`],
 //! not by the schema, so that a policy may change them later without touching stored objects.
 
+#![allow(unreachable_pub, reason = "the derive macro of kube nests what it makes")]
+
 pub mod command;
 pub mod crd_yaml;
 pub mod delivery;

@@ -65,12 +65,8 @@ impl Wish {
 /// The name of a Release: readable, and the same for the same content.
 #[must_use]
 pub fn release_name(delivery: &str, image: &str, identity: &Identity) -> ReleaseName {
-    let tag: String = template::tag(image)
-        .to_lowercase()
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .take(TAG_CHARS)
-        .collect();
+    let tag: String =
+        template::tag(image).to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(TAG_CHARS).collect();
     let hash: String = identity.as_str().chars().take(NAME_DIGITS).collect();
     match tag.trim_matches('-') {
         "" => ReleaseName::new(format!("{delivery}-{hash}")),
@@ -92,8 +88,7 @@ pub fn wish(case: &Case<'_>) -> Option<Wish> {
     if case.seen.workloads.len() != case.plan.workloads.len() {
         return None;
     }
-    let owners: BTreeMap<WorkloadName, Value> =
-        case.seen.workloads.iter().map(|w| (w.name.clone(), owners_template(case, w))).collect();
+    let owners: BTreeMap<WorkloadName, Value> = case.seen.workloads.iter().map(|w| (w.name.clone(), owners_template(case, w))).collect();
     let (templates, asked) = match case.plan.source {
         Source::Workload => (owners, None),
         Source::Manual => manual(case, owners),

@@ -23,7 +23,13 @@ pub struct Broken {
 ///
 /// # Errors
 /// The first one that is broken.
-pub fn check(plan: &Plan, state: &crate::model::phase::State, seen: &Observation, decision: &Decision, now: jiff::Timestamp) -> Result<(), Broken> {
+pub fn check(
+    plan: &Plan,
+    state: &crate::model::phase::State,
+    seen: &Observation,
+    decision: &Decision,
+    now: jiff::Timestamp,
+) -> Result<(), Broken> {
     let case = Case { plan, state, seen, now };
     let mut apart: Vec<&str> = Vec::new();
     for effect in &decision.effects {
@@ -61,7 +67,8 @@ fn matches_a_ready_pod(seen: &Observation, service: &str, to: &Pin) -> Result<()
 fn kept_apart(case: &Case<'_>, workload: Option<&Workload>, pinned: &[&str], decision: &Decision) -> Result<(), Broken> {
     let preflight = decision.next.phase.rollout().is_some_and(|r| r.stage == Stage::Preflight);
     let Some(workload) = workload.filter(|w| preflight && size::routed(case, w)) else { return Ok(()) };
-    let open = case.seen.services_of(&workload.name).find(|s| matches!(s.pin, Pin::Off | Pin::Canary) && !pinned.contains(&s.name.as_str()));
+    let open =
+        case.seen.services_of(&workload.name).find(|s| matches!(s.pin, Pin::Off | Pin::Canary) && !pinned.contains(&s.name.as_str()));
     // Where nothing of stable serves there is nobody to keep it from.
     let serves = workload.pods.iter().any(|p| p.ready_since.is_some());
     match open.filter(|_| serves) {
@@ -108,4 +115,3 @@ fn advances_unheld(state: &crate::model::phase::State, decision: &Decision) -> R
     }
     Ok(())
 }
-

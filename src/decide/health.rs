@@ -13,7 +13,12 @@ pub fn told(case: &Case<'_>, mut decision: Decision) -> Decision {
     let state = &decision.next;
     let after_case = Case { state, ..*case };
     let weight = state.phase.rollout().map(|r| size::weight(&after_case, r));
-    decision.health = Health { unavailable: unavailable(&after_case, &decision), verified: verified(&after_case), stalled: stalled(&after_case, &decision), weight };
+    decision.health = Health {
+        unavailable: unavailable(&after_case, &decision),
+        verified: verified(&after_case),
+        stalled: stalled(&after_case, &decision),
+        weight,
+    };
     decision
 }
 

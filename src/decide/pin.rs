@@ -27,13 +27,12 @@ pub enum Side<'a> {
 #[must_use]
 pub fn to(workload: &Workload, side: Side<'_>) -> Pin {
     match side {
-        Side::Both => Pin::Off,
         Side::Canary => {
             let ready = workload.canary.as_ref().filter(|c| !c.deleting).map_or(0, crate::model::world::Canary::ready);
             if ready > 0 { Pin::Canary } else { Pin::Off }
         }
         Side::Stable(release) if workload.paused => to_hash(workload, release),
-        Side::Stable(_) => Pin::Off,
+        Side::Both | Side::Stable(_) => Pin::Off,
         Side::Back(release) => to_hash(workload, release),
     }
 }
@@ -43,7 +42,7 @@ fn to_hash(workload: &Workload, release: &Release) -> Pin {
     hash.filter(|hash| workload.ready(hash) > 0).map_or(Pin::Off, Pin::Stable)
 }
 
-/// The label value that Kubernetes gave the pods of that template. Read from the ReplicaSet, never computed.
+/// The label value that Kubernetes gave the pods of that template. Read from the `ReplicaSet`, never computed.
 #[must_use]
 pub fn pod_hash(workload: &Workload, template: &TemplateHash) -> Option<PodHash> {
     workload.replica_set(template).map(|rs| rs.pod_hash.clone())
@@ -75,14 +74,10 @@ pub fn stands_since(case: &Case<'_>, workload: &Workload, side: Side<'_>) -> Opt
     Some(latest)
 }
 
-/// Every ready pod of that ReplicaSet is a ready endpoint of every Service of the workload.
+/// Every ready pod of that `ReplicaSet` is a ready endpoint of every Service of the workload.
 #[must_use]
 pub fn routable(case: &Case<'_>, workload: &Workload, hash: &PodHash) -> bool {
-    let ready: Vec<&str> = workload
-        .pods
-        .iter()
-        .filter(|p| p.ready_since.is_some() && p.pod_hash.as_ref() == Some(hash))
-        .map(|p| p.name.as_str())
-        .collect();
+    let ready: Vec<&str> =
+        workload.pods.iter().filter(|p| p.ready_since.is_some() && p.pod_hash.as_ref() == Some(hash)).map(|p| p.name.as_str()).collect();
     case.seen.services_of(&workload.name).all(|s| ready.iter().all(|pod| s.routable.iter().any(|r| r == pod)))
 }

@@ -54,14 +54,21 @@ pub fn adopt(case: &Case<'_>) -> Decision {
     if known.is_none() {
         effects.push(Effect::RecordRelease { name: name.clone(), version: version.clone(), image, origin: OriginType::Adopted, templates });
     }
-    effects.extend(case.seen.workloads.iter().filter(|w| !w.paused || !w.gate_marked).map(|w| Effect::CloseGate { workload: w.name.clone(), exact: true }));
+    effects.extend(
+        case.seen
+            .workloads
+            .iter()
+            .filter(|w| !w.paused || !w.gate_marked)
+            .map(|w| Effect::CloseGate { workload: w.name.clone(), exact: true }),
+    );
     effects.push(rollback::settled(&name, Outcome::Live, &Reason::WentLive { version: version.clone() }, None));
-    let adopted = case.seen.workloads.iter().map(|w| Adopted { name: w.name.to_string(), uid: w.uid.clone(), was_paused: w.paused && !w.gate_marked });
-    let next = State {
-        live: Some(Live { release: name, since: case.now }),
-        adopted: adopted.collect(),
-        ..case.state.to(Phase::Live, case.now)
-    };
+    let adopted = case.seen.workloads.iter().map(|w| Adopted {
+        name: w.name.to_string(),
+        uid: w.uid.clone(),
+        was_paused: w.paused && !w.gate_marked,
+    });
+    let next =
+        State { live: Some(Live { release: name, since: case.now }), adopted: adopted.collect(), ..case.state.to(Phase::Live, case.now) };
     let mut decision = Decision::stay(&next, Reason::Adopted { workload: names(case), version }, Wait::Now);
     decision.effects = effects;
     decision
@@ -78,7 +85,11 @@ fn complete(workload: &Workload) -> Result<serde_json::Value, Reason> {
         return Err(Reason::WorkloadStuck { workload: name });
     }
     let Some(active) = workload.only_active().filter(|rs| workload.observed && rs.wanted == workload.replicas) else {
-        return Err(if workload.replicas == 0 { Reason::NothingProven { workload: name } } else { Reason::WorkloadRolling { workload: name } });
+        return Err(if workload.replicas == 0 {
+            Reason::NothingProven { workload: name }
+        } else {
+            Reason::WorkloadRolling { workload: name }
+        });
     };
     if active.available < workload.replicas || workload.ready(&active.pod_hash) == 0 {
         return Err(Reason::WorkloadRolling { workload: name });
@@ -178,7 +189,11 @@ fn quiet(case: &Case<'_>, live: &Release, holds: &mut Vec<Reason>) -> Decision {
     holds.extend(hold::reasons(case, Some(&release.name)).into_iter().filter(|r| !case.seen.problems.contains(r)));
     holds.extend(hold::away(case));
     holds.extend(hold::unswitchable(case));
-    if holds.is_empty() { start(case, live, release) } else { Decision::stay(case.state, Reason::ReleaseSeen { version: release.version.clone() }, until(case)) }
+    if holds.is_empty() {
+        start(case, live, release)
+    } else {
+        Decision::stay(case.state, Reason::ReleaseSeen { version: release.version.clone() }, until(case))
+    }
 }
 
 fn until(case: &Case<'_>) -> Wait {
@@ -193,9 +208,7 @@ fn settled_on(case: &Case<'_>, live: &Release, _identity: &Identity) -> Decision
 
 fn resting(case: &Case<'_>, live: &Release) -> Reason {
     match &case.state.phase {
-        Phase::RolledBack { release, why, .. } => {
-            Reason::Quarantined { version: verdict::called(case, release), why: why.says.clone() }
-        }
+        Phase::RolledBack { release, why, .. } => Reason::Quarantined { version: verdict::called(case, release), why: why.says.clone() },
         Phase::Adopting | Phase::Live | Phase::Rolling(_) => Reason::Serving { version: live.version.clone() },
     }
 }
@@ -260,8 +273,7 @@ fn obey(case: &Case<'_>, live: &Release, order: &crate::model::world::Command) -
     let mut decision = match order.action {
         Action::Rollback => {
             let reason = Reason::RolledBackBy { version: live.version.clone(), by, why };
-            back_to_previous(case, live, &reason)
-                .unwrap_or_else(|| Decision::stay(case.state, resting(case, live), Wait::Now))
+            back_to_previous(case, live, &reason).unwrap_or_else(|| Decision::stay(case.state, resting(case, live), Wait::Now))
         }
         Action::Retry => {
             let mut next = case.state.to(Phase::Live, case.now);

@@ -25,11 +25,11 @@ pub(super) fn begin(case: &Case<'_>, rollout: &Rollout, outcome: Outcome, reason
     let why = Why::from(&reason);
     let stage = Stage::RollingBack { outcome, why: why.clone(), at: rollout.stage.label().to_owned() };
     let back = Rollout { stage, suspended: None, ..rollout.clone() };
-    let mut state = case.state.to(Phase::Rolling(back.clone()), case.now);
+    let mut turned = case.state.to(Phase::Rolling(back.clone()), case.now);
     if rollout.direction == Direction::Forward && outcome != Outcome::Superseded {
-        quarantine(case, &mut state, &rollout.release, outcome, why);
+        quarantine(case, &mut turned, &rollout.release, outcome, why);
     }
-    let inner = Case { state: &state, ..*case };
+    let inner = Case { state: &turned, ..*case };
     let mut decision = next(&inner, &back);
     decision.reason = reason;
     decision
@@ -135,7 +135,13 @@ fn arrived(case: &Case<'_>, rollout: &Rollout) -> Decision {
     let forward = rollout.direction == Direction::Forward;
     if forward {
         let by = (*outcome == Outcome::Superseded).then(|| super::candidate::wish(case)).flatten().and_then(|w| w.release);
-        effects.push(Effect::SettleRelease { release: rollout.release.clone(), outcome: *outcome, why: why.clone(), superseded_by: by, started: Some(rollout.started_at) });
+        effects.push(Effect::SettleRelease {
+            release: rollout.release.clone(),
+            outcome: *outcome,
+            why: why.clone(),
+            superseded_by: by,
+            started: Some(rollout.started_at),
+        });
     }
     let phase = match outcome {
         Outcome::RolledBack | Outcome::Undecided if forward => {

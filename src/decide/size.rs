@@ -101,10 +101,9 @@ pub fn weight(case: &Case<'_>, rollout: &Rollout) -> (Weight, Weight) {
     };
     match &rollout.stage {
         Stage::Preflight | Stage::RollingBack { .. } => (Weight::ZERO, Weight::ZERO),
-        Stage::Canary { .. } | Stage::Promoting if rollout.suspended.is_some() => (Weight::ZERO, Weight::ZERO),
+        Stage::Canary { .. } | Stage::Promoting | Stage::Guarding { .. } if rollout.suspended.is_some() => (Weight::ZERO, Weight::ZERO),
         Stage::Canary { step } => (case.plan.steps.get(*step).map_or(Weight::ZERO, |s| s.weight), served()),
         Stage::Promoting => (case.plan.steps.last().map_or(Weight::ZERO, |s| s.weight), served()),
-        Stage::Guarding { .. } if rollout.suspended.is_some() => (Weight::ZERO, Weight::ZERO),
         Stage::Guarding { .. } | Stage::Finalizing => (Weight::FULL, Weight::FULL),
     }
 }

@@ -63,7 +63,9 @@ pub fn keep(case: &Case<'_>, workload: &Workload, release: &Release, resumed: Re
     match (workload.paused, home) {
         (true, _) if meant(workload, &hash, home) => closed(case, workload, release, proven, home),
         (true, home) => reopened(case, workload, release, proven, home),
-        (false, true) if workload.gate_marked && resumed == Resumed::Respected => Standing::held(Reason::Ungated { workload: workload.name.to_string() }),
+        (false, true) if workload.gate_marked && resumed == Resumed::Respected => {
+            Standing::held(Reason::Ungated { workload: workload.name.to_string() })
+        }
         (false, true) if workload.rolled_to(&hash) => {
             Standing::writes(vec![Effect::CloseGate { workload: workload.name.clone(), exact: false }])
         }
@@ -109,15 +111,10 @@ fn put_back(case: &Case<'_>, workload: &Workload) -> Vec<Effect> {
     vec![Effect::PutTemplate { workload: workload.name.clone(), template, put_back: None }]
 }
 
-/// Paused, but the wrong pods are meant to run, or none: a ReplicaSet was deleted, or a roll was stopped half way.
+/// Paused, but the wrong pods are meant to run, or none: a `ReplicaSet` was deleted, or a roll was stopped half way.
 fn reopened(case: &Case<'_>, workload: &Workload, release: &Release, proven: &Value, home: bool) -> Standing {
     let (mut effects, put_back) = if home { (Vec::new(), workload.put_back.clone()) } else { recorded(case, release) };
-    effects.push(Effect::OpenGate {
-        workload: workload.name.clone(),
-        template: (!home).then(|| proven.clone()),
-        put_back,
-        leave: false,
-    });
+    effects.push(Effect::OpenGate { workload: workload.name.clone(), template: (!home).then(|| proven.clone()), put_back, leave: false });
     Standing::writes(effects)
 }
 

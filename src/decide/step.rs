@@ -102,9 +102,8 @@ fn called_back(case: &Case<'_>, rollout: &Rollout) -> Option<Decision> {
         return Some(decision);
     }
     let wish = candidate::wish(case)?;
-    let withdrawn = rollout.direction == Direction::Forward
-        && rollout.stage != Stage::Finalizing
-        && wish.release.as_ref() == Some(&rollout.from);
+    let withdrawn =
+        rollout.direction == Direction::Forward && rollout.stage != Stage::Finalizing && wish.release.as_ref() == Some(&rollout.from);
     withdrawn.then(|| {
         let live = verdict::called(case, &rollout.from);
         rollback::begin(case, rollout, Outcome::Superseded, Reason::Withdrawn { version, live })
@@ -123,12 +122,7 @@ fn held(case: &Case<'_>, rollout: &Rollout) -> Vec<Reason> {
 }
 
 /// A newer version that takes the place of one that is held or failing: it may be the mend.
-fn superseding(
-    case: &Case<'_>,
-    rollout: &Rollout,
-    holds: &[Reason],
-    judgement: &Judgement,
-) -> Option<crate::model::version::ReleaseName> {
+fn superseding(case: &Case<'_>, rollout: &Rollout, holds: &[Reason], judgement: &Judgement) -> Option<crate::model::version::ReleaseName> {
     let early = matches!(rollout.stage, Stage::Preflight | Stage::Canary { .. } | Stage::Promoting);
     let stopped = rollout.suspended.is_some() || matches!(judgement, Judgement::Hold(_)) || own_hold(case, rollout);
     if rollout.direction != Direction::Forward || !early || !stopped || (holds.is_empty() && rollout.suspended.is_none()) {
@@ -179,7 +173,7 @@ fn up(case: &Case<'_>, rollout: &Rollout, (to, from): (&Release, &Release), mut 
         effects.extend(arrange(case, rollout, to, from));
         effects.extend(queued(case));
         if effects.is_empty() {
-            onward(case, rollout, &mut holds)
+            onward(case, rollout, &holds)
         } else {
             let mut decision = stay(case, rollout, words(case, rollout), Wait::Now);
             decision.effects = effects;
@@ -254,7 +248,7 @@ fn canary(case: &Case<'_>, rollout: &Rollout, workload: &Workload, to: &Release)
 }
 
 /// The world is as the stage asks for: is the stage over?
-fn onward(case: &Case<'_>, rollout: &Rollout, holds: &mut Vec<Reason>) -> Decision {
+fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision {
     let wait = |wait| stay(case, rollout, words(case, rollout), wait);
     if let Stage::Guarding { .. } = rollout.stage
         && weak(case, rollout)
@@ -315,7 +309,8 @@ fn weak(case: &Case<'_>, rollout: &Rollout) -> bool {
 /// The stage after this one.
 fn following(case: &Case<'_>, rollout: &Rollout) -> Stage {
     let full = || {
-        let grown = size::changed(case, rollout).all(|w| w.canary.as_ref().is_some_and(|c| c.wanted >= w.replicas && c.ready() >= w.replicas));
+        let grown =
+            size::changed(case, rollout).all(|w| w.canary.as_ref().is_some_and(|c| c.wanted >= w.replicas && c.ready() >= w.replicas));
         if grown { Stage::Guarding { until: after(case.now, guard(case, rollout)) } } else { Stage::Promoting }
     };
     match &rollout.stage {

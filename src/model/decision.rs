@@ -10,7 +10,10 @@ use super::{
     version::{PodHash, ReleaseName, Weight, WorkloadName},
     world::Pin,
 };
-use crate::api::{command::CommandResult, release::{Outcome, OriginType}};
+use crate::api::{
+    command::CommandResult,
+    release::{OriginType, Outcome},
+};
 
 /// One decision. Effects are carried out in order; then the state is recorded; then people are told.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,7 +87,7 @@ pub enum Effect {
     AddFinalizer,
     /// Take it off: the last write of a Delivery that goes.
     RemoveFinalizer,
-    /// Keep the templates in a ControllerRevision and make the Release, in this order. Both may be there already.
+    /// Keep the templates in a `ControllerRevision` and make the Release, in this order. Both may be there already.
     RecordRelease {
         /// Its name.
         name: ReleaseName,
@@ -97,7 +100,7 @@ pub enum Effect {
         /// By workload, as the owner wrote them.
         templates: BTreeMap<WorkloadName, Value>,
     },
-    /// Keep the composed templates of a Release that a person made, in a ControllerRevision of its name.
+    /// Keep the composed templates of a Release that a person made, in a `ControllerRevision` of its name.
     KeepTemplates {
         /// The Release.
         release: ReleaseName,

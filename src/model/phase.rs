@@ -55,7 +55,7 @@ pub struct Quarantined {
     pub identity: Identity,
     /// The Release that failed with it.
     pub release: ReleaseName,
-    /// RolledBack or Undecided.
+    /// `RolledBack` or Undecided.
     pub outcome: Outcome,
     /// Why.
     pub why: Why,
@@ -72,6 +72,7 @@ pub struct Why {
 
 /// Where a delivery stands.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "one lives per app and pass, and it moves only with its State")]
 pub enum Phase {
     /// Nothing is recorded as proven yet.
     Adopting,
@@ -81,7 +82,7 @@ pub enum Phase {
     RolledBack {
         /// The bad one.
         release: ReleaseName,
-        /// What became of it: RolledBack or Undecided.
+        /// What became of it: `RolledBack` or Undecided.
         outcome: Outcome,
         /// Why it was taken back.
         why: Why,

@@ -7,10 +7,10 @@ use crate::api::delivery::{DeliverySpec, OnDeadline};
 
 /// Default steps on the way up. `testers` needs a router, so the Service way begins at a real share.
 const STEPS: [u8; 3] = [5, 25, 50];
-const BAKE: Duration = Duration::from_secs(120);
-const GUARD: Duration = Duration::from_secs(600);
-const ROLLBACK_WINDOW: Duration = Duration::from_secs(3600);
-const DEADLINE: Duration = Duration::from_secs(1800);
+const BAKE: Duration = Duration::from_mins(2);
+const GUARD: Duration = Duration::from_mins(10);
+const ROLLBACK_WINDOW: Duration = Duration::from_hours(1);
+const DEADLINE: Duration = Duration::from_mins(30);
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// How one app is delivered.

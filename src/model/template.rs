@@ -1,6 +1,6 @@
 //! Pod templates as content: when are two the same, and what is one with another image.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -69,8 +69,12 @@ pub fn identity(templates: &BTreeMap<WorkloadName, Value>) -> Identity {
 
 fn digest(text: &str) -> String {
     let sum = Sha256::digest(text.as_bytes());
-    let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
-    hex.chars().take(DIGITS).collect()
+    let mut hex = String::new();
+    for byte in sum.iter().take(DIGITS / 2) {
+        // Writing to a text cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex
 }
 
 /// The repository part of an image: without tag and digest.

@@ -107,7 +107,9 @@ mod tests {
 
     #[test]
     fn a_share_by_pods_is_never_more_than_asked_unless_one_pod_is_more() {
-        for (percent, stable, pods) in [(5, 4, 1), (25, 4, 1), (50, 4, 4), (20, 4, 1), (50, 1, 1), (75, 4, 4), (33, 10, 4), (1, 1000, 10), (50, 0, 1)] {
+        for (percent, stable, pods) in
+            [(5, 4, 1), (25, 4, 1), (50, 4, 4), (20, 4, 1), (50, 1, 1), (75, 4, 4), (33, 10, 4), (1, 1000, 10), (50, 0, 1)]
+        {
             assert_eq!(Weight::new(percent).pods_beside(stable), pods, "{percent} % beside {stable}");
         }
     }

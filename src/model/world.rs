@@ -10,7 +10,10 @@ use super::{
     template,
     version::{Identity, PodHash, ReleaseName, TemplateHash, WorkloadName},
 };
-use crate::{api::{command::Action, release::Outcome}, decide::evidence::Sample};
+use crate::{
+    api::{command::Action, release::Outcome},
+    decide::evidence::Sample,
+};
 
 /// The world around one Delivery at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,6 +44,7 @@ pub struct Observation {
 
 /// One workload and what stands beside it.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "facts as Kubernetes states them, each on its own")]
 pub struct Workload {
     /// Its name.
     pub name: WorkloadName,
@@ -65,9 +69,9 @@ pub struct Workload {
     pub stuck: bool,
     /// `spec.template`, as stored.
     pub template: Value,
-    /// Its ReplicaSets, newest revision last.
+    /// Its `ReplicaSets`, newest revision last.
     pub replica_sets: Vec<ReplicaSet>,
-    /// Its pods that are not ending, whichever ReplicaSet they belong to.
+    /// Its pods that are not ending, whichever `ReplicaSet` they belong to.
     pub pods: Vec<Pod>,
     /// The canary Deployment beside it.
     pub canary: Option<Canary>,
@@ -79,7 +83,7 @@ pub struct Workload {
     pub owns_fields: bool,
 }
 
-/// A ReplicaSet of the owner's Deployment.
+/// A `ReplicaSet` of the owner's Deployment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReplicaSet {
     /// Identity of its template.
@@ -176,7 +180,7 @@ pub struct Service {
     pub pin: Pin,
     /// Since when the pin stands, from our annotation.
     pub pinned_since: Option<Timestamp>,
-    /// Names of pods that are ready in its EndpointSlices.
+    /// Names of pods that are ready in its `EndpointSlices`.
     pub routable: Vec<String>,
     /// Why one write of its selector is no switch of its traffic, if so.
     pub no_switch: Option<String>,
@@ -189,7 +193,7 @@ pub struct Service {
 pub enum Pin {
     /// As the owner wrote it: both sides match.
     Off,
-    /// Only pods of that ReplicaSet.
+    /// Only pods of that `ReplicaSet`.
     Stable(PodHash),
     /// Only pods marked `haldane.dev/track: canary`.
     Canary,
@@ -210,7 +214,7 @@ pub struct Release {
     pub manual: bool,
     /// Its identity; none: not composed yet.
     pub identity: Option<Identity>,
-    /// Its templates by workload, from its ControllerRevision; none: not there (any more).
+    /// Its templates by workload, from its `ControllerRevision`; none: not there (any more).
     pub templates: Option<BTreeMap<WorkloadName, Value>>,
     /// The latest word on it.
     pub outcome: Option<Outcome>,
@@ -314,13 +318,13 @@ impl Workload {
         template::hash(&self.template)
     }
 
-    /// The ReplicaSet of that template: the one with the most available pods, if several have it.
+    /// The `ReplicaSet` of that template: the one with the most available pods, if several have it.
     #[must_use]
     pub fn replica_set(&self, template: &TemplateHash) -> Option<&ReplicaSet> {
         self.replica_sets.iter().filter(|rs| rs.template == *template).max_by_key(|rs| (rs.available, rs.wanted))
     }
 
-    /// How many pods of that ReplicaSet are ready.
+    /// How many pods of that `ReplicaSet` are ready.
     #[must_use]
     pub fn ready(&self, hash: &PodHash) -> u32 {
         count(self.pods.iter().filter(|p| p.ready_since.is_some() && p.pod_hash.as_ref() == Some(hash)))
@@ -336,7 +340,7 @@ impl Workload {
             && self.replica_sets.iter().all(|rs| rs.pod_hash == current.pod_hash || (rs.wanted == 0 && rs.pods == 0))
     }
 
-    /// The ReplicaSet that is meant to have pods, when it is the only one.
+    /// The `ReplicaSet` that is meant to have pods, when it is the only one.
     #[must_use]
     pub fn only_active(&self) -> Option<&ReplicaSet> {
         let mut active = self.replica_sets.iter().filter(|rs| rs.wanted > 0 || rs.pods > 0);

@@ -100,7 +100,9 @@ fn workload(planned: &PlannedWorkload, raw: &DynamicObject, sets: &[DynamicObjec
         pods: pods::counting(pods_of(pods, &sets), replicas),
         replica_sets: sets.into_iter().map(replica_set).collect(),
         canary,
-        canary_left: count(pods.iter().filter(|p| p.ours && !p.ending && !p.over && label_of(p, WORKLOAD_LABEL) == Some(planned.name.as_str()))),
+        canary_left: count(
+            pods.iter().filter(|p| p.ours && !p.ending && !p.over && label_of(p, WORKLOAD_LABEL) == Some(planned.name.as_str())),
+        ),
         last_writer: last_writer(meta),
         owns_fields: owns_fields(meta),
     }

@@ -86,9 +86,7 @@ impl std::str::FromStr for Ask {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (method, path) = text.split_once(' ').unwrap_or(("GET", text));
         if !path.starts_with('/') || path.contains([',', '"']) {
-            return Err(format!(
-                "{path:?} is not a path (it begins with / and has no comma or quote)"
-            ));
+            return Err(format!("{path:?} is not a path (it begins with / and has no comma or quote)"));
         }
         let method = match method {
             "GET" => Method::GET,
@@ -97,19 +95,12 @@ impl std::str::FromStr for Ask {
             other => return Err(format!("GET, POST or DELETE, not {other:?}")),
         };
         let uri = path.parse().map_err(|error| format!("{path:?}: {error}"))?;
-        Ok(Self {
-            method,
-            uri,
-            name: text.to_owned(),
-        })
+        Ok(Self { method, uri, name: text.to_owned() })
     }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = text.split_at(
-        text.find(|c: char| c.is_ascii_alphabetic())
-            .unwrap_or(text.len()),
-    );
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
     let scale = match unit {
         "ms" => 0.001,
         "" | "s" => 1.0,
@@ -117,9 +108,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         "h" => 3600.0,
         _ => return Err(format!("{unit:?} is not ms, s, m or h")),
     };
-    let seconds: f64 = number
-        .parse()
-        .map_err(|_| format!("{text:?} is not a time"))?;
+    let seconds: f64 = number.parse().map_err(|_| format!("{text:?} is not a time"))?;
     match Duration::try_from_secs_f64(seconds * scale) {
         Ok(time) if (Duration::from_millis(1)..=LONGEST).contains(&time) => Ok(time),
         _ => Err("between 1ms and 1h".to_owned()),
@@ -143,10 +132,7 @@ mod tests {
     #[test]
     fn a_path_may_name_its_method() {
         let ask: Ask = "POST /orders".parse().unwrap();
-        assert_eq!(
-            (ask.method, ask.uri.path(), ask.name.as_str()),
-            (Method::POST, "/orders", "POST /orders")
-        );
+        assert_eq!((ask.method, ask.uri.path(), ask.name.as_str()), (Method::POST, "/orders", "POST /orders"));
         assert_eq!("/slow?ms=800".parse::<Ask>().unwrap().method, Method::GET);
         for text in ["orders", "PUT /orders", "/a,b"] {
             assert!(text.parse::<Ask>().is_err(), "{text} was accepted");
@@ -155,9 +141,7 @@ mod tests {
 
     #[test]
     fn a_run_is_bounded() {
-        let parse = |extra: &[&str]| {
-            Args::try_parse_from([&["load", "--target", "http://127.0.0.1:1"], extra].concat())
-        };
+        let parse = |extra: &[&str]| Args::try_parse_from([&["load", "--target", "http://127.0.0.1:1"], extra].concat());
         assert_eq!(parse(&[]).unwrap().max_requests, 1_000_000);
         assert!(parse(&["--max-requests", "1000001"]).is_err());
         assert!(parse(&["--duration", "61m"]).is_err());

@@ -36,10 +36,7 @@ impl Standing {
     }
 
     fn put(&self, connection: Connection) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(connection);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(connection);
     }
 }
 
@@ -70,36 +67,16 @@ impl Client {
                 Some(standing) => self.keepalive(&ask, standing, &mut progress).await,
             }
         };
-        let result = timeout(self.timeout, attempt).await.unwrap_or(Err(Failure {
-            class: Class::Timeout,
-            reached: Reached::Sent,
-            detail: None,
-        }));
+        let result =
+            timeout(self.timeout, attempt).await.unwrap_or(Err(Failure { class: Class::Timeout, reached: Reached::Sent, detail: None }));
         let total_us = micros_since(start);
         let (end, version, detail) = match result {
             Ok(answer) => (End::Status(answer.status), answer.version, None),
             Err(failure) => (End::Error(failure.class), None, failure.detail),
         };
-        let kind = if standing.is_some() {
-            Kind::Keepalive
-        } else {
-            Kind::Fresh
-        };
-        let Progress {
-            connect_us,
-            reconnect,
-        } = progress;
-        Outcome {
-            start_us,
-            connect_us,
-            total_us,
-            kind,
-            ask,
-            end,
-            version,
-            reconnect,
-            detail,
-        }
+        let kind = if standing.is_some() { Kind::Keepalive } else { Kind::Fresh };
+        let Progress { connect_us, reconnect } = progress;
+        Outcome { start_us, connect_us, total_us, kind, ask, end, version, reconnect, detail }
     }
 
     async fn fresh(&self, ask: &Ask, progress: &mut Progress) -> Result<Answer, Failure> {
@@ -109,12 +86,7 @@ impl Client {
         exchange(&mut opened?, self.request(ask, Kind::Fresh)).await
     }
 
-    async fn keepalive(
-        &self,
-        ask: &Ask,
-        standing: &Standing,
-        progress: &mut Progress,
-    ) -> Result<Answer, Failure> {
+    async fn keepalive(&self, ask: &Ask, standing: &Standing, progress: &mut Progress) -> Result<Answer, Failure> {
         if let Some(mut connection) = standing.take()
             && connection.ready().await.is_ok()
         {
@@ -145,9 +117,7 @@ impl Client {
         *request.uri_mut() = ask.uri.clone();
         request.headers_mut().insert(HOST, self.host.clone());
         if kind == Kind::Fresh {
-            request
-                .headers_mut()
-                .insert(CONNECTION, HeaderValue::from_static("close"));
+            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         request
     }
@@ -188,45 +158,18 @@ impl Failure {
 }
 
 /// One exchange on an open connection. The whole body belongs to the answer: half a page is a failure.
-async fn exchange(
-    connection: &mut Connection,
-    request: Request<Empty<Bytes>>,
-) -> Result<Answer, Failure> {
-    let response = connection
-        .try_send_request(request)
-        .await
-        .map_err(|mut error| {
-            let reached = if error.take_message().is_some() {
-                Reached::Nothing
-            } else {
-                Reached::Sent
-            };
-            Failure {
-                reached,
-                ..Failure::from(error.into_error())
-            }
-        })?;
+async fn exchange(connection: &mut Connection, request: Request<Empty<Bytes>>) -> Result<Answer, Failure> {
+    let response = connection.try_send_request(request).await.map_err(|mut error| {
+        let reached = if error.take_message().is_some() { Reached::Nothing } else { Reached::Sent };
+        Failure { reached, ..Failure::from(error.into_error()) }
+    })?;
     let (head, body) = response.into_parts();
-    let version = head
-        .headers
-        .get("x-shop-version")
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
+    let version = head.headers.get("x-shop-version").and_then(|value| value.to_str().ok()).map(str::to_owned);
     match Limited::new(body, BODY_LIMIT).collect().await {
-        Ok(_) => Ok(Answer {
-            status: head.status.as_u16(),
-            version,
-        }),
+        Ok(_) => Ok(Answer { status: head.status.as_u16(), version }),
         Err(error) => Err(match error.downcast::<hyper::Error>() {
-            Ok(error) => Failure {
-                reached: Reached::Answer,
-                ..Failure::from(*error)
-            },
-            Err(error) => Failure {
-                class: Class::Other,
-                reached: Reached::Answer,
-                detail: Some(error.to_string()),
-            },
+            Ok(error) => Failure { reached: Reached::Answer, ..Failure::from(*error) },
+            Err(error) => Failure { class: Class::Other, reached: Reached::Answer, detail: Some(error.to_string()) },
         }),
     }
 }
@@ -234,39 +177,26 @@ async fn exchange(
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         let class = class_of(&error);
-        Self {
-            class,
-            reached: Reached::Sent,
-            detail: (class == Class::Other).then(|| error.to_string()),
-        }
+        Self { class, reached: Reached::Sent, detail: (class == Class::Other).then(|| error.to_string()) }
     }
 }
 
 impl From<hyper::Error> for Failure {
     fn from(error: hyper::Error) -> Self {
-        let cause =
-            std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<io::Error>());
+        let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<io::Error>());
         let class = match cause {
             Some(cause) => class_of(cause),
-            None if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {
-                Class::Eof
-            }
+            None if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => Class::Eof,
             None => Class::Other,
         };
-        Self {
-            class,
-            reached: Reached::Sent,
-            detail: (class == Class::Other).then(|| format!("{error:?}")),
-        }
+        Self { class, reached: Reached::Sent, detail: (class == Class::Other).then(|| format!("{error:?}")) }
     }
 }
 
 fn class_of(error: &io::Error) -> Class {
     match error.kind() {
         ErrorKind::ConnectionRefused => Class::Refused,
-        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted => {
-            Class::Reset
-        }
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted => Class::Reset,
         ErrorKind::UnexpectedEof => Class::Eof,
         ErrorKind::TimedOut => Class::Timeout,
         _ => Class::Other,
@@ -282,31 +212,12 @@ mod tests {
         let get: Ask = "/products".parse().unwrap();
         let post: Ask = "POST /orders".parse().unwrap();
         let (at_once, later) = (Duration::from_millis(1), Duration::from_millis(300));
-        let repeats = |class, reached, ask: &Ask, after| {
-            Failure {
-                class,
-                reached,
-                detail: None,
-            }
-            .may_repeat(ask, after)
-        };
+        let repeats = |class, reached, ask: &Ask, after| Failure { class, reached, detail: None }.may_repeat(ask, after);
         assert!(repeats(Class::Eof, Reached::Sent, &get, at_once));
-        assert!(
-            !repeats(Class::Eof, Reached::Sent, &get, later),
-            "that one was cut at work"
-        );
-        assert!(
-            !repeats(Class::Eof, Reached::Answer, &get, at_once),
-            "half an answer is an answer"
-        );
-        assert!(
-            !repeats(Class::Eof, Reached::Sent, &post, at_once),
-            "an order must not be placed twice"
-        );
-        assert!(
-            repeats(Class::Eof, Reached::Nothing, &post, later),
-            "it never left"
-        );
+        assert!(!repeats(Class::Eof, Reached::Sent, &get, later), "that one was cut at work");
+        assert!(!repeats(Class::Eof, Reached::Answer, &get, at_once), "half an answer is an answer");
+        assert!(!repeats(Class::Eof, Reached::Sent, &post, at_once), "an order must not be placed twice");
+        assert!(repeats(Class::Eof, Reached::Nothing, &post, later), "it never left");
         assert!(!repeats(Class::Other, Reached::Sent, &get, at_once));
         assert!(!repeats(Class::Timeout, Reached::Sent, &get, at_once));
     }

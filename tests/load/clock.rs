@@ -13,21 +13,14 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "this program stands outside of the controller and has its own clock"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "this program stands outside of the controller and has its own clock")]
         let now = Timestamp::now();
-        Self {
-            unix_us: now.as_microsecond(),
-            since: Instant::now(),
-        }
+        Self { unix_us: now.as_microsecond(), since: Instant::now() }
     }
 
     /// Unix time in µs.
     pub(crate) fn now_us(&self) -> i64 {
-        self.unix_us
-            .saturating_add(i64::from(micros_since(self.since)))
+        self.unix_us.saturating_add(i64::from(micros_since(self.since)))
     }
 }
 
@@ -38,6 +31,5 @@ pub(crate) fn micros_since(start: Instant) -> u32 {
 
 /// `2026-11-21T10:00:00.123456Z`, for people.
 pub(crate) fn readable(unix_us: i64) -> String {
-    Timestamp::from_microsecond(unix_us)
-        .map_or_else(|_| unix_us.to_string(), |time| format!("{time:.6}"))
+    Timestamp::from_microsecond(unix_us).map_or_else(|_| unix_us.to_string(), |time| format!("{time:.6}"))
 }

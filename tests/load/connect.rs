@@ -28,10 +28,7 @@ pub(crate) struct SourcePorts(AtomicU32);
 impl SourcePorts {
     /// Begins where a run at 50/s that had never stopped would be now: two runs in a row do not share ports.
     pub(crate) fn at(unix_us: i64) -> Self {
-        Self(AtomicU32::new(
-            u32::try_from(unix_us.rem_euclid(i64::from(PORTS) * 20_000) / 20_000)
-                .unwrap_or_default(),
-        ))
+        Self(AtomicU32::new(u32::try_from(unix_us.rem_euclid(i64::from(PORTS) * 20_000) / 20_000).unwrap_or_default()))
     }
 
     fn next(&self) -> u16 {
@@ -43,14 +40,8 @@ impl SourcePorts {
         for _ in 0..TRIES {
             let port = self.next();
             let (socket, from) = match target {
-                SocketAddr::V4(_) => (
-                    TcpSocket::new_v4()?,
-                    SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
-                ),
-                SocketAddr::V6(_) => (
-                    TcpSocket::new_v6()?,
-                    SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
-                ),
+                SocketAddr::V4(_) => (TcpSocket::new_v4()?, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
+                SocketAddr::V6(_) => (TcpSocket::new_v6()?, SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
             };
             let opened = match socket.bind(from) {
                 Ok(()) => socket.connect(target).await,
@@ -58,11 +49,7 @@ impl SourcePorts {
             };
             match opened {
                 Ok(stream) => return speak(stream).await,
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable
-                    ) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -77,9 +64,7 @@ pub(crate) async fn open(target: SocketAddr) -> io::Result<Connection> {
 
 async fn speak(stream: TcpStream) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
-    let (sender, connection) = handshake(TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
+    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     // Its error reaches the request that is in flight; without one, the connection was idle and nobody lost anything.
     tokio::spawn(connection);
     Ok(sender)
@@ -99,10 +84,7 @@ mod tests {
 
     #[test]
     fn a_run_begins_where_the_one_before_would_be_now() {
-        let (first, later) = (
-            SourcePorts::at(1_795_000_000_000_000).next(),
-            SourcePorts::at(1_795_000_010_000_000).next(),
-        );
+        let (first, later) = (SourcePorts::at(1_795_000_000_000_000).next(), SourcePorts::at(1_795_000_010_000_000).next());
         assert_eq!((u32::from(later) + PORTS - u32::from(first)) % PORTS, 500);
     }
 }

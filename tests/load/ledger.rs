@@ -59,8 +59,7 @@ impl Ledger {
         self.requests += 1;
         self.second.requests += 1;
         self.reconnects += u64::from(outcome.reconnect);
-        self.keepalive_connects +=
-            u64::from(outcome.kind == Kind::Keepalive && outcome.connect_us > 0);
+        self.keepalive_connects += u64::from(outcome.kind == Kind::Keepalive && outcome.connect_us > 0);
         if failed {
             self.fail(outcome);
         } else {
@@ -71,10 +70,7 @@ impl Ledger {
             self.second.latencies_us.push(outcome.total_us);
         }
         if let Some(version) = &outcome.version {
-            self.versions
-                .entry(version.clone())
-                .or_default()
-                .enter(outcome, failed);
+            self.versions.entry(version.clone()).or_default().enter(outcome, failed);
             *self.second.versions.entry(version.clone()).or_default() += 1;
         }
     }
@@ -87,12 +83,7 @@ impl Ledger {
         let version = outcome.version.clone().unwrap_or_else(|| "-".to_owned());
         self.failed += 1;
         *self.second.failures.entry(class.clone()).or_default() += 1;
-        *self
-            .failures
-            .entry(class)
-            .or_default()
-            .entry(version)
-            .or_default() += 1;
+        *self.failures.entry(class).or_default().entry(version).or_default() += 1;
         if self.first_other.is_none() {
             self.first_other.clone_from(&outcome.detail);
         }
@@ -105,12 +96,7 @@ impl Ledger {
 
     /// The line of the second that is over, and a new second.
     pub(crate) fn close_second(&mut self, now_us: i64) -> String {
-        let Second {
-            requests,
-            failures,
-            versions,
-            latencies_us,
-        } = std::mem::take(&mut self.second);
+        let Second { requests, failures, versions, latencies_us } = std::mem::take(&mut self.second);
         let latency = Latency::of(latencies_us);
         let failed: u64 = failures.values().sum();
         let (median, max) = (latency.median_us, latency.max_us);
@@ -145,13 +131,11 @@ impl Ledger {
 }
 
 fn pairs(counts: &BTreeMap<String, u64>) -> String {
-    counts
-        .iter()
-        .fold(String::new(), |mut line, (name, count)| {
-            // Writing to a String cannot fail.
-            let _ = write!(line, " {name}={count}");
-            line
-        })
+    counts.iter().fold(String::new(), |mut line, (name, count)| {
+        // Writing to a String cannot fail.
+        let _ = write!(line, " {name}={count}");
+        line
+    })
 }
 
 #[cfg(test)]
@@ -176,11 +160,7 @@ pub(crate) mod tests {
     }
 
     fn lost(start_us: i64, class: Class) -> Outcome {
-        Outcome {
-            end: End::Error(class),
-            version: None,
-            ..answer(start_us, "", 0)
-        }
+        Outcome { end: End::Error(class), version: None, ..answer(start_us, "", 0) }
     }
 
     fn report(outcomes: &[Outcome], ended_us: i64) -> Report {
@@ -203,99 +183,33 @@ pub(crate) mod tests {
         ];
         let report = report(&outcomes, 1000);
         assert_eq!((report.requests, report.ok, report.failed), (6, 1, 5));
-        let count = |class: &str, version: &str| {
-            report
-                .failures
-                .get(class)
-                .and_then(|by| by.get(version))
-                .copied()
-                .unwrap_or(0)
-        };
-        assert_eq!(
-            (
-                count("http_500", "v2"),
-                count("http_404", "v1"),
-                count("refused", "-"),
-                count("eof", "-")
-            ),
-            (2, 1, 1, 1)
-        );
+        let count = |class: &str, version: &str| report.failures.get(class).and_then(|by| by.get(version)).copied().unwrap_or(0);
+        assert_eq!((count("http_500", "v2"), count("http_404", "v1"), count("refused", "-"), count("eof", "-")), (2, 1, 1, 1));
         assert_eq!(report.failures.len(), 4);
     }
 
     #[test]
     fn a_version_has_its_times_with_fresh_connections_apart() {
-        let kept = |start_us| Outcome {
-            kind: Kind::Keepalive,
-            connect_us: 0,
-            ..answer(start_us, "v1", 200)
-        };
-        let report = report(
-            &[
-                answer(20, "v1", 200),
-                answer(10, "v1", 200),
-                kept(5),
-                kept(900),
-            ],
-            1000,
-        );
+        let kept = |start_us| Outcome { kind: Kind::Keepalive, connect_us: 0, ..answer(start_us, "v1", 200) };
+        let report = report(&[answer(20, "v1", 200), answer(10, "v1", 200), kept(5), kept(900)], 1000);
         let v1 = report.versions.get("v1").unwrap();
-        assert_eq!(
-            (v1.all.requests, v1.all.first_us, v1.all.last_us),
-            (4, Some(5), Some(900))
-        );
-        assert_eq!(
-            (v1.fresh.requests, v1.fresh.first_us, v1.fresh.last_us),
-            (2, Some(10), Some(20))
-        );
+        assert_eq!((v1.all.requests, v1.all.first_us, v1.all.last_us), (4, Some(5), Some(900)));
+        assert_eq!((v1.fresh.requests, v1.fresh.first_us, v1.fresh.last_us), (2, Some(10), Some(20)));
         assert_eq!(report.keepalive_connects, 0);
     }
 
     #[test]
     fn the_longest_silence_is_between_good_answers_and_includes_both_ends() {
-        let bad = [
-            answer(0, "v1", 200),
-            answer(300, "v1", 503),
-            answer(700, "v1", 200),
-            answer(900, "v1", 200),
-        ];
-        assert_eq!(
-            report(&bad, 1100).longest_gap,
-            Gap {
-                us: 700,
-                from_us: 100
-            }
-        );
-        assert_eq!(
-            report(&bad, 9000).longest_gap,
-            Gap {
-                us: 8000,
-                from_us: 1000
-            }
-        );
-        assert_eq!(
-            report(&[answer(5000, "v1", 200)], 5200).longest_gap,
-            Gap {
-                us: 5100,
-                from_us: 0
-            }
-        );
+        let bad = [answer(0, "v1", 200), answer(300, "v1", 503), answer(700, "v1", 200), answer(900, "v1", 200)];
+        assert_eq!(report(&bad, 1100).longest_gap, Gap { us: 700, from_us: 100 });
+        assert_eq!(report(&bad, 9000).longest_gap, Gap { us: 8000, from_us: 1000 });
+        assert_eq!(report(&[answer(5000, "v1", 200)], 5200).longest_gap, Gap { us: 5100, from_us: 0 });
     }
 
     #[test]
     fn a_reconnect_that_was_answered_is_no_failure() {
-        let report = report(
-            &[Outcome {
-                reconnect: true,
-                kind: Kind::Keepalive,
-                ..answer(0, "v1", 200)
-            }],
-            500,
-        );
-        assert_eq!(
-            (report.failed, report.reconnects, report.keepalive_connects),
-            (0, 1, 1)
-        );
+        let report = report(&[Outcome { reconnect: true, kind: Kind::Keepalive, ..answer(0, "v1", 200) }], 500);
+        assert_eq!((report.failed, report.reconnects, report.keepalive_connects), (0, 1, 1));
     }
 
     #[test]
@@ -304,14 +218,7 @@ pub(crate) mod tests {
         ledger.record(&answer(0, "v1", 200));
         ledger.record(&answer(1, "v2", 500));
         let line = ledger.close_second(1_000_000);
-        assert_eq!(
-            line,
-            "1970-01-01T00:00:01.000000Z requests=2 failed=1 http_500=1 median=100us max=100us v1=1 v2=1"
-        );
-        assert!(
-            ledger
-                .close_second(2_000_000)
-                .contains("requests=0 failed=0")
-        );
+        assert_eq!(line, "1970-01-01T00:00:01.000000Z requests=2 failed=1 http_500=1 median=100us max=100us v1=1 v2=1");
+        assert!(ledger.close_second(2_000_000).contains("requests=0 failed=0"));
     }
 }

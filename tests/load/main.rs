@@ -37,35 +37,19 @@ use crate::watch::Watch;
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     // One thread is enough for a few thousand requests a second, and leaves the machine to those that are measured.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(&args))
 }
 
 async fn run(args: &Args) -> anyhow::Result<()> {
     let clock = Clock::start();
-    let log = args
-        .log
-        .as_ref()
-        .map(File::create)
-        .transpose()
-        .context("--log")?;
-    let json = args
-        .json
-        .as_ref()
-        .map(File::create)
-        .transpose()
-        .context("--json")?;
+    let log = args.log.as_ref().map(File::create).transpose().context("--log")?;
+    let json = args.json.as_ref().map(File::create).transpose().context("--json")?;
     let (outcomes, inbox) = unbounded_channel();
     let schedule = Schedule::new(args, clock)?;
     let mut book = Book {
         ledger: Ledger::new(clock.now_us()),
-        watches: args
-            .watch_versions
-            .iter()
-            .map(|version| Watch::new(version))
-            .collect(),
+        watches: args.watch_versions.iter().map(|version| Watch::new(version)).collect(),
         log: log.map(BufWriter::new),
         quiet: args.quiet,
         clock,
@@ -106,11 +90,7 @@ impl Book {
 
     fn enter(&mut self, outcome: &Outcome) -> std::io::Result<()> {
         self.ledger.record(outcome);
-        for line in self
-            .watches
-            .iter_mut()
-            .filter_map(|watch| watch.see(outcome))
-        {
+        for line in self.watches.iter_mut().filter_map(|watch| watch.see(outcome)) {
             println!("{line}");
         }
         match &mut self.log {

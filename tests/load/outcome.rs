@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use crate::args::Ask;
 
-pub(crate) const LOG_HEADER: &str =
-    "start_us,connect_us,total_us,kind,path,result,version,reconnect";
+pub(crate) const LOG_HEADER: &str = "start_us,connect_us,total_us,kind,path,result,version,reconnect";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -82,20 +81,9 @@ impl fmt::Display for Kind {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            start_us,
-            connect_us,
-            total_us,
-            kind,
-            end,
-            ..
-        } = self;
+        let Self { start_us, connect_us, total_us, kind, end, .. } = self;
         let (path, version) = (&self.ask.name, self.version.as_deref().unwrap_or_default());
-        write!(
-            f,
-            "{start_us},{connect_us},{total_us},{kind},{path},{end},{version},{}",
-            u8::from(self.reconnect)
-        )
+        write!(f, "{start_us},{connect_us},{total_us},{kind},{path},{end},{version},{}", u8::from(self.reconnect))
     }
 }
 
@@ -117,13 +105,7 @@ mod tests {
             reconnect: false,
             detail: None,
         };
-        assert_eq!(
-            outcome.to_string(),
-            "1795000000000000,90,850,fresh,POST /orders,reset,,0"
-        );
-        assert_eq!(
-            outcome.to_string().split(',').count(),
-            LOG_HEADER.split(',').count()
-        );
+        assert_eq!(outcome.to_string(), "1795000000000000,90,850,fresh,POST /orders,reset,,0");
+        assert_eq!(outcome.to_string().split(',').count(), LOG_HEADER.split(',').count());
     }
 }

@@ -48,18 +48,8 @@ impl Latency {
     pub(crate) fn of(mut all: Vec<u32>) -> Self {
         all.sort_unstable();
         let answers = all.len();
-        let rank = |percent: usize| {
-            all.get((answers * percent).div_ceil(100).saturating_sub(1))
-                .copied()
-                .unwrap_or_default()
-        };
-        Self {
-            answers,
-            min_us: rank(0),
-            median_us: rank(50),
-            p99_us: rank(99),
-            max_us: rank(100),
-        }
+        let rank = |percent: usize| all.get((answers * percent).div_ceil(100).saturating_sub(1)).copied().unwrap_or_default();
+        Self { answers, min_us: rank(0), median_us: rank(50), p99_us: rank(99), max_us: rank(100) }
     }
 }
 
@@ -73,11 +63,7 @@ pub(crate) struct Gap {
 impl Gap {
     pub(crate) fn longer(self, from_us: i64, until_us: i64) -> Self {
         let us = until_us.saturating_sub(from_us);
-        if us > self.us {
-            Self { us, from_us }
-        } else {
-            self
-        }
+        if us > self.us { Self { us, from_us } } else { self }
     }
 }
 
@@ -119,26 +105,15 @@ impl Answered {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = Millis(self.ended_us.saturating_sub(self.begun_us) / 1000);
-        writeln!(
-            f,
-            "requests {} ok {} failed {} in {seconds} s",
-            self.requests, self.ok, self.failed
-        )?;
+        writeln!(f, "requests {} ok {} failed {} in {seconds} s", self.requests, self.ok, self.failed)?;
         for (class, by_version) in &self.failures {
-            let versions: Vec<_> = by_version
-                .iter()
-                .map(|(version, count)| format!("{version}={count}"))
-                .collect();
+            let versions: Vec<_> = by_version.iter().map(|(version, count)| format!("{version}={count}")).collect();
             writeln!(f, "failed {class} {}", versions.join(" "))?;
         }
         if let Some(what) = &self.first_other {
             writeln!(f, "first of other: {what}")?;
         }
-        writeln!(
-            f,
-            "reconnects {} keepalive-connects {}",
-            self.reconnects, self.keepalive_connects
-        )?;
+        writeln!(f, "reconnects {} keepalive-connects {}", self.reconnects, self.keepalive_connects)?;
         writeln!(
             f,
             "skipped {} latest-start {} ms",
@@ -146,24 +121,10 @@ impl fmt::Display for Report {
             Millis(i64::try_from(self.ran.latest_start_us).unwrap_or(i64::MAX))
         )?;
         let ms = |us: u32| Millis(i64::from(us));
-        let Latency {
-            answers,
-            min_us,
-            median_us,
-            p99_us,
-            max_us,
-        } = self.latency;
+        let Latency { answers, min_us, median_us, p99_us, max_us } = self.latency;
         let (min, median, p99, max) = (ms(min_us), ms(median_us), ms(p99_us), ms(max_us));
-        writeln!(
-            f,
-            "latency ms min {min} median {median} p99 {p99} max {max} of {answers}"
-        )?;
-        writeln!(
-            f,
-            "longest time without a good answer {} ms from {}",
-            Millis(self.longest_gap.us),
-            readable(self.longest_gap.from_us)
-        )?;
+        writeln!(f, "latency ms min {min} median {median} p99 {p99} max {max} of {answers}")?;
+        writeln!(f, "longest time without a good answer {} ms from {}", Millis(self.longest_gap.us), readable(self.longest_gap.from_us))?;
         for (name, version) in &self.versions {
             writeln!(f, "version {name} all {}", version.all)?;
             writeln!(f, "version {name} fresh {}", version.fresh)?;
@@ -175,14 +136,7 @@ impl fmt::Display for Report {
 impl fmt::Display for Answered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = |at: Option<i64>| at.map_or_else(|| "-".to_owned(), readable);
-        write!(
-            f,
-            "requests {} failed {} first {} last {}",
-            self.requests,
-            self.failed,
-            time(self.first_us),
-            time(self.last_us)
-        )
+        write!(f, "requests {} failed {} first {} last {}", self.requests, self.failed, time(self.first_us), time(self.last_us))
     }
 }
 
@@ -202,16 +156,7 @@ mod tests {
     #[test]
     fn ranks_are_measured_values() {
         let latency = Latency::of((1..=200).rev().collect());
-        assert_eq!(
-            latency,
-            Latency {
-                answers: 200,
-                min_us: 1,
-                median_us: 100,
-                p99_us: 198,
-                max_us: 200
-            }
-        );
+        assert_eq!(latency, Latency { answers: 200, min_us: 1, median_us: 100, p99_us: 198, max_us: 200 });
         assert_eq!(Latency::of(vec![]), Latency::default());
     }
 }

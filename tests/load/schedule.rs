@@ -59,11 +59,7 @@ impl Schedule {
             asks: args.paths.iter().cloned().map(Arc::new).collect(),
             standing: (0..args.keepalive).map(|_| Arc::default()).collect(),
             fresh_rate: args.fresh,
-            keepalive_rate: if args.keepalive == 0 {
-                0
-            } else {
-                args.keepalive_rate
-            },
+            keepalive_rate: if args.keepalive == 0 { 0 } else { args.keepalive_rate },
             duration: args.duration,
             max_requests: args.max_requests,
             planned: AtomicU64::new(0),
@@ -81,18 +77,8 @@ impl Schedule {
         let run = Arc::new(self);
         let streams = async {
             tokio::join!(
-                Arc::clone(&run).stream(
-                    Kind::Fresh,
-                    run.fresh_rate,
-                    stopped.clone(),
-                    outcomes.clone()
-                ),
-                Arc::clone(&run).stream(
-                    Kind::Keepalive,
-                    run.keepalive_rate,
-                    stopped.clone(),
-                    outcomes.clone()
-                ),
+                Arc::clone(&run).stream(Kind::Fresh, run.fresh_rate, stopped.clone(), outcomes.clone()),
+                Arc::clone(&run).stream(Kind::Keepalive, run.keepalive_rate, stopped.clone(), outcomes.clone()),
             );
         };
         tokio::pin!(streams);
@@ -103,19 +89,10 @@ impl Schedule {
             () = sleep(run.duration) => {}
         }
         stop.send_replace(true);
-        Ok(Ran {
-            skipped: run.skipped.load(Ordering::Relaxed),
-            latest_start_us: run.latest_start_us.load(Ordering::Relaxed),
-        })
+        Ok(Ran { skipped: run.skipped.load(Ordering::Relaxed), latest_start_us: run.latest_start_us.load(Ordering::Relaxed) })
     }
 
-    async fn stream(
-        self: Arc<Self>,
-        kind: Kind,
-        rate: u32,
-        mut stopped: watch::Receiver<bool>,
-        outcomes: UnboundedSender<Outcome>,
-    ) {
+    async fn stream(self: Arc<Self>, kind: Kind, rate: u32, mut stopped: watch::Receiver<bool>, outcomes: UnboundedSender<Outcome>) {
         let start = Instant::now();
         for number in 0.. {
             let Some(due) = due(start, number, rate) else {
@@ -132,19 +109,10 @@ impl Schedule {
         }
     }
 
-    fn start(
-        self: &Arc<Self>,
-        kind: Kind,
-        number: u64,
-        due: Instant,
-        outcomes: &UnboundedSender<Outcome>,
-    ) {
+    fn start(self: &Arc<Self>, kind: Kind, number: u64, due: Instant, outcomes: &UnboundedSender<Outcome>) {
         let late = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.latest_start_us.fetch_max(late, Ordering::Relaxed);
-        let (Ok(place), Some(ask)) = (
-            Arc::clone(&self.in_flight).try_acquire_owned(),
-            self.ask(kind, number),
-        ) else {
+        let (Ok(place), Some(ask)) = (Arc::clone(&self.in_flight).try_acquire_owned(), self.ask(kind, number)) else {
             self.skipped.fetch_add(1, Ordering::Relaxed);
             return;
         };
@@ -165,24 +133,15 @@ impl Schedule {
     fn ask(&self, kind: Kind, number: u64) -> Option<Arc<Ask>> {
         let round = match kind {
             Kind::Fresh => 0,
-            Kind::Keepalive => u64::try_from(self.standing.len())
-                .ok()
-                .and_then(|clients| number.checked_div(clients))
-                .unwrap_or(0),
+            Kind::Keepalive => u64::try_from(self.standing.len()).ok().and_then(|clients| number.checked_div(clients)).unwrap_or(0),
         };
-        let shift = if self.standing.len().is_multiple_of(self.asks.len()) {
-            round
-        } else {
-            0
-        };
+        let shift = if self.standing.len().is_multiple_of(self.asks.len()) { round } else { 0 };
         turn(&self.asks, number + shift)
     }
 }
 
 fn due(start: Instant, number: u64, rate: u32) -> Option<Instant> {
-    let micros = number
-        .checked_mul(1_000_000)?
-        .checked_div(u64::from(rate))?;
+    let micros = number.checked_mul(1_000_000)?.checked_div(u64::from(rate))?;
     start.checked_add(Duration::from_micros(micros))
 }
 
@@ -206,10 +165,7 @@ mod tests {
     #[test]
     fn turns_come_round_and_nobody_takes_none() {
         let paths = [Arc::new('a'), Arc::new('b')];
-        let taken: String = (0..5)
-            .filter_map(|number| turn(&paths, number))
-            .map(|path| *path)
-            .collect();
+        let taken: String = (0..5).filter_map(|number| turn(&paths, number)).map(|path| *path).collect();
         assert_eq!(taken, "ababa");
         assert!(turn::<char>(&[], 3).is_none());
     }

@@ -31,20 +31,13 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let address = text
-            .strip_prefix("http://")
-            .ok_or("http://IP:PORT, plain HTTP only")?;
-        let address: SocketAddr = address
-            .trim_end_matches('/')
-            .parse()
-            .map_err(|_| format!("{address:?} is not IP:PORT (names are refused)"))?;
+        let address = text.strip_prefix("http://").ok_or("http://IP:PORT, plain HTTP only")?;
+        let address: SocketAddr =
+            address.trim_end_matches('/').parse().map_err(|_| format!("{address:?} is not IP:PORT (names are refused)"))?;
         if is_ours(address.ip()) {
             Ok(Self(address))
         } else {
-            Err(format!(
-                "{} is not one of this project's own test addresses; this program never asks anybody else",
-                address.ip()
-            ))
+            Err(format!("{} is not one of this project's own test addresses; this program never asks anybody else", address.ip()))
         }
     }
 }
@@ -52,9 +45,7 @@ impl FromStr for Target {
 fn is_ours(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
-            let own = |&(net, bits): &(Ipv4Addr, u8)| {
-                ((ip.to_bits() ^ net.to_bits()) >> (32 - bits)) == 0
-            };
+            let own = |&(net, bits): &(Ipv4Addr, u8)| ((ip.to_bits() ^ net.to_bits()) >> (32 - bits)) == 0;
             (ip.is_link_local() && ip != METADATA) || OWN.iter().any(own)
         }
         IpAddr::V6(ip) => {
@@ -70,19 +61,10 @@ mod tests {
 
     #[test]
     fn own_addresses_are_accepted() {
-        for address in [
-            "127.0.0.1:80",
-            "192.0.2.1:8000",
-            "198.51.100.7:80",
-            "10.96.3.4:80",
-            "10.88.0.9:8080",
-            "[::1]:80",
-            "[2001:db8::1]:80",
-        ] {
-            assert!(
-                format!("http://{address}").parse::<Target>().is_ok(),
-                "{address} was refused"
-            );
+        for address in
+            ["127.0.0.1:80", "192.0.2.1:8000", "198.51.100.7:80", "10.96.3.4:80", "10.88.0.9:8080", "[::1]:80", "[2001:db8::1]:80"]
+        {
+            assert!(format!("http://{address}").parse::<Target>().is_ok(), "{address} was refused");
         }
     }
 
@@ -104,10 +86,7 @@ mod tests {
             "localhost:80",
         ];
         for address in foreign {
-            assert!(
-                format!("http://{address}").parse::<Target>().is_err(),
-                "{address} was accepted"
-            );
+            assert!(format!("http://{address}").parse::<Target>().is_err(), "{address} was accepted");
         }
         assert!("https://127.0.0.1:443".parse::<Target>().is_err());
         assert!("127.0.0.1:80".parse::<Target>().is_err());

@@ -53,10 +53,7 @@ impl Config {
     pub(crate) fn from_env(get: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
         let get = |name: &str| get(name).filter(|value| !value.is_empty());
         let tls = match (get("SHOP_TLS_CERT"), get("SHOP_TLS_KEY")) {
-            (Some(cert), Some(key)) => Some(TlsFiles {
-                cert: cert.into(),
-                key: key.into(),
-            }),
+            (Some(cert), Some(key)) => Some(TlsFiles { cert: cert.into(), key: key.into() }),
             (None, None) => None,
             _ => bail!("SHOP_TLS_CERT and SHOP_TLS_KEY go together"),
         };
@@ -66,25 +63,16 @@ impl Config {
         }
         Ok(Self {
             version,
-            port: get("SHOP_PORT")
-                .map_or(Ok(8080), |port| port.parse())
-                .context("SHOP_PORT")?,
+            port: get("SHOP_PORT").map_or(Ok(8080), |port| port.parse()).context("SHOP_PORT")?,
             tls,
-            faults: get("SHOP_FAIL")
-                .as_deref()
-                .unwrap_or_default()
-                .parse()
-                .context("SHOP_FAIL")?,
+            faults: get("SHOP_FAIL").as_deref().unwrap_or_default().parse().context("SHOP_FAIL")?,
             exit_at_start: flag("SHOP_EXIT_AT_START", get("SHOP_EXIT_AT_START").as_deref())?,
             crash_after: seconds("SHOP_CRASH_AFTER", get("SHOP_CRASH_AFTER").as_deref())?,
             oom: flag("SHOP_OOM", get("SHOP_OOM").as_deref())?,
             readiness: if flag("SHOP_NEVER_READY", get("SHOP_NEVER_READY").as_deref())? {
                 Readiness::Never
             } else {
-                Readiness::After(
-                    seconds("SHOP_READY_AFTER", get("SHOP_READY_AFTER").as_deref())?
-                        .unwrap_or_default(),
-                )
+                Readiness::After(seconds("SHOP_READY_AFTER", get("SHOP_READY_AFTER").as_deref())?.unwrap_or_default())
             },
             on_term: match get("SHOP_ON_TERM").as_deref() {
                 None | Some("exit") => OnTerm::Exit,
@@ -107,9 +95,7 @@ fn flag(name: &str, value: Option<&str>) -> anyhow::Result<bool> {
 fn seconds(name: &str, value: Option<&str>) -> anyhow::Result<Option<Duration>> {
     value
         .map(|text| {
-            let seconds: f64 = text
-                .parse()
-                .with_context(|| format!("{name}={text} is not a number of seconds"))?;
+            let seconds: f64 = text.parse().with_context(|| format!("{name}={text} is not a number of seconds"))?;
             Duration::try_from_secs_f64(seconds).with_context(|| format!("{name}={text}"))
         })
         .transpose()
@@ -120,12 +106,7 @@ mod tests {
     use super::*;
 
     fn from(pairs: &[(&str, &str)]) -> anyhow::Result<Config> {
-        Config::from_env(|name| {
-            pairs
-                .iter()
-                .find(|(n, _)| *n == name)
-                .map(|(_, v)| (*v).to_owned())
-        })
+        Config::from_env(|name| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
     }
 
     #[test]
@@ -135,22 +116,12 @@ mod tests {
         assert_eq!(config.port, 8080);
         assert_eq!(config.on_term, OnTerm::Exit);
         assert_eq!(config.readiness, Readiness::After(Duration::ZERO));
-        assert!(
-            !config.exit_at_start
-                && !config.oom
-                && config.tls.is_none()
-                && config.crash_after.is_none()
-        );
+        assert!(!config.exit_at_start && !config.oom && config.tls.is_none() && config.crash_after.is_none());
     }
 
     #[test]
     fn switches_are_read() {
-        let config = from(&[
-            ("SHOP_ON_TERM", "drain"),
-            ("SHOP_CRASH_AFTER", "1.5"),
-            ("SHOP_NEVER_READY", "1"),
-        ])
-        .unwrap();
+        let config = from(&[("SHOP_ON_TERM", "drain"), ("SHOP_CRASH_AFTER", "1.5"), ("SHOP_NEVER_READY", "1")]).unwrap();
         assert_eq!(config.on_term, OnTerm::Drain);
         assert_eq!(config.crash_after, Some(Duration::from_millis(1500)));
         assert_eq!(config.readiness, Readiness::Never);
@@ -167,10 +138,7 @@ mod tests {
             ("SHOP_VERSION", "two words"),
             ("SHOP_TLS_CERT", "alone.pem"),
         ] {
-            assert!(
-                from(&[(name, value)]).is_err(),
-                "{name}={value} was accepted"
-            );
+            assert!(from(&[(name, value)]).is_err(), "{name}={value} was accepted");
         }
     }
 }

@@ -26,10 +26,7 @@ pub(crate) struct Rule {
 impl Faults {
     /// The code that this request must fail with. `number` counts customer requests from 1 on.
     pub(crate) fn code_for(&self, path: &str, number: u64) -> Option<u16> {
-        self.0
-            .iter()
-            .find(|rule| rule.hits(path, number))
-            .map(|rule| rule.code)
+        self.0.iter().find(|rule| rule.hits(path, number)).map(|rule| rule.code)
     }
 
     pub(crate) fn add(&mut self, rule: Rule) {
@@ -41,21 +38,14 @@ impl FromStr for Faults {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.split(';')
-            .map(str::trim)
-            .filter(|rule| !rule.is_empty())
-            .map(str::parse)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        text.split(';').map(str::trim).filter(|rule| !rule.is_empty()).map(str::parse).collect::<Result<_, _>>().map(Self)
     }
 }
 
 impl Rule {
     fn hits(&self, path: &str, number: u64) -> bool {
         let here = self.path == "*"
-            || path
-                .strip_prefix(self.path.as_str())
-                .is_some_and(|rest| rest.is_empty() || (rest.starts_with('/') && self.path != "/"));
+            || path.strip_prefix(self.path.as_str()).is_some_and(|rest| rest.is_empty() || (rest.starts_with('/') && self.path != "/"));
         here && number > self.after && percentile(number) < self.rate
     }
 }
@@ -66,10 +56,7 @@ impl FromStr for Rule {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (mut path, mut code, mut after, mut rate) = (None, None, 0, 100.0);
         for part in text.split(',') {
-            let (key, value) = part
-                .trim()
-                .split_once('=')
-                .with_context(|| format!("{part:?} is not key=value"))?;
+            let (key, value) = part.trim().split_once('=').with_context(|| format!("{part:?} is not key=value"))?;
             let bad = || format!("{key}={value}");
             match key {
                 "path" if value == "*" || value.starts_with('/') => path = Some(value.to_owned()),
@@ -80,12 +67,7 @@ impl FromStr for Rule {
             }
         }
         let path = path.context("path is missing")?;
-        Ok(Self {
-            path,
-            code: code.context("code is missing")?,
-            after,
-            rate,
-        })
+        Ok(Self { path, code: code.context("code is missing")?, after, rate })
     }
 }
 
@@ -114,23 +96,10 @@ mod tests {
     #[test]
     fn a_list_is_read() {
         let expected = Faults(vec![
-            Rule {
-                path: "/orders".into(),
-                code: 500,
-                after: 20,
-                rate: 100.0,
-            },
-            Rule {
-                path: "*".into(),
-                code: 503,
-                after: 0,
-                rate: 2.5,
-            },
+            Rule { path: "/orders".into(), code: 500, after: 20, rate: 100.0 },
+            Rule { path: "*".into(), code: 503, after: 0, rate: 2.5 },
         ]);
-        assert_eq!(
-            faults("path=/orders,code=500,after=20; path=*,code=503,rate=2.5;"),
-            expected
-        );
+        assert_eq!(faults("path=/orders,code=500,after=20; path=*,code=503,rate=2.5;"), expected);
         assert_eq!(faults(""), Faults::default());
     }
 
@@ -170,18 +139,9 @@ mod tests {
     #[test]
     fn a_rate_is_kept_also_for_every_second_request() {
         let faults = faults("path=/orders,code=500,rate=10");
-        let failed = |start: u64| {
-            (start..20_000)
-                .step_by(2)
-                .filter(|n| faults.code_for("/orders", *n).is_some())
-                .count()
-        };
+        let failed = |start: u64| (start..20_000).step_by(2).filter(|n| faults.code_for("/orders", *n).is_some()).count();
         for start in [1, 2] {
-            assert!(
-                (900..1100).contains(&failed(start)),
-                "{} of 10000",
-                failed(start)
-            );
+            assert!((900..1100).contains(&failed(start)), "{} of 10000", failed(start));
         }
     }
 }

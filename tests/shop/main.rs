@@ -38,11 +38,7 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     if config.exit_at_start {
-        log(
-            "stop",
-            &config.version,
-            &json!({"reason": Stop::ExitAtStart.reason()}),
-        );
+        log("stop", &config.version, &json!({"reason": Stop::ExitAtStart.reason()}));
         return Stop::ExitAtStart.exit_code();
     }
     // Leaving `run` drops the runtime with every connection in it: that is how `exit` ends at once.
@@ -53,14 +49,11 @@ fn main() -> ExitCode {
 }
 
 fn run(config: &Config) -> anyhow::Result<Stop> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let tls = config.tls.as_ref().map(serve::tls_acceptor).transpose()?;
-        let listener = TcpListener::bind(("0.0.0.0", config.port))
-            .await
-            .with_context(|| format!("cannot listen on port {}", config.port))?;
+        let listener =
+            TcpListener::bind(("0.0.0.0", config.port)).await.with_context(|| format!("cannot listen on port {}", config.port))?;
         let details = json!({"port": listener.local_addr()?.port(), "tls": tls.is_some(), "on_term": config.on_term});
         log("start", &config.version, &details);
         let shop = Arc::new(Shop::new(config)?);
@@ -77,13 +70,7 @@ fn refuse(error: &anyhow::Error) -> ExitCode {
 
 /// One JSON line per start and stop; a line per request would be the loudest thing in the cluster.
 fn log(event: &str, version: &str, details: &serde_json::Value) {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the shop is a foreign application; its log has the wall clock's time"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the shop is a foreign application; its log has the wall clock's time")]
     let time = jiff::Timestamp::now();
-    println!(
-        "{}",
-        json!({"time": time.to_string(), "event": event, "version": version, "details": details})
-    );
+    println!("{}", json!({"time": time.to_string(), "event": event, "version": version, "details": details}));
 }

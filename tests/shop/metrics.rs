@@ -10,11 +10,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new(version: &str) -> prometheus::Result<Self> {
-        let options = Opts::new(
-            "shop_requests_total",
-            "Requests answered, by handler and code",
-        )
-        .const_label("version", version);
+        let options = Opts::new("shop_requests_total", "Requests answered, by handler and code").const_label("version", version);
         let requests = IntCounterVec::new(options, &["handler", "code"])?;
         let registry = Registry::new();
         registry.register(Box::new(requests.clone()))?;
@@ -23,9 +19,7 @@ impl Metrics {
 
     /// `handler` is one of a handful of names, never a raw path: the number of series must not depend on who asks.
     pub(crate) fn count(&self, handler: &str, code: u16) {
-        self.requests
-            .with_label_values(&[handler, &code.to_string()])
-            .inc();
+        self.requests.with_label_values(&[handler, &code.to_string()]).inc();
     }
 
     pub(crate) fn text(&self) -> prometheus::Result<String> {

@@ -64,12 +64,7 @@ pub(crate) enum Phase {
 }
 
 /// Serves until something ends the process; returns when the process may end.
-pub(crate) async fn run(
-    config: &Config,
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    shop: Arc<Shop>,
-) -> anyhow::Result<Stop> {
+pub(crate) async fn run(config: &Config, listener: TcpListener, tls: Option<TlsAcceptor>, shop: Arc<Shop>) -> anyhow::Result<Stop> {
     let (phase, _) = watch::channel(Phase::Serving);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -136,21 +131,11 @@ async fn accept(
             sleep(Duration::from_millis(50)).await;
             continue;
         };
-        tokio::spawn(handshake(
-            stream,
-            tls.cloned(),
-            Arc::clone(shop),
-            phase.subscribe(),
-        ));
+        tokio::spawn(handshake(stream, tls.cloned(), Arc::clone(shop), phase.subscribe()));
     }
 }
 
-async fn handshake(
-    stream: TcpStream,
-    tls: Option<TlsAcceptor>,
-    shop: Arc<Shop>,
-    phase: watch::Receiver<Phase>,
-) {
+async fn handshake(stream: TcpStream, tls: Option<TlsAcceptor>, shop: Arc<Shop>, phase: watch::Receiver<Phase>) {
     // A failure here only means that small answers wait for each other.
     let _ = stream.set_nodelay(true);
     match tls {
@@ -163,11 +148,7 @@ async fn handshake(
     }
 }
 
-async fn connection(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    shop: Arc<Shop>,
-    mut phase: watch::Receiver<Phase>,
-) {
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, shop: Arc<Shop>, mut phase: watch::Receiver<Phase>) {
     let seen = phase.clone();
     let service = service_fn(|request| shop.answer(request, *seen.borrow()));
     let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
@@ -185,11 +166,9 @@ async fn connection(
 pub(crate) fn tls_acceptor(files: &TlsFiles) -> anyhow::Result<TlsAcceptor> {
     let chain = CertificateDer::pem_file_iter(&files.cert)?.collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_file(&files.key)?;
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(
-        rustls::crypto::aws_lc_rs::default_provider(),
-    ))
-    .with_safe_default_protocol_versions()?
-    .with_no_client_auth()
-    .with_single_cert(chain, key)?;
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

@@ -84,11 +84,7 @@ impl Shop {
     }
 
     /// Answers one request; never fails, so that only the environment's faults are seen.
-    pub(crate) async fn answer(
-        &self,
-        request: Request<Incoming>,
-        phase: Phase,
-    ) -> Result<Response<Full<Bytes>>, Infallible> {
+    pub(crate) async fn answer(&self, request: Request<Incoming>, phase: Phase) -> Result<Response<Full<Bytes>>, Infallible> {
         let answer = self.route(request, phase).await;
         self.metrics.count(answer.handler, answer.status.as_u16());
         Ok(self.dress(answer, phase))
@@ -115,78 +111,44 @@ impl Shop {
         }
     }
 
-    async fn customer(
-        &self,
-        method: &Method,
-        names: (Option<&str>, Option<&str>, Option<&str>),
-        query: &str,
-        body: Incoming,
-    ) -> Answer {
+    async fn customer(&self, method: &Method, names: (Option<&str>, Option<&str>, Option<&str>), query: &str, body: Incoming) -> Answer {
         let handler = handler_of(names);
         match (method, names) {
             (&Method::GET, (None, ..)) => self.page(),
-            (&Method::GET, (Some("products"), None, _)) => {
-                Answer::json(handler, StatusCode::OK, products())
-            }
+            (&Method::GET, (Some("products"), None, _)) => Answer::json(handler, StatusCode::OK, products()),
             (&Method::POST, (Some("orders"), None, _)) => self.place(body).await,
-            (&Method::GET, (Some("orders"), None, _)) => Answer::json(
-                handler,
-                StatusCode::OK,
-                json!({"orders": locked(&self.orders).len()}),
-            ),
-            (&Method::GET, (Some("orders"), Some(id), None)) => {
-                self.order(id, |order| order.clone())
+            (&Method::GET, (Some("orders"), None, _)) => {
+                Answer::json(handler, StatusCode::OK, json!({"orders": locked(&self.orders).len()}))
             }
+            (&Method::GET, (Some("orders"), Some(id), None)) => self.order(id, |order| order.clone()),
             (&Method::DELETE, (Some("orders"), Some(id), None)) => self.order(id, |order| {
                 order.cancelled = true;
                 order.clone()
             }),
             (&Method::GET, (Some("slow"), None, _)) => slow(query).await,
-            _ if handler == "other" => Answer::json(
-                handler,
-                StatusCode::NOT_FOUND,
-                json!({"error": "no such page"}),
-            ),
-            _ => Answer::json(
-                handler,
-                StatusCode::METHOD_NOT_ALLOWED,
-                json!({"error": "not with this method"}),
-            ),
+            _ if handler == "other" => Answer::json(handler, StatusCode::NOT_FOUND, json!({"error": "no such page"})),
+            _ => Answer::json(handler, StatusCode::METHOD_NOT_ALLOWED, json!({"error": "not with this method"})),
         }
     }
 
     fn readiness(&self, phase: Phase) -> Answer {
         let started = self.ready_from.is_some_and(|from| Instant::now() >= from);
         let ready = started && self.ready.load(Ordering::Relaxed) && phase == Phase::Serving;
-        let status = if ready {
-            StatusCode::OK
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
-        };
+        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         Answer::json("/healthz", status, json!({"ready": ready}))
     }
 
     fn metrics_page(&self) -> Answer {
         match self.metrics.text() {
-            Ok(text) => Answer {
-                handler: "/metrics",
-                status: StatusCode::OK,
-                content: Content::Metrics(text),
-                location: None,
-            },
-            Err(error) => Answer::json(
-                "/metrics",
-                StatusCode::INTERNAL_SERVER_ERROR,
-                json!({"error": error.to_string()}),
-            ),
+            Ok(text) => Answer { handler: "/metrics", status: StatusCode::OK, content: Content::Metrics(text), location: None },
+            Err(error) => Answer::json("/metrics", StatusCode::INTERNAL_SERVER_ERROR, json!({"error": error.to_string()})),
         }
     }
 
     /// Makes a live version fail and heal, so that a test need not ship a new one.
     fn admin(&self, verb: &str, query: &str) -> Answer {
         let done = |what: Value| Answer::json("/admin", StatusCode::OK, what);
-        let refused =
-            |why: String| Answer::json("/admin", StatusCode::BAD_REQUEST, json!({"error": why}));
+        let refused = |why: String| Answer::json("/admin", StatusCode::BAD_REQUEST, json!({"error": why}));
         match verb {
             "ready" => match query.strip_prefix("value=").map(str::parse::<bool>) {
                 Some(Ok(value)) => {
@@ -206,11 +168,7 @@ impl Shop {
                 *locked(&self.faults) = Faults::default();
                 done(json!({"healed": true}))
             }
-            _ => Answer::json(
-                "/admin",
-                StatusCode::NOT_FOUND,
-                json!({"error": "ready, fail or heal"}),
-            ),
+            _ => Answer::json("/admin", StatusCode::NOT_FOUND, json!({"error": "ready, fail or heal"})),
         }
     }
 
@@ -219,57 +177,32 @@ impl Shop {
             "<!doctype html><title>Shop</title><h1>Shop {}</h1><p><a href=\"/products\">Products</a></p>\n",
             escaped(&self.version)
         );
-        Answer {
-            handler: "/",
-            status: StatusCode::OK,
-            content: Content::Html(html),
-            location: None,
-        }
+        Answer { handler: "/", status: StatusCode::OK, content: Content::Html(html), location: None }
     }
 
     /// Takes an order for `{"item": "mug"}`; any other body, also none, is an order for a mug.
     async fn place(&self, body: Incoming) -> Answer {
         let Ok(body) = Limited::new(body, BODY_LIMIT).collect().await else {
-            return Answer::json(
-                "/orders",
-                StatusCode::PAYLOAD_TOO_LARGE,
-                json!({"error": "the order could not be read"}),
-            );
+            return Answer::json("/orders", StatusCode::PAYLOAD_TOO_LARGE, json!({"error": "the order could not be read"}));
         };
         let wish: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
-        let item = wish
-            .get("item")
-            .and_then(Value::as_str)
-            .unwrap_or("mug")
-            .chars()
-            .take(40)
-            .collect::<String>();
+        let item = wish.get("item").and_then(Value::as_str).unwrap_or("mug").chars().take(40).collect::<String>();
         let id = self.last_order.fetch_add(1, Ordering::Relaxed) + 1;
-        let order = Order {
-            item,
-            cancelled: false,
-        };
+        let order = Order { item, cancelled: false };
         let content = order.json(id);
         let mut orders = locked(&self.orders);
         orders.insert(id, order);
         if orders.len() > ORDERS_KEPT {
             orders.pop_first();
         }
-        Answer {
-            location: Some(format!("/orders/{id}")),
-            ..Answer::json("/orders", StatusCode::CREATED, content)
-        }
+        Answer { location: Some(format!("/orders/{id}")), ..Answer::json("/orders", StatusCode::CREATED, content) }
     }
 
     fn order(&self, id: &str, act: impl FnOnce(&mut Order) -> Order) -> Answer {
         let id = id.parse().unwrap_or_default();
         match locked(&self.orders).get_mut(&id).map(act) {
             Some(order) => Answer::json("/orders/{id}", StatusCode::OK, order.json(id)),
-            None => Answer::json(
-                "/orders/{id}",
-                StatusCode::NOT_FOUND,
-                json!({"error": "this pod has no such order"}),
-            ),
+            None => Answer::json("/orders/{id}", StatusCode::NOT_FOUND, json!({"error": "this pod has no such order"})),
         }
     }
 
@@ -290,10 +223,7 @@ impl Shop {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert("x-shop-version", self.version_header.clone());
-        if let Some(location) = answer
-            .location
-            .and_then(|path| HeaderValue::from_str(&path).ok())
-        {
+        if let Some(location) = answer.location.and_then(|path| HeaderValue::from_str(&path).ok()) {
             headers.insert(LOCATION, location);
         }
         if phase != Phase::Serving {
@@ -311,21 +241,12 @@ impl Order {
 
 impl Answer {
     fn json(handler: &'static str, status: StatusCode, content: Value) -> Self {
-        Self {
-            handler,
-            status,
-            content: Content::Json(content),
-            location: None,
-        }
+        Self { handler, status, content: Content::Json(content), location: None }
     }
 
     fn injected(handler: &'static str, code: u16) -> Self {
         let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self::json(
-            handler,
-            status,
-            json!({"error": "switched on by SHOP_FAIL or /admin/fail"}),
-        )
+        Self::json(handler, status, json!({"error": "switched on by SHOP_FAIL or /admin/fail"}))
     }
 }
 
@@ -347,19 +268,11 @@ fn products() -> Value {
 async fn slow(query: &str) -> Answer {
     let ms = query.strip_prefix("ms=").map_or(Ok(800), str::parse);
     let Ok(wait) = ms.map(Duration::from_millis) else {
-        return Answer::json(
-            "/slow",
-            StatusCode::BAD_REQUEST,
-            json!({"error": "ms= takes milliseconds"}),
-        );
+        return Answer::json("/slow", StatusCode::BAD_REQUEST, json!({"error": "ms= takes milliseconds"}));
     };
     let wait = wait.min(SLOWEST);
     sleep(wait).await;
-    Answer::json(
-        "/slow",
-        StatusCode::OK,
-        json!({"waited_ms": wait.as_millis()}),
-    )
+    Answer::json("/slow", StatusCode::OK, json!({"waited_ms": wait.as_millis()}))
 }
 
 fn escaped(text: &str) -> String {

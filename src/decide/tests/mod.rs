@@ -204,7 +204,8 @@ fn a_bad_version_in_mid_roll_is_brought_back_by_its_old_pods() {
     toy.until(|t| t.phase() == "Finalizing" && !t.w().paused);
     toy.story();
     toy.roll = false;
-    toy.workload().canary.as_mut().unwrap().pods[0].trouble = Some(Trouble::Fault { word: "OOMKilled".into(), says: "killed for memory".into() });
+    toy.workload().canary.as_mut().unwrap().pods[0].trouble =
+        Some(Trouble::Fault { word: "OOMKilled".into(), says: "killed for memory".into() });
     toy.pass();
     toy.roll = true;
     toy.until(live_and_quiet);
@@ -346,7 +347,13 @@ fn promote_ends_the_bake_and_abort_ends_the_rollout() {
     toy.set_image("v2");
     toy.until(|t| t.phase() == "Canary" && t.quiet());
     let release = toy.state.phase.rollout().unwrap().release.clone();
-    let order = |name: &str, action| Command { name: name.into(), release: release.clone(), action, by: "ana".into(), reason: Some("checked by hand".into()) };
+    let order = |name: &str, action| Command {
+        name: name.into(),
+        release: release.clone(),
+        action,
+        by: "ana".into(),
+        reason: Some("checked by hand".into()),
+    };
     toy.seen.commands.push(order("c1", Action::Promote));
     let before = toy.now;
     toy.until(|t| t.log.iter().any(|l| l == "canary 4"));
@@ -411,7 +418,8 @@ fn a_deployment_deleted_in_mid_rollout_leaves_the_canary_serving_and_nothing_pro
         }
         assert_eq!((toy.phase(), toy.last.as_ref().unwrap().reason.word()), (phase, "WorkloadMissing"));
         assert!(!matches!(toy.seen.services[0].pin, Pin::Stable(_)), "no pin to pods that are gone");
-        let fresh = crate::model::world::Workload { paused: false, gate_marked: false, put_back: None, replica_sets: vec![], pods: vec![], ..gone };
+        let fresh =
+            crate::model::world::Workload { paused: false, gate_marked: false, put_back: None, replica_sets: vec![], pods: vec![], ..gone };
         toy.seen.workloads.push(fresh);
         toy.until(|t| t.live() == "v2" && t.quiet());
     }

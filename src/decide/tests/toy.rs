@@ -37,6 +37,7 @@ fn pod_hash(template: &Value) -> PodHash {
     PodHash::new(template::hash(template).as_str().chars().take(8).collect::<String>())
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "knobs")]
 pub(super) struct Toy {
     pub(super) plan: Plan,
     pub(super) state: State,
@@ -93,10 +94,10 @@ impl Toy {
             plan: Plan {
                 workloads: vec![PlannedWorkload { name: name(), containers: vec![], service: None, port: None }],
                 source: Source::Workload,
-                steps: [5, 25, 50].map(|w| PlannedStep { weight: Weight::new(w), bake: Duration::from_secs(60) }).to_vec(),
-                guard: Duration::from_secs(120),
-                rollback_window: Duration::from_secs(3600),
-                deadline: Duration::from_secs(1800),
+                steps: [5, 25, 50].map(|w| PlannedStep { weight: Weight::new(w), bake: Duration::from_mins(1) }).to_vec(),
+                guard: Duration::from_mins(2),
+                rollback_window: Duration::from_hours(1),
+                deadline: Duration::from_mins(30),
                 on_deadline: OnDeadline::Return,
                 settle: Duration::from_secs(5),
                 probes: vec!["home".into()],
@@ -151,7 +152,7 @@ impl Toy {
     pub(super) fn until(&mut self, so: impl Fn(&Self) -> bool) {
         let start = self.now;
         while !so(self) {
-            assert!(after(start, Duration::from_secs(7200)) > self.now, "not so within two hours; {:?} {:#?}", self.state.phase, self.log);
+            assert!(after(start, Duration::from_hours(2)) > self.now, "not so within two hours; {:?} {:#?}", self.state.phase, self.log);
             self.pass();
         }
     }
@@ -259,6 +260,7 @@ impl Toy {
         self.seen.services.iter_mut().for_each(|s| s.routable.clone_from(&stable));
     }
 
+    #[allow(clippy::too_many_lines, reason = "one arm per effect")]
     fn carry_out(&mut self, effect: &Effect) {
         let now = self.now;
         match effect.clone() {
@@ -357,7 +359,18 @@ impl Toy {
         let created = self.now;
         let manual = identity.is_none();
         if self.seen.release(&name).is_none() {
-            self.seen.releases.push(Release { name, version, commit: None, image, manual, identity, templates, outcome: None, tries: 0, created });
+            self.seen.releases.push(Release {
+                name,
+                version,
+                commit: None,
+                image,
+                manual,
+                identity,
+                templates,
+                outcome: None,
+                tries: 0,
+                created,
+            });
         }
     }
 

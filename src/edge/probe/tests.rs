@@ -78,7 +78,13 @@ async fn a_good_target_passes_and_sees_the_real_host_and_our_marks() {
     assert_pass(&run(&check(vec![place]), server.address).await);
     let head = server.heads().remove(0);
     let mark = format!("user-agent: haldane-probe/{}\r\n", env!("CARGO_PKG_VERSION"));
-    let wanted = ["content-type: application/json\r\n", "x-haldane-probe: place-order\r\n", "connection: close\r\n", &mark, "authorization: Bearer t\r\n"];
+    let wanted = [
+        "content-type: application/json\r\n",
+        "x-haldane-probe: place-order\r\n",
+        "connection: close\r\n",
+        &mark,
+        "authorization: Bearer t\r\n",
+    ];
     assert!(head.starts_with("POST /orders HTTP/1.1\r\nhost: shop.example.com\r\n"), "{head}");
     assert!(wanted.iter().all(|line| head.contains(line)), "{head}");
     assert!(head.ends_with("{\"ref\":\"synth-1\"}"), "{head}");

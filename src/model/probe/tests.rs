@@ -88,8 +88,29 @@ fn every_refusal_names_the_field_and_says_what_to_write() {
 #[test]
 fn a_host_is_a_dns_name_and_nothing_that_could_be_read_as_an_address_or_a_url() {
     let refused = [
-        "", "https://shop", "shop/path", "10.0.0.1", "10.0.0.1:80", "::1", "[::1]", "[::1]:443", "127.1", "2130706433", "a b", "a\r\nb",
-        "shop:", "shop:0", "shop:65536", "shop:+80", "shop:8x", "user@shop", "-shop", "shop-", ".shop", "shop..b", "shöp.example",
+        "",
+        "https://shop",
+        "shop/path",
+        "10.0.0.1",
+        "10.0.0.1:80",
+        "::1",
+        "[::1]",
+        "[::1]:443",
+        "127.1",
+        "2130706433",
+        "a b",
+        "a\r\nb",
+        "shop:",
+        "shop:0",
+        "shop:65536",
+        "shop:+80",
+        "shop:8x",
+        "user@shop",
+        "-shop",
+        "shop-",
+        ".shop",
+        "shop..b",
+        "shöp.example",
     ];
     for host in refused {
         let error = check(|c| c.host = host.into()).validate().unwrap_err();

@@ -6,3 +6,4 @@ pub mod control;
 pub mod decide;
 pub mod edge;
 pub mod model;
+pub mod uninstall;

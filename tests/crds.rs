@@ -1,6 +1,17 @@
 //! The definitions of our kinds: that what is checked in is what the code says, that every field is told and bounded, and
 //! that a real API server takes what is right and refuses what is wrong, naming the field.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test says what broke by panicking; nothing here is an interface"
+)]
+
 use std::{fs, path::PathBuf};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, CustomResourceDefinitionVersion};

@@ -1,4 +1,4 @@
-//! Prints the CustomResourceDefinitions. The only user of `serde_yaml`, and only for writing.
+//! Prints the definitions of our kinds. The only user of `serde_yaml`, and only for writing.
 //!
 //! What is derived from the types is made into what Kubernetes' own tools would write: no `nullable` (an absent field is
 //! the one way to say nothing), no schema defaults (they are filled in by [`crate::model::plan`]), no number formats that

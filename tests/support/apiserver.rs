@@ -15,7 +15,7 @@ use std::{
 use super::run::{Said, program, run};
 
 /// The two start in about 5 s on two cores; a crowded machine takes longer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 const KEEPER: &str = r#"

@@ -20,7 +20,7 @@ mod support;
 use haldane::uninstall::{UninstallError, ungate_all};
 use support::{
     apiserver::ApiServer,
-    run::{Said, checked_in, program, repo, run},
+    run::{Said, checked_in, checked_in_definitions, program, repo, run},
 };
 
 /// A helm that is built without version flags believes that every cluster is 1.20; this is the oldest one that we support.
@@ -48,6 +48,7 @@ fn lint_has_nothing_to_say() {
 fn the_plain_manifests_are_the_chart() {
     let head = "# The chart with its default values, for those without Helm: kubectl apply --server-side -f haldane.yaml\n\
                 # Before you delete it: kubectl delete dlv -A --all, so that every Deployment is its owner's again.\n";
+    checked_in_definitions();
     // Hooks are Helm's alone.
     let rendered = helm(&template(&["--no-hooks"])).good();
     checked_in("deploy/haldane.yaml", &format!("{head}{NAMESPACE}{rendered}"));

@@ -27,10 +27,7 @@ const ASK: [&str; 6] = ["create", "--dry-run=server", "--validate=strict", "-n",
 
 #[test]
 fn the_checked_in_definitions_are_those_of_the_code() {
-    let yaml = crd_yaml::yaml().unwrap();
-    for path in ["deploy/crds.yaml", "charts/haldane/files/crds.yaml"] {
-        support::run::checked_in(path, &yaml);
-    }
+    support::run::checked_in_definitions();
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub fn repo(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// A program of the test cluster: brought by KUBEBUILDER_ASSETS, built by `tests/cluster/cluster build`, or on the PATH.
+/// A program of the test cluster: brought by `KUBEBUILDER_ASSETS`, built by `tests/cluster/cluster build`, or on the PATH.
 pub fn program(name: &str) -> PathBuf {
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let under = |key: &str| std::env::var_os(key).filter(|v| !v.is_empty()).map(PathBuf::from);
@@ -74,4 +74,13 @@ pub fn checked_in(path: &str, generated: &str) {
         "{path} differs from what is generated, from line {} on; to write it anew, run this test with UPDATE=1",
         differs + 1
     );
+}
+
+/// The definitions of our kinds, wherever they lie. The chart carries them, so what is made from the chart asks here first.
+#[track_caller]
+pub fn checked_in_definitions() {
+    let yaml = haldane::api::crd_yaml::yaml().expect("the definitions");
+    for path in ["deploy/crds.yaml", "charts/haldane/files/crds.yaml"] {
+        checked_in(path, &yaml);
+    }
 }

@@ -61,6 +61,7 @@ impl ApiServer {
 
     /// Starts one and waits until it is ready.
     pub fn start() -> Self {
+        let programs = [program("etcd"), program("kube-apiserver"), program("kubectl")];
         let folder = std::env::temp_dir().join(format!("haldane-apiserver-{}-{}", std::process::id(), free_ports::<1>()[0]));
         std::fs::create_dir(&folder).expect("a folder of our own");
         let key = rcgen::KeyPair::generate().expect("a key");
@@ -77,7 +78,7 @@ impl ApiServer {
         let keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper"])
             .arg(&folder)
-            .args([program("etcd"), program("kube-apiserver")])
+            .args(&programs[..2])
             .args([peer, etcd, port].map(|port| port.to_string()))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

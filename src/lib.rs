@@ -20,6 +20,7 @@
 //! | [`edge`] | thin clients with typed errors and time limits; no rules |
 //! | [`control`] | who leads, what wakes a Delivery up, one pass over it, when it comes again |
 //! | [`web`] | health, readiness, metrics |
+//! | [`uninstall`] | every gate opened while there is somebody to open it |
 //! | [`clock`] | the only place that reads a clock |
 //! | [`config`], [`metrics`], [`telemetry`] | what can be set, what is counted, what is logged |
 //!
@@ -72,4 +73,5 @@ pub mod metrics;
 pub mod model;
 pub mod observe;
 pub mod telemetry;
+pub mod uninstall;
 pub mod web;

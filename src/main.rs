@@ -5,12 +5,12 @@ use std::{io::Write as _, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use haldane::{
-    api::crd_yaml,
+    api::{crd_yaml, duration::Span},
     clock::SystemClock,
     config::RunArgs,
     control::{Parts, run},
     edge::probe::{HttpProber, Reach},
-    telemetry,
+    telemetry, uninstall,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -37,14 +37,27 @@ enum Command {
     Run(Box<RunArgs>),
     /// Print the definitions of our kinds (CRDs): haldane crds | kubectl apply --server-side -f -
     Crds,
+    /// Delete all Deliveries and wait until every Deployment is its owner's again: before the controller goes.
+    Uninstall(UninstallArgs),
     /// Print the version.
     Version,
+}
+
+#[derive(clap::Args)]
+struct UninstallArgs {
+    /// How long that may take.
+    #[arg(long, default_value = "240s")]
+    limit: Span,
+    /// Namespaces, separated by commas. Default: all of the cluster.
+    #[arg(long, env = "HALDANE_NAMESPACES", value_delimiter = ',')]
+    namespaces: Vec<String>,
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Run(args) => controller(&args),
         Command::Crds => print(&crd_yaml::yaml()?),
+        Command::Uninstall(args) => leave(&args),
         Command::Version => print(concat!(env!("CARGO_PKG_VERSION"), "\n")),
     }
 }
@@ -53,10 +66,26 @@ fn print(text: &str) -> anyhow::Result<()> {
     std::io::stdout().write_all(text.as_bytes()).context("cannot write to stdout")
 }
 
+fn leave(args: &UninstallArgs) -> anyhow::Result<()> {
+    choose_tls()?;
+    let namespaces: Vec<_> = args.namespaces.iter().filter(|n| !n.is_empty()).cloned().collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    let gone = runtime.block_on(async {
+        // A line that nobody reads is no reason to stop half way.
+        let say = |line: &str| drop(print(&format!("{line}\n")));
+        anyhow::Ok(uninstall::ungate_all(client().await?, &namespaces, args.limit.0, say).await?)
+    })?;
+    print(&format!("{gone} Deliveries are gone\n"))
+}
+
+fn choose_tls() -> anyhow::Result<()> {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.install_default().map_err(|_| anyhow::anyhow!("another TLS provider was installed before ours"))
+}
+
 fn controller(args: &RunArgs) -> anyhow::Result<()> {
     telemetry::start(args.log_format);
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    provider.install_default().map_err(|_| anyhow::anyhow!("another TLS provider was installed before ours"))?;
+    choose_tls()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let result = runtime.block_on(start(args));
     runtime.shutdown_timeout(LEFTOVERS);

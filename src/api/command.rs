@@ -30,14 +30,16 @@ pub struct CommandSpec {
     /// The Release that the order is about.
     #[schemars(length(min = 1, max = 63))]
     pub release: String,
-    /// The order.
+    /// The order. Promote: go on to the next step now; verdicts still count. Abort: take the rollout back; not a verdict,
+    /// and not started again by itself. Rollback: take the live version back to the last good one. Retry: lift the
+    /// quarantine of the Release and try it again. Adopt: close the gate again after it was opened by hand.
     pub action: Action,
     /// Why, for the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub reason: Option<String>,
-    /// Who gives it.
-    #[schemars(length(min = 1, max = 128))]
+    /// Who gives it: the user name that the API server knows the sender by. 340: a service account's at its longest.
+    #[schemars(length(min = 1, max = 340))]
     pub by: String,
 }
 
@@ -68,7 +70,7 @@ pub struct CommandStatus {
     pub message: Option<String>,
 }
 
-/// What became of an order.
+/// Done: it was carried out. Void: it came too late or does not apply; nothing was done.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CommandResult {
     /// It was carried out.

@@ -23,7 +23,7 @@ use super::{duration::Span, status::DeliveryStatus};
     printcolumn = r#"{"name":"Desired","type":"string","jsonPath":".status.desired.version"}"#,
     printcolumn = r#"{"name":"Live","type":"string","jsonPath":".status.live.version"}"#,
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
-    printcolumn = r#"{"name":"Weight","type":"string","jsonPath":".status.weight"}"#,
+    printcolumn = r#"{"name":"Weight","type":"integer","jsonPath":".status.rollout.weight.served"}"#,
     printcolumn = r#"{"name":"Verified","type":"string","jsonPath":".status.conditions[?(@.type==\"Verified\")].status"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.reason"}"#,
     printcolumn = r#"{"name":"Since","type":"date","jsonPath":".status.since"}"#,
@@ -53,7 +53,7 @@ pub struct DeliverySpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadRef {
-    /// What it is.
+    /// What it is. Default Deployment.
     #[serde(default)]
     pub kind: WorkloadKind,
     /// Its name in this namespace.
@@ -103,7 +103,7 @@ pub struct Source {
     pub manual: Option<Manual>,
 }
 
-/// Nothing to say yet.
+/// Releases are made by CI or people.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manual {}
 
@@ -114,16 +114,19 @@ pub struct RolloutSpec {
     /// Stops on the way up; 100 is implied. Default: 5, 25 and 50 %.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 20))]
-    #[x_kube(validation = Rule::new("self.all(i, s, i == 0 || s.weight > self[i - 1].weight)").message("steps: weights must ascend"))]
+    #[x_kube(validation = Rule::new("self.map(s, s.weight).isSorted() && self.all(s, self.exists_one(t, t.weight == s.weight))").message("steps: weights must ascend"))]
     pub steps: Option<Vec<StepSpec>>,
     /// How long all traffic stays on the canary, the old pods warm beside it, before stable is rolled. Default 10m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) <= duration('24h')").message("guard: at most 24h"))]
     pub guard: Option<Span>,
     /// How long after going live a failing version is still taken back by itself. Default 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) <= duration('720h')").message("rollbackWindow: at most 720h"))]
     pub rollback_window: Option<Span>,
     /// How long a rollout may take until all traffic has moved, holds included. Default 30m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('168h')").message("deadline: between 1s and 168h"))]
     pub deadline: Option<Span>,
     /// What happens at the deadline. Default Return.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,6 +134,7 @@ pub struct RolloutSpec {
     /// How long traffic gets to leave pods before they are changed: the way of the router plus the longest request.
     /// Default 5s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) <= duration('10m')").message("settle: at most 10m"))]
     pub settle: Option<Span>,
 }
 
@@ -142,10 +146,12 @@ pub struct StepSpec {
     pub weight: u8,
     /// The least time there. Default 2m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) <= duration('24h')").message("bake: at most 24h"))]
     pub bake: Option<Span>,
 }
 
-/// What happens when a rollout reaches its deadline.
+/// What happens when a rollout reaches its deadline. Return (the default): back to stable, outcome Undecided, not
+/// quarantined. Hold: it stays where it is and says so.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnDeadline {
     /// Back to stable; outcome Undecided, not quarantined.

@@ -20,6 +20,10 @@ use super::release::DeliveryRef;
     printcolumn = r#"{"name":"Message","type":"string","jsonPath":".spec.message"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
+#[x_kube(
+    validation = Rule::new("self.by == oldSelf.by").message("by: a Hold stays with the one who made it; delete it and make another one"),
+    validation = Rule::new("!has(self.release) || has(self.deliveryRef)").message("release: say of which Delivery, too (deliveryRef)")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct HoldSpec {
     /// The Delivery that is held. Absent: every one in this namespace.
@@ -35,7 +39,7 @@ pub struct HoldSpec {
     /// When it ends by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
-    /// Who holds.
-    #[schemars(length(min = 1, max = 128))]
+    /// Who holds: the user name that the API server knows the sender by. 340: a service account's at its longest.
+    #[schemars(length(min = 1, max = 340))]
     pub by: String,
 }

@@ -4,7 +4,8 @@
 //! "exactly one"; every field has bounds and a text for `kubectl explain`. Defaults are filled in by [`crate::model::plan`],
 //! not by the schema, so that a policy may change them later without touching stored objects.
 
-#![allow(unreachable_pub, reason = "the derive macro of kube nests what it makes")]
+#![allow(clippy::doc_markdown, reason = "people read these texts in kubectl explain, where backticks are only noise")]
+#![allow(unreachable_pub, reason = "KubeSchema writes each struct a second time, inside a function")]
 
 pub mod command;
 pub mod crd_yaml;

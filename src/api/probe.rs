@@ -65,7 +65,7 @@ pub struct Target {
     pub ca_ref: Option<CaRef>,
 }
 
-/// `http` or `https`.
+/// HTTP (the default): plain text. HTTPS: TLS, with the host name verified.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Scheme {
     /// Plain text.
@@ -78,7 +78,7 @@ pub enum Scheme {
 /// A certificate authority in PEM, key `ca.crt`.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CaRef {
-    /// What holds it.
+    /// What holds it. Default ConfigMap.
     #[serde(default)]
     pub kind: CaKind,
     /// Its name.
@@ -107,7 +107,8 @@ pub struct Schedule {
     pub always: Option<Span>,
 }
 
-/// Whether a probe decides.
+/// Whether the probe decides. Vote (the default): a confirmed failure on the canary alone takes it back. Report: it is
+/// measured and shown, and never decides.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Vote {
     /// A confirmed failure on the canary alone takes it back.
@@ -155,7 +156,7 @@ fn any_json(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "maxProperties": 256})
 }
 
-/// Methods of HTTP.
+/// The method. Default GET. Those other than GET, HEAD and OPTIONS need `mutates: true`.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Method {
@@ -179,7 +180,9 @@ pub enum Method {
 /// A header.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Header {
-    /// Its name.
+    /// Its name. Those that frame, route or mark the request (Host, Content-Length, User-Agent and their like) are set by
+    /// the prober; for Host, see `target.host`.
+    #[x_kube(validation = Rule::new("!(self.lowerAscii() in ['host', 'connection', 'content-length', 'transfer-encoding', 'te', 'trailer', 'upgrade', 'keep-alive', 'proxy-connection', 'proxy-authorization', 'expect', 'user-agent', 'x-haldane-probe'])").message("name: this header is set by the prober itself; remove it (for Host, set target.host)"))]
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[-!#$%&'*+.^_`|~0-9A-Za-z]+$"))]
     pub name: String,
     /// Its value.
@@ -192,9 +195,10 @@ pub struct Header {
 pub struct Expect {
     /// The statuses that are fine. Default: 200 to 299.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(range(min = 100, max = 599)))]
+    #[schemars(length(max = 16), inner(range(min = 200, max = 599)))]
     pub status: Vec<u16>,
     /// The longest time that is fine, from the request to the last byte of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1ms') && duration(self) < duration('5m')").message("within: at least 1ms and less than 5m"))]
     pub within: Option<Span>,
 }

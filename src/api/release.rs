@@ -62,7 +62,8 @@ pub struct DeliveryRef {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Origin {
-    /// Who or what made it.
+    /// Who or what made it. Adopted: it ran when the workload was adopted. Workload: the owner changed the template.
+    /// Manual: a person or CI asked for it.
     #[serde(rename = "type")]
     pub type_: OriginType,
     /// A link to it.
@@ -126,7 +127,9 @@ pub struct ReleaseStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// The latest word on a Release.
+/// The latest word on a Release. Waiting: its turn has not come. Rolling: under way. Live: it serves. RolledBack: found bad
+/// and taken back; its content is quarantined. Undecided: taken back without a verdict. Superseded: a newer one took its
+/// place. Refused: it cannot be delivered.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// Its turn has not come.

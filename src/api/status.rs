@@ -10,6 +10,8 @@ use super::release::Outcome;
 pub const HISTORY: usize = 5;
 /// How many quarantined contents it keeps: 16 × 200 bytes. The oldest goes first; it is the least likely to come again.
 pub const QUARANTINE: usize = 16;
+/// The largest whole number that every JSON reader keeps exactly: 2^53 - 1, in microseconds the year 2255.
+const MICROSECONDS: i64 = 9_007_199_254_740_991;
 
 /// Where the delivery stands, and why.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,6 +19,7 @@ pub const QUARANTINE: usize = 16;
 pub struct DeliveryStatus {
     /// The generation of the spec that this speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = MICROSECONDS))]
     pub observed_generation: Option<i64>,
     /// Adopting, Live, Preflight, Canary, Promoting, Guarding, Finalizing, RollingBack or RolledBack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -274,6 +277,7 @@ pub struct Evidence {
     pub void: Option<SinceWhy>,
     /// Samples up to here are counted, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = MICROSECONDS))]
     pub until: Option<i64>,
 }
 
@@ -292,6 +296,7 @@ pub struct ProbeCount {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SinceWhy {
     /// Since when, in microseconds.
+    #[schemars(range(min = 0, max = MICROSECONDS))]
     pub since: i64,
     /// Why.
     #[schemars(length(max = 512))]

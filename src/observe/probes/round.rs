@@ -181,8 +181,7 @@ impl Asker {
     async fn ask(&self, check: &Check, target: &Target, side: &str) -> Seen {
         let outcome = self.prober.run(check, target.at).await;
         let result = outcome.class().map_or("pass", |class| class.label());
-        let namespace = self.key.namespace.as_deref().unwrap_or_default();
-        self.runs.with_label_values(&[namespace, &check.name, side, result]).inc();
+        self.runs.with_label_values(&[side, result]).inc();
         match outcome {
             Outcome::Pass { .. } => Seen::Pass,
             Outcome::Fail { class, said, .. } if class.votes() => Seen::Fail(short(&said)),

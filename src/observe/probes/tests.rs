@@ -254,7 +254,7 @@ async fn what_only_reports_is_counted_and_is_no_evidence() {
     bench.board.watch(&key(), watch);
     bench.pass(100).await;
     assert_eq!(bench.board.read(&key()), Probes { next: Some(Timestamp::from_second(15).unwrap()), ..Probes::default() });
-    let runs = |side: &str, result: &str| bench.board.metrics().with_label_values(&["demo", "home", side, result]).get();
+    let runs = |side: &str, result: &str| bench.board.metrics().with_label_values(&[side, result]).get();
     assert_eq!((runs("canary", "http-status"), runs("stable", "pass")), (1, 1));
 }
 

@@ -1,0 +1,106 @@
+{{/* One installation per cluster: the names are fixed, because people type them (kubectl create rolebinding …). */}}
+{{- define "haldane.name" -}}haldane{{- end }}
+
+{{- define "haldane.selector" -}}
+app.kubernetes.io/name: haldane
+app.kubernetes.io/component: controller
+{{- end }}
+
+{{- define "haldane.labels" -}}
+app.kubernetes.io/name: haldane
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+{{- end }}
+
+{{- define "haldane.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end }}
+
+{{- define "haldane.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "haldane.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* Our own kinds, wherever we look: Releases are made and forgotten, and a Delivery's finalizer comes off even in a
+     namespace whose Roles are gone already. */}}
+{{- define "haldane.rules.own" -}}
+- apiGroups: [haldane.dev]
+  resources: [deliveries, releases, productionprobes, holds, commands]
+  verbs: [get, list, watch]
+- apiGroups: [haldane.dev]
+  resources: [deliveries]
+  verbs: [patch]
+- apiGroups: [haldane.dev]
+  resources: [deliveries/status, releases/status, commands/status]
+  verbs: [patch]
+- apiGroups: [haldane.dev]
+  resources: [releases]
+  verbs: [create, delete]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}
+
+{{/* What is read of the people's own. Never Secrets. */}}
+{{- define "haldane.rules.read" -}}
+- apiGroups: [apps]
+  resources: [deployments, replicasets, controllerrevisions]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [pods, services, persistentvolumeclaims]
+  verbs: [get, list, watch]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get]
+{{- end }}
+
+{{/* What is written where a namespace has opted in. */}}
+{{- define "haldane.rules.delivery" -}}
+# Gates and templates of the owner's Deployments; the canaries beside them.
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, create, patch, delete]
+# Pins.
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, patch]
+# Templates of Releases.
+- apiGroups: [apps]
+  resources: [controllerrevisions]
+  verbs: [get, list, create, delete]
+# Certificate authorities of ProductionProbes (caRef).
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get]
+{{- end }}
+
+{{/* Asked of the cluster itself: whether a namespace has opted in, and whether the definitions fit this version. */}}
+{{- define "haldane.rules.cluster" -}}
+- apiGroups: [authorization.k8s.io]
+  resources: [selfsubjectaccessreviews]
+  verbs: [create]
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  resourceNames:
+  - commands.haldane.dev
+  - deliveries.haldane.dev
+  - holds.haldane.dev
+  - productionprobes.haldane.dev
+  - releases.haldane.dev
+  verbs: [get]
+{{- end }}

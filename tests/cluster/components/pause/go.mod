@@ -1,0 +1,3 @@
+module haldane.dev/tests/cluster/pause
+
+go 1.24.0

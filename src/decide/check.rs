@@ -62,7 +62,9 @@ fn kept_apart(case: &Case<'_>, workload: Option<&Workload>, pinned: &[&str], dec
     let preflight = decision.next.phase.rollout().is_some_and(|r| r.stage == Stage::Preflight);
     let Some(workload) = workload.filter(|w| preflight && size::routed(case, w)) else { return Ok(()) };
     let open = case.seen.services_of(&workload.name).find(|s| matches!(s.pin, Pin::Off | Pin::Canary) && !pinned.contains(&s.name.as_str()));
-    match open {
+    // Where nothing of stable serves there is nobody to keep it from.
+    let serves = workload.pods.iter().any(|p| p.ready_since.is_some());
+    match open.filter(|_| serves) {
         Some(service) => broken("I2", format!("starts a canary that Service {} would reach", service.name)),
         None => Ok(()),
     }

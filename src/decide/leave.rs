@@ -4,10 +4,10 @@ use super::{Case, candidate, pin, pin::Side, rollback, stable, stable::Resumed, 
 use crate::{
     api::release::Outcome,
     model::{
-        decision::{Decision, Effect, Reason, Wait},
+        decision::{Decision, Effect, Reason, Target, Wait},
         phase::{Phase, Rollout, Stage},
         template,
-        world::{Canary, Release, Workload},
+        world::{Canary, Pin, Release, Workload},
     },
 };
 
@@ -19,15 +19,16 @@ pub fn next(case: &Case<'_>) -> Decision {
     if case.seen.namespace_terminating || barred {
         return gone(case);
     }
+    let complete = case.seen.workloads.len() == case.plan.workloads.len();
     match &case.state.phase {
-        Phase::Rolling(rollout) => match &rollout.stage {
+        Phase::Rolling(rollout) if complete => match &rollout.stage {
             Stage::RollingBack { .. } => step::next(case, rollout),
             Stage::Finalizing => finish(case, rollout),
             Stage::Preflight | Stage::Canary { .. } | Stage::Promoting | Stage::Guarding { .. } => {
                 rollback::begin(case, rollout, Outcome::Undecided, Reason::DeliveryDeleted)
             }
         },
-        Phase::Adopting | Phase::Live | Phase::RolledBack { .. } => ungate(case),
+        Phase::Adopting | Phase::Live | Phase::RolledBack { .. } | Phase::Rolling(_) => ungate(case),
     }
 }
 
@@ -65,7 +66,8 @@ fn ungate(case: &Case<'_>) -> Decision {
     let mut effects: Vec<Effect> = case.seen.workloads.iter().flat_map(|w| pin::writes(case, w, Side::Both)).collect();
     let mut notes = Vec::new();
     for workload in &case.seen.workloads {
-        if workload.canary.as_ref().is_some_and(|c| !c.deleting) {
+        let carries = case.seen.services_of(&workload.name).any(|s| s.pin == Pin::Canary);
+        if !carries && workload.canary.as_ref().is_some_and(|c| !c.deleting) {
             effects.push(Effect::DeleteCanary { workload: workload.name.clone() });
         }
         if let Some((effect, note)) = opened(case, workload, live) {
@@ -76,6 +78,9 @@ fn ungate(case: &Case<'_>) -> Decision {
     let missing = case.plan.workloads.iter().filter(|p| case.seen.workload(&p.name).is_none());
     effects.extend(missing.map(|p| Effect::DeleteCanary { workload: p.name.clone() }));
     let waiting = case.seen.workloads.iter().any(|w| w.canary_left > 0 || w.canary.is_some());
+    if effects.is_empty() && !waiting {
+        effects = disowned(case);
+    }
     let only_sweeps = effects.iter().all(|e| matches!(e, Effect::DeleteCanary { .. })) && !waiting;
     if only_sweeps {
         effects.extend(gone(case).effects);
@@ -84,6 +89,13 @@ fn ungate(case: &Case<'_>) -> Decision {
     let mut decision = Decision::stay(case.state, Reason::DeliveryDeleted, wait).first(effects);
     decision.notes = notes;
     decision
+}
+
+/// No field of the owner's objects stays ours.
+fn disowned(case: &Case<'_>) -> Vec<Effect> {
+    let workloads = case.seen.workloads.iter().filter(|w| w.owns_fields).map(|w| Target::Workload(w.name.clone()));
+    let services = case.seen.services.iter().filter(|s| s.owns_fields).map(|s| Target::Service(s.name.clone()));
+    workloads.chain(services).map(Effect::DropOwnership).collect()
 }
 
 /// The write that opens the gate of a workload for good; none: it is open, or it never was ours to open.

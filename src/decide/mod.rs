@@ -57,3 +57,6 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observation, now: Timestamp) ->
     };
     health::told(&case, command::acknowledged(&case, decision))
 }
+
+#[cfg(test)]
+mod tests;

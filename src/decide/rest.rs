@@ -11,7 +11,7 @@ use crate::{
         phase::{Adopted, Direction, Live, Phase, Rollout, Stage, State, Why, after},
         template,
         version::{Identity, ReleaseName},
-        world::{Release, Workload},
+        world::{Pin, Release, Workload},
     },
 };
 
@@ -136,7 +136,8 @@ fn cleared(case: &Case<'_>) -> Vec<Effect> {
     let mut effects: Vec<Effect> = Vec::new();
     for workload in &case.seen.workloads {
         effects.extend(pin::writes(case, workload, Side::Both));
-        if workload.canary.as_ref().is_some_and(|c| !c.deleting) {
+        let carries = case.seen.services_of(&workload.name).any(|s| s.pin == Pin::Canary);
+        if !carries && workload.canary.as_ref().is_some_and(|c| !c.deleting) {
             effects.push(Effect::DeleteCanary { workload: workload.name.clone() });
         }
     }
@@ -210,7 +211,8 @@ fn roll(case: &Case<'_>, release: &ReleaseName, from: &ReleaseName, direction: D
         direction,
         started_at: case.now,
         stage: Stage::Preflight,
-        book: super::evidence::Book::default(),
+        // What was seen before it began says nothing about it.
+        book: super::evidence::Book { until: Some(case.now), ..super::evidence::Book::default() },
         suspended: None,
     };
     Decision::stay(&case.state.to(Phase::Rolling(rollout), case.now), reason, Wait::Now)

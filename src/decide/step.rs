@@ -14,12 +14,16 @@ use super::{
     verdict::{self, Judgement},
 };
 use crate::{
-    api::{command::Action, delivery::OnDeadline, release::Outcome},
+    api::{
+        command::Action,
+        delivery::OnDeadline,
+        release::{OriginType, Outcome},
+    },
     model::{
         decision::{Decision, Effect, Reason, Wait},
         phase::{Direction, Phase, Rollout, Stage, State, after},
         version::Weight,
-        world::{Canary, Release, Workload},
+        world::{Canary, Pin, Release, Workload},
     },
 };
 
@@ -27,6 +31,9 @@ use crate::{
 #[must_use]
 pub fn next(case: &Case<'_>, stored: &Rollout) -> Decision {
     let rollout = Rollout { book: stored.book.with(&case.seen.probes.samples), ..stored.clone() };
+    if case.seen.workloads.len() < case.plan.workloads.len() {
+        return bereft(case, &rollout);
+    }
     if let Stage::RollingBack { .. } = rollout.stage {
         return rollback::next(case, &rollout);
     }
@@ -62,6 +69,19 @@ pub fn next(case: &Case<'_>, stored: &Rollout) -> Decision {
         return super::home::finalize(case, &rollout, to, &holds);
     }
     up(case, &rollout, (to, from), holds, &judgement)
+}
+
+/// A Deployment was deleted in mid-rollout. Its canary serves on alone; a pin to pods that are gone comes off at once.
+fn bereft(case: &Case<'_>, rollout: &Rollout) -> Decision {
+    let missing = |s: &&crate::model::world::Service| case.seen.workload(&s.workload).is_none() && matches!(s.pin, Pin::Stable(_));
+    let pins = case.seen.services.iter().filter(missing);
+    let effects: Vec<Effect> = pins.map(|s| Effect::PinService { service: s.name.clone(), pin: Pin::Off }).collect();
+    let gone = case.plan.workloads.iter().find(|p| case.seen.workload(&p.name).is_none());
+    let reason = Reason::WorkloadMissing { workload: gone.map_or_else(String::new, |p| p.name.to_string()) };
+    let mut decision = stay(case, rollout, reason.clone(), Wait::Poll);
+    decision.effects = effects;
+    decision.holds = vec![reason];
+    decision
 }
 
 fn with_templates<'a>(case: &Case<'a>, name: &crate::model::version::ReleaseName) -> Option<&'a Release> {
@@ -157,6 +177,7 @@ fn up(case: &Case<'_>, rollout: &Rollout, (to, from): (&Release, &Release), mut 
     } else {
         let mut effects = standing.effects.clone();
         effects.extend(arrange(case, rollout, to, from));
+        effects.extend(queued(case));
         if effects.is_empty() {
             onward(case, rollout, &mut holds)
         } else {
@@ -177,6 +198,11 @@ fn up(case: &Case<'_>, rollout: &Rollout, (to, from): (&Release, &Release), mut 
     decision
 }
 
+/// A newer wish becomes a Release while it waits its turn: it may be the mend of what is held here.
+fn queued(case: &Case<'_>) -> Vec<Effect> {
+    candidate::wish(case).map(|wish| wish.record(case, OriginType::Workload)).unwrap_or_default()
+}
+
 fn resume(case: &Case<'_>, rollout: &Rollout) -> Decision {
     let stage = match &rollout.stage {
         Stage::Guarding { .. } => Stage::Guarding { until: after(case.now, case.plan.guard) },
@@ -195,13 +221,19 @@ fn arrange(case: &Case<'_>, rollout: &Rollout, to: &Release, from: &Release) -> 
     };
     let mut effects: Vec<Effect> = size::changed(case, rollout).flat_map(|w| pin::writes(case, w, side)).collect();
     for workload in size::changed(case, rollout) {
-        // A canary that cannot be kept apart from the users' traffic does not start.
-        let apart = rollout.stage != Stage::Preflight || !size::routed(case, workload) || pin::to(workload, side) != crate::model::world::Pin::Off;
-        if apart {
+        // A canary that cannot be kept apart from the users' traffic does not start, unless nothing else serves: then it
+        // may be the mend, and there is no traffic to keep it from.
+        let apart = rollout.stage != Stage::Preflight || !size::routed(case, workload) || pin::to(workload, side) != Pin::Off;
+        if apart || !serves(workload) {
             effects.extend(canary(case, rollout, workload, to));
         }
     }
     effects
+}
+
+/// Stable has a ready pod.
+fn serves(workload: &Workload) -> bool {
+    workload.pods.iter().any(|p| p.ready_since.is_some())
 }
 
 /// The write that gives a workload's canary its size.

@@ -81,7 +81,7 @@ all_built() {
 build_components() {
   bin=$(components_dir)
   ! all_built || return 0
-  can_run_clusters
+  command -v go >/dev/null || die "Go is missing (1.24 or newer builds the cluster's parts); install it, $instead"
   mkdir -p "$bin"
   lock "$cache/components/lock" "another run is building the cluster's parts; waiting for it"
   each_part build_if_missing

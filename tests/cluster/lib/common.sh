@@ -54,11 +54,10 @@ lock() { # file, what to say when it is taken
   flock --nonblock "$lock_fd" || { say "$2"; flock "$lock_fd"; }
 }
 
-# Everything that only a machine on which we may build and run a cluster has; says in one line what is missing and how to go on.
+# What a machine must have to run a cluster; says in one line what is missing and how to go on.
+readonly instead="or use a cluster that you have: KUBECONFIG=… make demo"
 can_run_clusters() {
-  local instead="or use a cluster that you have: KUBECONFIG=… make demo"
   [ "$(uname -s)" = Linux ] || die "a test cluster needs Linux; $instead"
   [ "$(id -u)" = 0 ] || die "a test cluster needs root (namespaces, cgroups); run it as root, $instead"
-  command -v go >/dev/null || die "Go is missing (1.24 or newer builds the cluster's parts); install it, $instead"
   "$here/../setup" >&2 || die "without these packages no cluster runs here; install them, $instead"
 }

@@ -9,8 +9,8 @@ cluster_up() {
   local began=$EPOCHREALTIME
   if foreign; then use_foreign; return; fi
   choose "${1:-}"
-  build_components
   can_run_clusters
+  build_components
   lock "$cache/locks/$name" "another run works on cluster '$name'; waiting for it"
   if healthy; then
     say "cluster '$name' is up ($ip)"
@@ -28,12 +28,12 @@ cluster_up() {
 
 # The cluster of the user's KUBECONFIG: asked, never changed.
 use_foreign() {
-  local kubectl version
-  kubectl=$(command -v kubectl) || kubectl=$(part kubectl 2>/dev/null) || true
+  local kubectl version trouble
+  kubectl=$(command -v kubectl) || { bin=$(components_dir); kubectl=$(part kubectl); }
   [ -x "$kubectl" ] || die "kubectl is missing; it asks the cluster of your KUBECONFIG ($KUBECONFIG)"
-  "$kubectl" get --raw=/readyz --request-timeout=10s >/dev/null ||
-    die "the cluster of your KUBECONFIG ($KUBECONFIG) does not answer; unset KUBECONFIG to start one here"
-  version=$("$kubectl" version -o json --request-timeout=10s | jq -r .serverVersion.gitVersion)
+  trouble=$("$kubectl" get --raw=/readyz --request-timeout=10s 2>&1 >/dev/null) ||
+    die "the cluster of your KUBECONFIG ($KUBECONFIG) does not answer (${trouble##*$'\n'}); unset KUBECONFIG to start one here"
+  version=$("$kubectl" version -o json --request-timeout=10s 2>/dev/null | jq -r .serverVersion.gitVersion)
   say "using the cluster of your KUBECONFIG ($KUBECONFIG), Kubernetes $version; nothing is built, and 'down' leaves it alone"
 }
 

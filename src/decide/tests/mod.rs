@@ -1,0 +1,418 @@
+//! What the rules decide, told as short stories over a toy world. Each test is named for what an operator would see.
+#![allow(clippy::indexing_slicing, reason = "tests")]
+
+mod toy;
+
+use std::time::Duration;
+
+use toy::{Toy, template};
+
+use crate::{
+    api::{command::Action, release::Outcome},
+    model::{
+        phase::{Phase, after},
+        plan::Source,
+        version::ReleaseName,
+        world::{Command, Hold, Pin, RestSample, Trouble},
+    },
+};
+
+fn live_and_quiet(toy: &Toy) -> bool {
+    matches!(toy.state.phase, Phase::Live | Phase::RolledBack { .. }) && toy.quiet()
+}
+
+#[test]
+fn adoption_records_what_runs_and_closes_the_gate() {
+    let mut toy = Toy::new(4);
+    toy.until(live_and_quiet);
+    assert_eq!(toy.story(), "record v1; close; v1 Live");
+    assert!(toy.w().paused);
+    assert_eq!(toy.live(), "v1");
+}
+
+#[test]
+fn adoption_waits_for_a_workload_that_is_rolling() {
+    let mut toy = Toy::new(4);
+    toy.workload().observed = false;
+    toy.pass();
+    toy.pass();
+    assert_eq!(toy.phase(), "Adopting");
+    assert!(!toy.w().paused);
+}
+
+#[test]
+fn a_good_version_goes_all_the_way_in_the_measured_order() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.live() == "v2" && t.quiet());
+    assert_eq!(
+        toy.story(),
+        "record v2; pin v1; canary 1; pin off; canary 4; pin canary; open; close; pin stable; canary away; pin off; v2 Live"
+    );
+    assert!(toy.w().paused);
+    assert_eq!(toy.phase(), "Live");
+}
+
+#[test]
+fn a_bad_version_leaves_before_it_has_a_user_and_stays_off() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.canary_fails = true;
+    toy.until(|t| matches!(t.state.phase, Phase::RolledBack { .. }) && t.quiet());
+    assert_eq!(toy.story(), "record v2; pin v1; canary 1; canary away; pin off; v2 RolledBack");
+    for _ in 0..20 {
+        toy.pass();
+    }
+    assert_eq!(toy.story(), "", "nothing starts it again");
+    assert_eq!(toy.live(), "v1");
+    toy.canary_fails = false;
+    toy.set_image("v3");
+    toy.until(|t| t.live() == "v3" && t.quiet());
+}
+
+#[test]
+fn a_version_that_turns_bad_at_a_step_is_off_in_one_write() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Canary" && t.seen.services[0].pin == Pin::Off && t.quiet());
+    toy.story();
+    toy.canary_fails = true;
+    toy.pass();
+    assert_eq!(toy.story(), "pin v1", "the traffic first, and nothing else in that pass");
+    toy.until(live_and_quiet);
+    assert_eq!(toy.story(), "canary away; pin off; v2 RolledBack");
+}
+
+#[test]
+fn a_version_that_turns_bad_in_guarding_goes_back_to_the_warm_pods() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Guarding" && t.seen.services[0].pin == Pin::Canary && t.quiet());
+    toy.story();
+    toy.canary_fails = true;
+    toy.until(live_and_quiet);
+    assert_eq!(toy.story(), "pin v1; canary away; pin off; v2 RolledBack");
+    assert_eq!(toy.live(), "v1");
+}
+
+#[test]
+fn a_crash_loop_is_the_canarys_fault_and_a_full_cluster_is_not() {
+    for (trouble, reason) in [
+        (Trouble::Fault { word: "CrashLoopBackOff".into(), says: "it crashes".into() }, "CanaryCrashed"),
+        (Trouble::Refused { word: "Unschedulable".into(), says: "no room".into() }, "ClusterRefuses"),
+    ] {
+        let mut toy = Toy::adopted(4);
+        toy.set_image("v2");
+        toy.until(|t| t.w().canary.is_some());
+        toy.pass();
+        let pod = &mut toy.workload().canary.as_mut().unwrap().pods[0];
+        (pod.trouble, pod.ready_since) = (Some(trouble), None);
+        toy.pass();
+        assert_eq!(toy.last.as_ref().unwrap().reason.word(), reason);
+        assert_eq!(toy.phase() == "RollingBack", reason == "CanaryCrashed");
+    }
+}
+
+#[test]
+fn both_sides_failing_holds_and_says_so() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    (toy.canary_fails, toy.stable_fails) = (true, true);
+    for _ in 0..30 {
+        toy.pass();
+    }
+    assert_eq!(toy.phase(), "Preflight");
+    let decision = toy.last.as_ref().unwrap();
+    assert_eq!(decision.reason.word(), "BothFailing");
+    assert_eq!(decision.health.unavailable.as_ref().unwrap().word, "BothFailing");
+}
+
+#[test]
+fn a_person_holds_the_way_up_but_never_the_way_back() {
+    let mut toy = Toy::adopted(4);
+    let hold = Hold { name: "h".into(), release: None, message: "black friday".into(), until: None, by: "ana".into() };
+    toy.seen.holds.push(hold);
+    toy.set_image("v2");
+    for _ in 0..20 {
+        toy.pass();
+    }
+    assert_eq!(toy.phase(), "Live");
+    assert_eq!(toy.last.as_ref().unwrap().reason.to_string(), "held by ana: black friday");
+    let hold = toy.seen.holds.pop().unwrap();
+    toy.until(|t| t.phase() == "Canary");
+    toy.seen.holds.push(hold);
+    for _ in 0..20 {
+        toy.pass();
+    }
+    assert_eq!(toy.phase(), "Canary");
+    toy.canary_fails = true;
+    toy.until(live_and_quiet);
+    assert_eq!(toy.live(), "v1");
+}
+
+#[test]
+fn a_newer_version_waits_its_turn_and_takes_over_at_the_end() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Canary");
+    toy.set_image("v3");
+    toy.until(|t| t.live() == "v2");
+    toy.until(|t| t.live() == "v3" && t.quiet());
+    assert!(toy.story().contains("put"), "the owner's newest template was put back, inert");
+}
+
+#[test]
+fn a_newer_version_takes_the_place_of_one_that_is_stuck() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.w().canary.is_some());
+    (toy.canary_fails, toy.stable_fails) = (true, true);
+    toy.pass();
+    toy.set_image("v3");
+    toy.until(|t| t.phase() == "RollingBack");
+    (toy.canary_fails, toy.stable_fails) = (false, false);
+    toy.until(|t| t.live() == "v3" && t.quiet());
+    let v2 = toy.seen.releases.iter().find(|r| r.version == "v2").unwrap();
+    assert_eq!(v2.outcome, Some(Outcome::Superseded));
+}
+
+#[test]
+fn a_wish_that_is_taken_back_ends_the_rollout_without_a_verdict() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Canary");
+    toy.set_image("v1");
+    toy.until(live_and_quiet);
+    assert_eq!((toy.phase(), toy.live().as_str()), ("Live", "v1"));
+    toy.set_image("v2");
+    toy.until(|t| t.live() == "v2");
+}
+
+#[test]
+fn a_deadline_returns_to_stable_undecided() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Preflight");
+    toy.seen.problems.push(crate::model::decision::Reason::ProbeMissing { probe: "home".into() });
+    toy.until(|t| matches!(t.state.phase, Phase::RolledBack { outcome: Outcome::Undecided, .. }));
+}
+
+#[test]
+fn a_bad_version_in_mid_roll_is_brought_back_by_its_old_pods() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Finalizing" && !t.w().paused);
+    toy.story();
+    toy.roll = false;
+    toy.workload().canary.as_mut().unwrap().pods[0].trouble = Some(Trouble::Fault { word: "OOMKilled".into(), says: "killed for memory".into() });
+    toy.pass();
+    toy.roll = true;
+    toy.until(live_and_quiet);
+    assert_eq!(toy.live(), "v1");
+    assert!(toy.w().paused);
+    assert_eq!(toy.w().template, template("v2"), "the owner's template is back, inert");
+}
+
+#[test]
+fn a_live_version_that_fails_while_young_goes_back_through_a_split() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.live() == "v2" && t.quiet());
+    toy.story();
+    for second in 1..=5 {
+        let at = after(toy.now, Duration::from_secs(second));
+        toy.seen.probes.rest.push(RestSample { at, probe: "home".into(), wrong: Some("GET / answered 500".into()) });
+    }
+    toy.now = after(toy.now, Duration::from_secs(10));
+    toy.stable_fails = true;
+    toy.until(|t| t.live() == "v1" && t.quiet());
+    assert_eq!(toy.phase(), "RolledBack");
+    let story = toy.story();
+    assert!(story.contains("canary 4; pin canary; open; close"), "{story}");
+    assert_eq!(toy.w().template, template("v2"), "what the owner wrote is not lost");
+}
+
+#[test]
+fn resumed_by_hand_is_respected_until_somebody_adopts_it_again() {
+    let mut toy = Toy::adopted(4);
+    toy.workload().paused = false;
+    for _ in 0..5 {
+        toy.pass();
+    }
+    assert_eq!(toy.last.as_ref().unwrap().reason.word(), "Ungated");
+    assert!(!toy.w().paused);
+    let release = toy.state.live.as_ref().unwrap().release.clone();
+    toy.seen.commands.push(Command { name: "c1".into(), release, action: Action::Adopt, by: "ana".into(), reason: None });
+    toy.until(|t| t.w().paused && t.quiet());
+    assert!(toy.story().contains("command Done"));
+}
+
+#[test]
+fn unpaused_with_another_template_is_undone_and_becomes_a_release() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    let w = toy.workload();
+    (w.paused, w.gate_marked) = (false, false);
+    toy.roll = false;
+    toy.pass();
+    toy.roll = true;
+    assert_eq!(toy.w().template, template("v1"), "the proven template is back at once");
+    toy.until(|t| t.live() == "v2" && t.quiet());
+    let story = toy.story();
+    assert!(story.starts_with("record v2; open; close; put"), "{story}");
+}
+
+#[test]
+fn a_deleted_replica_set_opens_the_gate_for_the_proven_template_alone() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.workload().replica_sets.clear();
+    toy.roll = false;
+    toy.pass();
+    toy.roll = true;
+    assert_eq!(toy.w().template, template("v1"));
+    toy.until(|t| t.live() == "v2" && t.quiet());
+}
+
+#[test]
+fn scaled_to_zero_leaves_no_unproven_template_waiting() {
+    let mut toy = Toy::adopted(4);
+    toy.workload().replicas = 0;
+    toy.set_image("v2");
+    for _ in 0..6 {
+        toy.pass();
+    }
+    assert_eq!(toy.w().template, template("v1"));
+    assert!(toy.w().paused);
+    let w = toy.workload();
+    w.replicas = 4;
+    w.replica_sets[0].wanted = 4;
+    toy.until(|t| t.live() == "v2" && t.quiet());
+}
+
+#[test]
+fn a_deleted_delivery_leaves_the_deployment_open_on_the_proven_version() {
+    for phase in ["Live", "Preflight", "Canary", "Guarding", "Finalizing"] {
+        let mut toy = Toy::adopted(4);
+        toy.set_image("v2");
+        if phase != "Live" {
+            toy.until(|t| t.phase() == phase);
+        }
+        toy.seen.deleting = true;
+        toy.until(|t| !t.seen.finalizer);
+        let proven = if phase == "Finalizing" { "v2" } else { "v1" };
+        assert_eq!(toy.w().template, template(proven), "{phase}");
+        assert!(!toy.w().paused && toy.w().canary.is_none(), "{phase}");
+        assert_eq!(toy.seen.services[0].pin, Pin::Off, "{phase}");
+    }
+}
+
+#[test]
+fn a_terminating_namespace_is_never_kept() {
+    let mut toy = Toy::adopted(4);
+    (toy.seen.deleting, toy.seen.namespace_terminating) = (true, true);
+    toy.pass();
+    assert!(!toy.seen.finalizer);
+}
+
+#[test]
+fn a_release_by_hand_rides_with_the_owners_template() {
+    let mut toy = Toy::adopted(4);
+    toy.plan.source = Source::Manual;
+    toy.set_image("stale");
+    for _ in 0..3 {
+        toy.pass();
+    }
+    assert_eq!(toy.phase(), "Live", "the image in the owner's template is ignored");
+    toy.release(ReleaseName::new("shop-v2"), "v2".into(), "r/shop:v2".into(), None, None);
+    toy.until(|t| t.live() == "v2" && t.quiet());
+    assert_eq!(toy.w().template, template("v2"));
+}
+
+#[test]
+fn a_worker_without_a_service_starts_with_the_first_step() {
+    let mut toy = Toy::adopted(4);
+    toy.seen.services.clear();
+    toy.plan.probes.clear();
+    toy.seen.probes.voting = 0;
+    toy.set_image("v2");
+    toy.until(|t| t.live() == "v2" && t.quiet());
+    assert_eq!(toy.story(), "record v2; canary 1; canary 4; open; close; canary away; v2 Live");
+}
+
+#[test]
+fn promote_ends_the_bake_and_abort_ends_the_rollout() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Canary" && t.quiet());
+    let release = toy.state.phase.rollout().unwrap().release.clone();
+    let order = |name: &str, action| Command { name: name.into(), release: release.clone(), action, by: "ana".into(), reason: Some("checked by hand".into()) };
+    toy.seen.commands.push(order("c1", Action::Promote));
+    let before = toy.now;
+    toy.until(|t| t.log.iter().any(|l| l == "canary 4"));
+    assert!(toy.now < after(before, Duration::from_secs(30)), "the bake of 60 s was not waited for");
+    toy.seen.commands.push(order("c2", Action::Abort));
+    toy.until(|t| matches!(t.state.phase, Phase::RolledBack { outcome: Outcome::Undecided, .. }) && t.quiet());
+    toy.seen.commands.push(order("c3", Action::Promote));
+    toy.until(|t| t.seen.commands.is_empty());
+    assert!(toy.story().contains("command Void"), "an order that comes late is void");
+    toy.seen.commands.push(order("c4", Action::Retry));
+    toy.until(|t| t.live() == "v2" && t.quiet());
+}
+
+#[test]
+fn a_service_that_one_write_cannot_switch_holds_before_a_pod_starts() {
+    let mut toy = Toy::adopted(4);
+    toy.seen.services[0].no_switch = Some("it is headless".into());
+    toy.set_image("v2");
+    for _ in 0..5 {
+        toy.pass();
+    }
+    assert_eq!(toy.last.as_ref().unwrap().reason.word(), "SwitchNotProvable");
+    assert!(toy.w().canary.is_none());
+}
+
+#[test]
+fn the_canary_follows_the_size_of_stable() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Guarding" && t.quiet());
+    toy.workload().replicas = 6;
+    toy.until(|t| t.w().canary.as_ref().is_some_and(|c| c.wanted == 6));
+    toy.until(|t| t.live() == "v2" && t.quiet());
+}
+
+#[test]
+fn at_rest_nothing_is_written() {
+    let mut toy = Toy::adopted(4);
+    for _ in 0..50 {
+        toy.pass();
+    }
+    assert_eq!(toy.story(), "");
+}
+
+#[test]
+fn a_mend_is_let_through_when_nothing_of_stable_serves() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.stable_down = true;
+    toy.until(|t| t.live() == "v2");
+}
+
+#[test]
+fn a_deployment_deleted_in_mid_rollout_leaves_the_canary_serving_and_nothing_promoted() {
+    for phase in ["Preflight", "Canary", "Guarding", "Finalizing"] {
+        let mut toy = Toy::adopted(4);
+        toy.set_image("v2");
+        toy.until(|t| t.phase() == phase && t.w().canary.is_some());
+        let gone = toy.seen.workloads.pop().unwrap();
+        for _ in 0..5 {
+            toy.pass();
+        }
+        assert_eq!((toy.phase(), toy.last.as_ref().unwrap().reason.word()), (phase, "WorkloadMissing"));
+        assert!(!matches!(toy.seen.services[0].pin, Pin::Stable(_)), "no pin to pods that are gone");
+        let fresh = crate::model::world::Workload { paused: false, gate_marked: false, put_back: None, replica_sets: vec![], pods: vec![], ..gone };
+        toy.seen.workloads.push(fresh);
+        toy.until(|t| t.live() == "v2" && t.quiet());
+    }
+}

@@ -1,0 +1,367 @@
+//! A toy of Kubernetes for the rules alone: it carries out effects on an [`Observation`] at once, or a tick later where the
+//! order matters. The simulation and the real cluster prove the rest; this is for fast tables.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    api::delivery::OnDeadline,
+    decide::{
+        check::check,
+        decide,
+        evidence::{Sample, Seen},
+    },
+    model::{
+        decision::{Decision, Effect, Target, Wait},
+        phase::{Phase, State, after},
+        plan::{Plan, PlannedStep, PlannedWorkload, Source},
+        template,
+        version::{PodHash, ReleaseName, Weight, WorkloadName},
+        world::{Canary, Observation, Pin, Pod, Release, ReplicaSet, Service, Workload},
+    },
+};
+
+pub(super) const APP: &str = "shop";
+
+pub(super) fn name() -> WorkloadName {
+    WorkloadName::new(APP)
+}
+
+pub(super) fn template(image: &str) -> Value {
+    json!({"metadata": {"labels": {"app": APP}}, "spec": {"containers": [{"name": "app", "image": format!("r/shop:{image}")}]}})
+}
+
+fn pod_hash(template: &Value) -> PodHash {
+    PodHash::new(template::hash(template).as_str().chars().take(8).collect::<String>())
+}
+
+pub(super) struct Toy {
+    pub(super) plan: Plan,
+    pub(super) state: State,
+    pub(super) seen: Observation,
+    pub(super) now: Timestamp,
+    /// Every effect that was carried out, in short words.
+    pub(super) log: Vec<String>,
+    /// What the canary answers to a probe.
+    pub(super) canary_fails: bool,
+    pub(super) stable_fails: bool,
+    /// No pod of stable is ready.
+    pub(super) stable_down: bool,
+    /// The templates that were put in while the gate was open roll only when told.
+    pub(super) roll: bool,
+    pub(super) last: Option<Decision>,
+}
+
+impl Toy {
+    pub(super) fn new(replicas: u32) -> Self {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let v1 = template("v1");
+        let workload = Workload {
+            name: name(),
+            uid: "u".into(),
+            resource_version: "1".into(),
+            paused: false,
+            gate_marked: false,
+            put_back: None,
+            replicas,
+            max_unavailable: replicas / 4,
+            observed: true,
+            stuck: false,
+            template: v1.clone(),
+            replica_sets: vec![],
+            pods: vec![],
+            canary: None,
+            canary_left: 0,
+            last_writer: None,
+            owns_fields: false,
+        };
+        let service = Service {
+            name: APP.into(),
+            uid: "s".into(),
+            resource_version: "1".into(),
+            workload: name(),
+            pin: Pin::Off,
+            pinned_since: None,
+            routable: vec![],
+            no_switch: None,
+            owns_fields: false,
+        };
+        let mut toy = Self {
+            plan: Plan {
+                workloads: vec![PlannedWorkload { name: name(), containers: vec![], service: None, port: None }],
+                source: Source::Workload,
+                steps: [5, 25, 50].map(|w| PlannedStep { weight: Weight::new(w), bake: Duration::from_secs(60) }).to_vec(),
+                guard: Duration::from_secs(120),
+                rollback_window: Duration::from_secs(3600),
+                deadline: Duration::from_secs(1800),
+                on_deadline: OnDeadline::Return,
+                settle: Duration::from_secs(5),
+                probes: vec!["home".into()],
+            },
+            state: State::new(now),
+            seen: Observation { delivery: APP.into(), workloads: vec![workload], services: vec![service], ..Observation::default() },
+            now,
+            log: vec![],
+            canary_fails: false,
+            stable_fails: false,
+            stable_down: false,
+            roll: true,
+            last: None,
+        };
+        toy.seen.probes.voting = 1;
+        toy.world();
+        toy
+    }
+
+    pub(super) fn adopted(replicas: u32) -> Self {
+        let mut toy = Self::new(replicas);
+        toy.until(|t| t.state.phase == Phase::Live && t.quiet());
+        toy.log.clear();
+        toy
+    }
+
+    pub(super) fn workload(&mut self) -> &mut Workload {
+        self.seen.workloads.iter_mut().next().unwrap()
+    }
+
+    pub(super) fn w(&self) -> &Workload {
+        self.seen.workloads.first().unwrap()
+    }
+
+    pub(super) fn set_image(&mut self, image: &str) {
+        self.workload().template = template(image);
+    }
+
+    pub(super) fn quiet(&self) -> bool {
+        self.last.as_ref().is_some_and(|d| d.effects.is_empty() && d.wait != Wait::Now)
+    }
+
+    pub(super) fn phase(&self) -> &'static str {
+        self.state.phase.label()
+    }
+
+    pub(super) fn live(&self) -> String {
+        self.state.live.as_ref().and_then(|l| self.seen.release(&l.release)).map_or(String::new(), |r| r.version.clone())
+    }
+
+    /// Passes, with time going on as the decisions ask, until something is so; at most two virtual hours.
+    pub(super) fn until(&mut self, so: impl Fn(&Self) -> bool) {
+        let start = self.now;
+        while !so(self) {
+            assert!(after(start, Duration::from_secs(7200)) > self.now, "not so within two hours; {:?} {:#?}", self.state.phase, self.log);
+            self.pass();
+        }
+    }
+
+    /// One pass: the world moves, a decision is made, checked and carried out.
+    pub(super) fn pass(&mut self) {
+        self.world();
+        self.probe();
+        let decision = decide(&self.plan, &self.state, &self.seen, self.now);
+        check(&self.plan, &self.state, &self.seen, &decision, self.now).unwrap();
+        for effect in &decision.effects {
+            self.carry_out(effect);
+        }
+        self.state = decision.next.clone();
+        let step = match decision.wait {
+            Wait::Now => Duration::from_millis(50),
+            Wait::Poll => Duration::from_millis(500),
+            Wait::Until(at) => Duration::from_millis(u64::try_from(at.duration_since(self.now).as_millis()).unwrap_or(0).clamp(50, 15_000)),
+            Wait::Change => Duration::from_secs(15),
+        };
+        self.last = Some(decision);
+        self.now = after(self.now, step);
+    }
+
+    fn probe(&mut self) {
+        let workload = self.seen.workloads.first();
+        let asked = self.state.phase.rollout().is_some() && workload.is_some_and(|w| w.canary.as_ref().is_some_and(|c| c.ready() > 0));
+        if !asked {
+            return;
+        }
+        let seen = |fails| if fails { Seen::Fail("GET / answered 500, expected 200".into()) } else { Seen::Pass };
+        for (rerun, millis) in [(false, 1), (true, 2)] {
+            let sample = Sample {
+                at: after(self.now, Duration::from_millis(millis)),
+                probe: "home".into(),
+                pod: "c".into(),
+                rerun,
+                canary: seen(self.canary_fails),
+                stable: seen(self.stable_fails),
+            };
+            self.seen.probes.samples.push(sample);
+            if !self.canary_fails {
+                break;
+            }
+        }
+    }
+
+    fn pods(&self, prefix: &str, hash: Option<&PodHash>, count: u32) -> Vec<Pod> {
+        (0..count)
+            .map(|i| Pod {
+                name: format!("{prefix}{i}"),
+                pod_hash: hash.cloned(),
+                ready_since: Some(self.now),
+                ip: Some("192.0.2.1".into()),
+                digests: vec![],
+                trouble: None,
+            })
+            .collect()
+    }
+
+    /// What Kubernetes would have done by now.
+    fn world(&mut self) {
+        let Some(mut workload) = self.seen.workloads.first().cloned() else { return };
+        let here = template::hash(&workload.template);
+        if !workload.paused && self.roll {
+            if workload.replica_set(&here).is_none() {
+                workload.replica_sets.push(ReplicaSet {
+                    template: here.clone(),
+                    pod_hash: pod_hash(&workload.template),
+                    wanted: 0,
+                    pods: 0,
+                    available: 0,
+                    raw: workload.template.clone(),
+                });
+            }
+            for rs in &mut workload.replica_sets {
+                rs.wanted = if rs.template == here { workload.replicas } else { 0 };
+            }
+        } else if let Some(active) = workload.replica_sets.iter().find(|rs| rs.wanted > 0).map(|rs| rs.pod_hash.clone()) {
+            for rs in &mut workload.replica_sets {
+                rs.wanted = if rs.pod_hash == active { workload.replicas } else { rs.wanted };
+            }
+        }
+        workload.pods.clear();
+        for rs in &mut workload.replica_sets {
+            (rs.pods, rs.available) = (rs.wanted, rs.wanted);
+            workload.pods.extend(self.pods(rs.pod_hash.as_str(), Some(&rs.pod_hash), rs.wanted));
+        }
+        if self.stable_down {
+            let old = pod_hash(&template("v1"));
+            workload.pods.iter_mut().filter(|p| p.pod_hash.as_ref() == Some(&old)).for_each(|p| p.ready_since = None);
+            workload.replica_sets.iter_mut().filter(|rs| rs.pod_hash == old).for_each(|rs| rs.available = 0);
+        }
+        workload.canary_left = 0;
+        if let Some(canary) = &mut workload.canary {
+            let had: Vec<Pod> = canary.pods.clone();
+            canary.pods = self.pods("c", None, canary.wanted);
+            for (pod, old) in canary.pods.iter_mut().zip(had) {
+                *pod = old;
+            }
+            workload.canary_left = canary.wanted;
+        }
+        let stable: Vec<String> = workload.pods.iter().map(|p| p.name.clone()).collect();
+        *self.workload() = workload;
+        self.seen.services.iter_mut().for_each(|s| s.routable.clone_from(&stable));
+    }
+
+    fn carry_out(&mut self, effect: &Effect) {
+        let now = self.now;
+        match effect.clone() {
+            Effect::AddFinalizer => self.seen.finalizer = true,
+            Effect::RemoveFinalizer => {
+                self.seen.finalizer = false;
+                self.log.push("finalizer off".into());
+            }
+            Effect::RecordRelease { name, version, image, templates, .. } => {
+                self.log.push(format!("record {version}"));
+                let identity = Some(template::identity(&templates));
+                self.release(name, version, image, identity, Some(templates));
+            }
+            Effect::KeepTemplates { release, templates } => {
+                let identity = template::identity(&templates);
+                let found = self.seen.releases.iter_mut().find(|r| r.name == release).unwrap();
+                found.identity = Some(identity);
+                found.templates = Some(templates);
+            }
+            Effect::CloseGate { .. } => {
+                self.log.push("close".into());
+                let w = self.workload();
+                (w.paused, w.gate_marked) = (true, true);
+            }
+            Effect::OpenGate { template, put_back, leave, .. } => {
+                self.log.push(if leave { "ungate".into() } else { "open".to_owned() });
+                let w = self.workload();
+                (w.paused, w.gate_marked, w.put_back) = (false, false, put_back);
+                if let Some(template) = template {
+                    w.template = template;
+                }
+            }
+            Effect::PutTemplate { template, put_back, .. } => {
+                self.log.push("put".into());
+                let w = self.workload();
+                assert!(w.paused, "a template is put in only behind a closed gate");
+                (w.template, w.put_back) = (template, put_back);
+            }
+            Effect::DropOwnership(Target::Workload(_) | Target::Service(_)) => self.log.push("disown".into()),
+            Effect::PinService { service, pin } => {
+                self.log.push(match &pin {
+                    Pin::Off => "pin off".into(),
+                    Pin::Canary => "pin canary".into(),
+                    Pin::Stable(hash) => {
+                        let old = pod_hash(&super::toy::template("v1")) == *hash;
+                        format!("pin {}", if old { "v1" } else { "stable" })
+                    }
+                });
+                let s = self.seen.services.iter_mut().find(|s| s.name == service).unwrap();
+                (s.pin, s.pinned_since) = (pin, Some(now));
+            }
+            Effect::CreateCanary { release, replicas, .. } => {
+                self.log.push(format!("canary {replicas}"));
+                self.workload().canary = Some(Canary {
+                    name: "shop-canary".into(),
+                    uid: "c".into(),
+                    resource_version: "1".into(),
+                    deleting: false,
+                    release: Some(release),
+                    wanted: replicas,
+                    observed: true,
+                    stuck: false,
+                    refused: None,
+                    pods: vec![],
+                    ending: 0,
+                });
+            }
+            Effect::ScaleCanary { replicas, .. } => {
+                self.log.push(format!("canary {replicas}"));
+                self.workload().canary.as_mut().unwrap().wanted = replicas;
+            }
+            Effect::DeleteCanary { .. } => {
+                self.log.push("canary away".into());
+                self.workload().canary = None;
+            }
+            Effect::SettleRelease { release, outcome, .. } => {
+                self.log.push(format!("{} {outcome:?}", self.seen.release(&release).unwrap().version));
+                self.seen.releases.iter_mut().find(|r| r.name == release).unwrap().outcome = Some(outcome);
+            }
+            Effect::SettleCommand { command, result, .. } => {
+                self.log.push(format!("command {result:?}"));
+                self.seen.commands.retain(|c| c.name != command);
+            }
+            Effect::ForgetRelease { release } => self.seen.releases.retain(|r| r.name != release),
+        }
+    }
+
+    pub(super) fn release(
+        &mut self,
+        name: ReleaseName,
+        version: String,
+        image: String,
+        identity: Option<crate::model::version::Identity>,
+        templates: Option<BTreeMap<WorkloadName, Value>>,
+    ) {
+        let created = self.now;
+        let manual = identity.is_none();
+        if self.seen.release(&name).is_none() {
+            self.seen.releases.push(Release { name, version, commit: None, image, manual, identity, templates, outcome: None, tries: 0, created });
+        }
+    }
+
+    /// The log since the last call, joined.
+    pub(super) fn story(&mut self) -> String {
+        std::mem::take(&mut self.log).join("; ")
+    }
+}

@@ -42,6 +42,10 @@ pub struct DeliveryStatus {
     /// The version that a `rollback` would bring back now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub way_back: Option<WayBack>,
+    /// Share of the new version: what its pods really get, and of what was asked, e.g. `20 % of 25 %`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub weight: Option<String>,
     /// The rollout in flight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
@@ -151,6 +155,13 @@ pub struct RolloutStatus {
     /// Forward or Return.
     #[schemars(length(max = 16))]
     pub direction: String,
+    /// Why an older version comes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<Told>,
+    /// The version before `from`: what a rollback goes back to once this rollout is over without a change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub previous: Option<String>,
     /// Which step of the plan, from 1; absent before the first and after the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 20))]
@@ -291,6 +302,13 @@ pub struct SinceWhy {
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LastRollback {
+    /// The bad version's Release.
+    #[serde(default)]
+    #[schemars(length(max = 63))]
+    pub release: String,
+    /// RolledBack or Undecided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
     /// The bad version.
     #[schemars(length(max = 128))]
     pub from: String,

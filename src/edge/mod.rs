@@ -1,3 +1,5 @@
-//! Thin clients to the world: typed errors, time limits, no rules about deploying.
+//! Thin clients: foreign bytes become our types or one of our errors, within a time limit, and no rule about deploying
+//! lives here.
 
+pub mod kube;
 pub mod probe;

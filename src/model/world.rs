@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     decision::Reason,
@@ -168,6 +168,8 @@ pub struct Service {
     pub uid: String,
     /// The precondition of every write.
     pub resource_version: String,
+    /// Its selector and ports, by [`Service::shape_of`]. A foreign write that left these alone does not stop a pin.
+    pub shape: Value,
     /// The workload whose pods it selects.
     pub workload: WorkloadName,
     /// What our key in its selector says.
@@ -339,6 +341,14 @@ impl Workload {
     pub fn only_active(&self) -> Option<&ReplicaSet> {
         let mut active = self.replica_sets.iter().filter(|rs| rs.wanted > 0 || rs.pods > 0);
         active.next().filter(|_| active.next().is_none())
+    }
+}
+
+impl Service {
+    /// What of a Service, as stored, a pin depends on.
+    #[must_use]
+    pub fn shape_of(service: &Value) -> Value {
+        json!({"selector": service.pointer("/spec/selector"), "ports": service.pointer("/spec/ports")})
     }
 }
 

@@ -1,0 +1,97 @@
+//! The conditions: what `kubectl wait`, GitOps tools and alerts read.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::releases::cut;
+use crate::{
+    api::status::{DeliveryStatus, Told},
+    model::{
+        decision::Decision,
+        phase::{Phase, Why},
+        plan::Plan,
+    },
+};
+
+/// Length of a message: six of them, 1.5 kB at most. The sentence in full stands in `message`.
+const MESSAGE: usize = 256;
+
+struct Said {
+    kind: &'static str,
+    status: &'static str,
+    why: Told,
+}
+
+fn said(kind: &'static str, status: &'static str, word: &str, says: &str) -> Said {
+    Said { kind, status, why: Told { reason: word.to_owned(), message: cut(says, MESSAGE) } }
+}
+
+fn because(kind: &'static str, status: &'static str, why: &Why) -> Said {
+    said(kind, status, &why.word, &why.says)
+}
+
+/// The conditions of a decision. One that does not apply is absent.
+pub(super) fn of(plan: Option<&Plan>, decision: &Decision, before: &DeliveryStatus, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+    [available(decision), Some(ready(decision)), reconciling(decision), stalled(decision), verified(plan, decision), Some(held(decision))]
+        .into_iter()
+        .flatten()
+        .map(|said| {
+            let same = before.conditions.iter().find(|c| c.type_ == said.kind && c.status == said.status);
+            Condition {
+                last_transition_time: same.map_or(Time(now), |c| c.last_transition_time.clone()),
+                message: said.why.message,
+                observed_generation: generation,
+                reason: said.why.reason,
+                status: said.status.to_owned(),
+                type_: said.kind.to_owned(),
+            }
+        })
+        .collect()
+}
+
+fn available(decision: &Decision) -> Option<Said> {
+    match (&decision.health.unavailable, &decision.next.phase) {
+        (Some(why), _) => Some(because("Available", "False", why)),
+        (None, Phase::Adopting) => Some(said("Available", "Unknown", decision.reason.word(), &decision.reason.to_string())),
+        (None, Phase::Live | Phase::RolledBack { .. } | Phase::Rolling(_)) => Some(said("Available", "True", "Serving", "a proven version serves")),
+    }
+}
+
+fn ready(decision: &Decision) -> Said {
+    let live = decision.next.live.as_ref().map(|live| &live.release);
+    let is_live = matches!(decision.next.phase, Phase::Live) && live.is_some() && decision.desired.as_ref().is_none_or(|d| Some(d) == live);
+    said("Ready", if is_live { "True" } else { "False" }, decision.reason.word(), &decision.reason.to_string())
+}
+
+fn reconciling(decision: &Decision) -> Option<Said> {
+    let stands = decision.health.stalled.is_some();
+    match decision.next.phase {
+        Phase::Adopting | Phase::Rolling(_) if !stands => Some(said("Reconciling", "True", decision.next.phase.label(), &decision.reason.to_string())),
+        Phase::Adopting | Phase::Rolling(_) | Phase::Live | Phase::RolledBack { .. } => None,
+    }
+}
+
+fn stalled(decision: &Decision) -> Option<Said> {
+    match (&decision.health.stalled, &decision.next.phase) {
+        (Some(why), _) | (None, Phase::RolledBack { why, .. }) => Some(because("Stalled", "True", why)),
+        (None, Phase::Adopting | Phase::Live | Phase::Rolling(_)) => None,
+    }
+}
+
+fn verified(plan: Option<&Plan>, decision: &Decision) -> Option<Said> {
+    Some(match &decision.health.verified {
+        Some(Ok(())) => said("Verified", "True", "Passed", "what serves was asked and answered well"),
+        Some(Err(why)) => because("Verified", "False", why),
+        None if plan.is_some_and(|plan| plan.probes.is_empty()) => {
+            said("Verified", "Unknown", "NoChecks", "nothing is named in spec.verify that could be asked")
+        }
+        None => said("Verified", "Unknown", "NoVerdict", "what serves has not given an answer yet"),
+    })
+}
+
+fn held(decision: &Decision) -> Said {
+    match decision.holds.first() {
+        Some(hold) => said("Held", "True", hold.word(), &hold.to_string()),
+        None => said("Held", "False", "NotHeld", "nothing keeps a rollout from moving forward"),
+    }
+}

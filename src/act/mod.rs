@@ -1,0 +1,129 @@
+//! `Decision → world`: carries out effects in order, each with its precondition, and stops at the first that fails.
+//!
+//! Deliberately absent: any rule about deploying. Each effect can be repeated, because a crash may come between it and the
+//! record of it. A conflict is no error for people: the world has moved on, and the next decision is made on a new look.
+
+pub mod announce;
+mod calls;
+pub mod canary;
+mod conditions;
+mod error;
+mod finalizer;
+mod owners;
+mod patch;
+mod record;
+mod releases;
+mod session;
+mod shape;
+pub mod status;
+mod stored;
+mod traffic;
+mod workload;
+
+use std::sync::Arc;
+
+use kube::Client;
+
+pub use error::{ActError, Retry};
+
+use crate::{
+    api::delivery::Delivery,
+    clock::Clock,
+    control::lease::LeaderProof,
+    model::{decision::Effect, world::{Observation, Pin}},
+};
+use calls::Calls;
+use session::Session;
+
+/// Writes the world.
+#[derive(Clone)]
+pub struct Actor {
+    client: Client,
+    clock: Arc<dyn Clock>,
+}
+
+/// What came of a run of effects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// The Delivery's resourceVersion, if a write to its finalizers moved it: the precondition of the record.
+    pub delivery_version: Option<String>,
+}
+
+impl Actor {
+    /// An actor on that API server. The client must not retry by itself: a late write could land after our lead.
+    #[must_use]
+    pub fn new(client: Client, clock: Arc<dyn Clock>) -> Self {
+        Self { client, clock }
+    }
+
+    /// Carries out effects in order; pins that follow each other, all at once.
+    ///
+    /// Whatever happens, each object of the owner's that was written gets its field owners back at the end.
+    ///
+    /// # Errors
+    /// The first failure; nothing after it was tried.
+    pub async fn act(&self, proof: &LeaderProof, delivery: &Delivery, seen: &Observation, effects: &[Effect]) -> Result<Done, ActError> {
+        let mut session = Session {
+            calls: self.calls(proof, delivery),
+            delivery,
+            seen,
+            now: self.clock.now(),
+            touched: Vec::new(),
+            delivery_version: None,
+            made: 0,
+        };
+        let done = all(&mut session, effects).await;
+        session.end().await;
+        done.map(|()| Done { delivery_version: session.delivery_version })
+    }
+
+    fn calls<'a>(&'a self, proof: &'a LeaderProof, delivery: &'a Delivery) -> Calls<'a> {
+        Calls { client: &self.client, namespace: delivery.metadata.namespace.as_deref().unwrap_or_default(), proof }
+    }
+}
+
+async fn all(session: &mut Session<'_>, effects: &[Effect]) -> Result<(), ActError> {
+    let both_pins = |a: &Effect, b: &Effect| matches!((a, b), (Effect::PinService { .. }, Effect::PinService { .. }));
+    for group in effects.chunk_by(both_pins) {
+        match group {
+            [effect] => one(session, effect).await?,
+            pins => traffic::pin_all(session, &pins.iter().filter_map(pin).collect::<Vec<_>>()).await?,
+        }
+    }
+    Ok(())
+}
+
+fn pin(effect: &Effect) -> Option<(&str, &Pin)> {
+    if let Effect::PinService { service, pin } = effect { Some((service, pin)) } else { None }
+}
+
+async fn one(session: &mut Session<'_>, effect: &Effect) -> Result<(), ActError> {
+    match effect {
+        Effect::AddFinalizer => finalizer::add(session).await,
+        Effect::RemoveFinalizer => finalizer::remove(session).await,
+        Effect::RecordRelease { name, version, image, origin, templates } => {
+            releases::record(session, &releases::Recorded { name, version, image, origin: *origin, templates }).await
+        }
+        Effect::KeepTemplates { release, templates } => releases::keep_templates(session, release, templates).await,
+        Effect::CloseGate { workload, exact } => workload::close_gate(session, workload, *exact).await,
+        Effect::OpenGate { workload, template, put_back, leave } => {
+            workload::open_gate(session, workload, template.as_ref(), put_back.as_ref(), *leave).await
+        }
+        Effect::PutTemplate { workload, template, put_back } => {
+            workload::put_template(session, workload, template, put_back.as_ref()).await
+        }
+        Effect::DropOwnership(target) => session.drop_ownership(target).await,
+        Effect::PinService { service, pin } => traffic::pin_all(session, &[(service, pin)]).await,
+        Effect::CreateCanary { workload, release, template, replicas } => {
+            canary::create(session, &canary::Wanted { workload, release, template, replicas: *replicas }).await
+        }
+        Effect::ScaleCanary { workload, replicas } => canary::scale(session, workload, *replicas).await,
+        Effect::DeleteCanary { workload } => canary::delete(session, workload).await,
+        Effect::SettleRelease { release, outcome, why, superseded_by, begins } => {
+            let settled = releases::Settled { outcome: *outcome, why, superseded_by: superseded_by.as_ref(), begins: *begins };
+            releases::settle(session, release, &settled).await
+        }
+        Effect::SettleCommand { command, result, message } => releases::settle_command(session, command, *result, message).await,
+        Effect::ForgetRelease { release } => releases::forget(session, release).await,
+    }
+}

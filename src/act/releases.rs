@@ -1,0 +1,232 @@
+//! Releases, their templates and Commands: what was shipped and what became of it. Never owned by the Delivery: the
+//! record outlives it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::{
+    calls::{Kind, text},
+    error::ActError,
+    session::Session,
+};
+use crate::{
+    api::{
+        DELIVERY_LABEL,
+        command::CommandResult,
+        release::{OriginType, Outcome},
+    },
+    model::{
+        phase::Why,
+        template,
+        version::{ReleaseName, WorkloadName},
+    },
+};
+
+/// Length of a version as the Release's schema bounds it.
+const VERSION: usize = 128;
+/// Length of a message of a Release.
+const MESSAGE: usize = 1024;
+/// Length of a message of a Command.
+const COMMAND_MESSAGE: usize = 512;
+
+/// What a Release is made of.
+pub(super) struct Recorded<'a> {
+    pub(super) name: &'a ReleaseName,
+    pub(super) version: &'a str,
+    pub(super) image: &'a str,
+    pub(super) origin: OriginType,
+    pub(super) templates: &'a BTreeMap<WorkloadName, Value>,
+}
+
+/// Keeps the templates, then makes the Release, so that there is no Release without them.
+pub(super) async fn record(session: &mut Session<'_>, wanted: &Recorded<'_>) -> Result<(), ActError> {
+    keep(session, wanted.name, wanted.templates).await?;
+    let delivery = session.delivery.metadata.name.clone().unwrap_or_default();
+    let release = json!({
+        "apiVersion": "haldane.dev/v1alpha1",
+        "kind": "Release",
+        "metadata": metadata(session, wanted.name, &delivery),
+        "spec": {
+            "deliveryRef": {"name": delivery},
+            "version": cut(wanted.version, VERSION),
+            "image": wanted.image,
+            "templateHash": template::identity(wanted.templates).as_str(),
+            "origin": {"type": wanted.origin},
+        },
+    });
+    // One of that name is the same one: the name has the identity in it.
+    session.calls.create(Kind::Release, wanted.name.as_str(), &release).await?;
+    session.made += 1;
+    Ok(())
+}
+
+/// Keeps the templates of a Release that a person made, and says in its status which content they are.
+pub(super) async fn keep_templates(
+    session: &mut Session<'_>,
+    release: &ReleaseName,
+    templates: &BTreeMap<WorkloadName, Value>,
+) -> Result<(), ActError> {
+    keep(session, release, templates).await?;
+    let status = json!({"templateHash": template::identity(templates).as_str()});
+    session.calls.merge_status(Kind::Release, release.as_str(), &status).await.map(|_| ())
+}
+
+async fn keep(session: &Session<'_>, name: &ReleaseName, templates: &BTreeMap<WorkloadName, Value>) -> Result<(), ActError> {
+    let delivery = session.delivery.metadata.name.clone().unwrap_or_default();
+    let templates: Map<String, Value> = templates.iter().map(|(name, t)| (name.to_string(), t.clone())).collect();
+    let revision = json!({
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": metadata(session, name, &delivery),
+        "data": {"templates": templates},
+        "revision": session.seen.releases.len() + session.made + 1,
+    });
+    session.calls.create(Kind::ControllerRevision, name.as_str(), &revision).await.map(|_| ())
+}
+
+fn metadata(session: &Session<'_>, name: &ReleaseName, delivery: &str) -> Value {
+    json!({"name": name.as_str(), "namespace": session.calls.namespace, "labels": {DELIVERY_LABEL: delivery}})
+}
+
+/// Removes a Release and its templates.
+pub(super) async fn forget(session: &Session<'_>, release: &ReleaseName) -> Result<(), ActError> {
+    session.calls.delete(Kind::Release, release.as_str(), None).await?;
+    session.calls.delete(Kind::ControllerRevision, release.as_str(), None).await
+}
+
+/// What is written about a Release.
+pub(super) struct Settled<'a> {
+    pub(super) outcome: Outcome,
+    pub(super) why: &'a Why,
+    pub(super) superseded_by: Option<&'a ReleaseName>,
+    pub(super) begins: bool,
+}
+
+/// Writes what became of a Release. One that somebody removed needs no word; nothing waits for it.
+pub(super) async fn settle(session: &Session<'_>, release: &ReleaseName, settled: &Settled<'_>) -> Result<(), ActError> {
+    let live = match session.calls.get(Kind::Release, release.as_str()).await {
+        Ok(live) => live,
+        Err(ActError::Gone { .. }) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let Some(status) = status(&live, settled, session.now) else { return Ok(()) };
+    match session.calls.merge_status(Kind::Release, release.as_str(), &status).await {
+        Ok(_) | Err(ActError::Gone { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The merge patch of the status; none: it says so already.
+fn status(release: &Value, settled: &Settled<'_>, now: Timestamp) -> Option<Value> {
+    let now = seconds(now);
+    let (outcome, message) = (json!(settled.outcome), cut(&settled.why.says, MESSAGE));
+    let by = settled.superseded_by.map(ReleaseName::as_str);
+    let said = |key: &str| release.pointer("/status").and_then(|s| s.get(key)).and_then(Value::as_str);
+    if said("outcome") == outcome.as_str()
+        && said("reason") == Some(&settled.why.word)
+        && said("message") == Some(&message)
+        && said("supersededBy") == by
+    {
+        return None;
+    }
+    let mut status = json!({"outcome": outcome, "reason": settled.why.word, "message": message, "supersededBy": by});
+    if let Some(status) = status.as_object_mut() {
+        // Begun and still under way is the same try, whatever is said about it meanwhile.
+        if settled.begins && said("outcome") != outcome.as_str() {
+            let tries = release.pointer("/status/tries").and_then(Value::as_u64).unwrap_or(0);
+            status.insert("tries".to_owned(), json!((tries + 1).min(10_000)));
+            status.insert("startedAt".to_owned(), json!(now));
+            status.insert("finishedAt".to_owned(), Value::Null);
+        } else if ended(settled.outcome) {
+            status.insert("finishedAt".to_owned(), json!(now));
+        }
+        status.insert("conditions".to_owned(), json!([succeeded(release, settled, &message, &now)]));
+    }
+    Some(status)
+}
+
+fn ended(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Live | Outcome::RolledBack | Outcome::Undecided | Outcome::Superseded | Outcome::Refused => true,
+        Outcome::Waiting | Outcome::Rolling => false,
+    }
+}
+
+fn succeeded(release: &Value, settled: &Settled<'_>, message: &str, now: &str) -> Value {
+    let word = match settled.outcome {
+        Outcome::Live => "True",
+        Outcome::RolledBack | Outcome::Undecided | Outcome::Refused | Outcome::Superseded => "False",
+        Outcome::Rolling | Outcome::Waiting => "Unknown",
+    };
+    let before = release.pointer("/status/conditions/0").filter(|c| text(c, "/status") == word);
+    let since = before.map_or(now, |c| text(c, "/lastTransitionTime"));
+    json!({"type": "Succeeded", "status": word, "reason": settled.why.word, "message": message, "lastTransitionTime": since})
+}
+
+/// Writes what became of a command. It is kept, as a record.
+pub(super) async fn settle_command(session: &Session<'_>, name: &str, result: CommandResult, message: &str) -> Result<(), ActError> {
+    let status = json!({"result": result, "message": cut(message, COMMAND_MESSAGE)});
+    match session.calls.merge_status(Kind::Command, name, &status).await {
+        Ok(_) | Err(ActError::Gone { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn seconds(at: Timestamp) -> String {
+    Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
+}
+
+/// The first characters of a text, with `…` where some are missing. Limits of the API count characters.
+pub(super) fn cut(text: &str, limit: usize) -> String {
+    if text.chars().count() <= limit {
+        return text.to_owned();
+    }
+    text.chars().take(limit.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn why() -> Why {
+        Why { word: "CanaryStarting".to_owned(), says: "v2 starts".to_owned() }
+    }
+
+    fn settled(outcome: Outcome, why: &Why, begins: bool) -> Settled<'_> {
+        Settled { outcome, why, superseded_by: None, begins }
+    }
+
+    #[test]
+    fn each_try_is_counted_once_even_if_it_is_said_twice() {
+        let (why, now) = (why(), Timestamp::from_second(60).unwrap());
+        let mut release = json!({"status": {"outcome": "RolledBack", "tries": 1, "finishedAt": "1970-01-01T00:00:01Z"}});
+        let patch = status(&release, &settled(Outcome::Rolling, &why, true), now).unwrap();
+        json_patch::merge(&mut release, &json!({"status": patch}));
+        assert_eq!(release.pointer("/status/tries"), Some(&json!(2)));
+        assert_eq!(release.pointer("/status/startedAt"), Some(&json!("1970-01-01T00:01:00Z")));
+        assert_eq!(release.pointer("/status/finishedAt"), None);
+        assert_eq!(status(&release, &settled(Outcome::Rolling, &why, true), now), None);
+        let other = Why { word: "CanaryStarting".to_owned(), says: "other words".to_owned() };
+        let patch = status(&release, &settled(Outcome::Rolling, &other, true), now).unwrap();
+        assert_eq!(patch.get("tries"), None);
+    }
+
+    #[test]
+    fn the_condition_says_whether_it_went_live() {
+        let why = why();
+        let cases = [(Outcome::Live, "True"), (Outcome::RolledBack, "False"), (Outcome::Undecided, "False"), (Outcome::Rolling, "Unknown")];
+        for (outcome, word) in cases {
+            let patch = status(&json!({}), &settled(outcome, &why, false), Timestamp::UNIX_EPOCH).unwrap();
+            assert_eq!(text(&patch, "/conditions/0/status"), word);
+            assert_eq!(patch.get("finishedAt").is_some(), outcome != Outcome::Rolling);
+        }
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(cut("größer", 4), "grö…");
+        assert_eq!(cut("größer", 6), "größer");
+    }
+}

@@ -1,0 +1,219 @@
+//! What survives a restart: [`State`] as the status tells it, and back.
+//!
+//! Reading never fails. A status that somebody damaged is read as the safest that it can mean: a rollout in flight that
+//! makes no sense goes back to the version it came from, undecided; without one, the recorded version is live; without
+//! that, adoption begins anew.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::releases::cut;
+use crate::{
+    api::{
+        release::Outcome,
+        status::{Back, DeliveryStatus, Evidence, Gated, LiveVersion, ProbeCount, QUARANTINE, QuarantineEntry, RolloutStatus, SinceWhy, Told},
+    },
+    decide::evidence::Book,
+    model::{
+        phase::{Adopted, Direction, Live, Phase, Quarantined, Rollout, Stage, State, Why},
+        version::{Identity, ReleaseName},
+    },
+};
+
+/// Length of a sentence, as the schema bounds it.
+pub(super) const MESSAGE: usize = 1024;
+/// Length of a text in the evidence.
+const EVIDENCE: usize = 512;
+
+impl State {
+    /// What the status says, read in the safest way.
+    #[must_use]
+    pub fn read(status: &DeliveryStatus, now: Timestamp) -> Self {
+        let live = status.live.as_ref().filter(|live| !live.release.is_empty()).map(|live| Live {
+            release: ReleaseName::new(&live.release),
+            since: at(live.since.as_ref(), now),
+        });
+        let previous = match &status.rollout {
+            Some(rollout) => rollout.previous.clone(),
+            None => status.way_back.as_ref().map(|back| back.release.clone()),
+        };
+        Self {
+            phase: phase(status, live.is_some(), now),
+            since: at(status.since.as_ref(), now),
+            live,
+            previous: previous.filter(|name| !name.is_empty()).map(ReleaseName::new),
+            quarantine: status.quarantine.iter().map(quarantined).collect(),
+            adopted: status.gated.iter().map(|g| Adopted { name: g.name.clone(), uid: g.uid.clone(), was_paused: g.was_paused }).collect(),
+            last_command: status.last_command.clone(),
+            ungated: status.ungated,
+        }
+    }
+}
+
+fn phase(status: &DeliveryStatus, live: bool, now: Timestamp) -> Phase {
+    if let Some(rollout) = status.rollout.as_ref().filter(|r| !r.release.is_empty() && !r.from.is_empty()) {
+        return Phase::Rolling(Rollout {
+            release: ReleaseName::new(&rollout.release),
+            from: ReleaseName::new(&rollout.from),
+            direction: direction(rollout),
+            started_at: at(rollout.started_at.as_ref(), at(status.since.as_ref(), now)),
+            stage: stage(status.phase.as_deref().unwrap_or_default(), rollout),
+            book: rollout.evidence.as_ref().map(book).unwrap_or_default(),
+            suspended: rollout.suspended_since.as_ref().map(|time| time.0),
+        });
+    }
+    match (status.phase.as_deref(), &status.last_rollback) {
+        _ if !live => Phase::Adopting,
+        (Some("Adopting"), _) => Phase::Adopting,
+        (Some("RolledBack"), Some(last)) if !last.release.is_empty() => Phase::RolledBack {
+            release: ReleaseName::new(&last.release),
+            outcome: last.outcome.unwrap_or(Outcome::Undecided),
+            why: Why { word: last.reason.clone(), says: last.message.clone() },
+        },
+        _ => Phase::Live,
+    }
+}
+
+fn direction(rollout: &RolloutStatus) -> Direction {
+    if rollout.direction == "Return" { Direction::Return(rollout.why.as_ref().map_or_else(unreadable, why)) } else { Direction::Forward }
+}
+
+fn stage(phase: &str, rollout: &RolloutStatus) -> Stage {
+    let step = rollout.step.and_then(|step| usize::try_from(step).ok()).and_then(|step| step.checked_sub(1));
+    match (phase, step, &rollout.until, &rollout.back) {
+        ("Preflight", ..) => Stage::Preflight,
+        ("Canary", Some(step), ..) => Stage::Canary { step },
+        ("Promoting", ..) => Stage::Promoting,
+        ("Guarding", _, Some(until), _) => Stage::Guarding { until: until.0 },
+        ("Finalizing", ..) => Stage::Finalizing,
+        ("RollingBack", _, _, Some(back)) => Stage::RollingBack { outcome: back.outcome, why: why(&back.why), at: back.at.clone() },
+        (_, ..) => Stage::RollingBack { outcome: Outcome::Undecided, why: unreadable(), at: cut(phase, 32) },
+    }
+}
+
+fn unreadable() -> Why {
+    Why { word: "StatusUnreadable".to_owned(), says: "the recorded rollout could not be read, so it goes back to the version it came from".to_owned() }
+}
+
+fn why(told: &Told) -> Why {
+    Why { word: told.reason.clone(), says: told.message.clone() }
+}
+
+pub(super) fn told(why: &Why) -> Told {
+    Told { reason: cut(&why.word, 64), message: cut(&why.says, MESSAGE) }
+}
+
+fn at(time: Option<&Time>, otherwise: Timestamp) -> Timestamp {
+    time.map_or(otherwise, |time| time.0)
+}
+
+/// Whole seconds: what is stored must read back as the same, or each look would find a change.
+pub(super) fn time(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+}
+
+fn quarantined(entry: &QuarantineEntry) -> Quarantined {
+    Quarantined {
+        identity: Identity::new(&entry.identity),
+        release: ReleaseName::new(&entry.release),
+        outcome: entry.outcome,
+        why: why(&entry.why),
+    }
+}
+
+/// The part of the status that a state is read from again; what else it says is for people.
+pub(super) fn essence(state: &State) -> DeliveryStatus {
+    let over = state.quarantine.len().saturating_sub(QUARANTINE);
+    DeliveryStatus {
+        phase: Some(state.phase.label().to_owned()),
+        since: Some(time(state.since)),
+        live: state.live.as_ref().map(|live| LiveVersion {
+            release: live.release.to_string(),
+            since: Some(time(live.since)),
+            ..LiveVersion::default()
+        }),
+        rollout: state.phase.rollout().map(|rollout| in_flight(rollout, state.previous.as_ref())),
+        quarantine: state.quarantine.iter().skip(over).map(entry).collect(),
+        gated: state.adopted.iter().map(|a| Gated { name: a.name.clone(), uid: a.uid.clone(), was_paused: a.was_paused }).collect(),
+        last_command: state.last_command.clone(),
+        ungated: state.ungated,
+        ..DeliveryStatus::default()
+    }
+}
+
+fn entry(quarantined: &Quarantined) -> QuarantineEntry {
+    QuarantineEntry {
+        identity: quarantined.identity.to_string(),
+        release: quarantined.release.to_string(),
+        outcome: quarantined.outcome,
+        why: told(&quarantined.why),
+    }
+}
+
+fn in_flight(rollout: &Rollout, previous: Option<&ReleaseName>) -> RolloutStatus {
+    let (direction, why) = match &rollout.direction {
+        Direction::Forward => ("Forward", None),
+        Direction::Return(why) => ("Return", Some(told(why))),
+    };
+    let status = RolloutStatus {
+        release: rollout.release.to_string(),
+        from: rollout.from.to_string(),
+        direction: direction.to_owned(),
+        why,
+        previous: previous.map(ToString::to_string),
+        started_at: Some(time(rollout.started_at)),
+        suspended_since: rollout.suspended.map(time),
+        evidence: Some(evidence(&rollout.book)).filter(|e| *e != Evidence::default()),
+        ..RolloutStatus::default()
+    };
+    match &rollout.stage {
+        Stage::Preflight | Stage::Promoting | Stage::Finalizing => status,
+        Stage::Canary { step } => RolloutStatus { step: i32::try_from(step + 1).ok(), ..status },
+        Stage::Guarding { until } => RolloutStatus { until: Some(time(*until)), ..status },
+        Stage::RollingBack { outcome, why, at } => {
+            RolloutStatus { back: Some(Back { outcome: *outcome, why: told(why), at: at.clone() }), ..status }
+        }
+    }
+}
+
+fn small(count: u32) -> i32 {
+    // The bound of the schema; a rollout with more pairs than that is no longer a rollout.
+    i32::try_from(count.min(100_000_000)).unwrap_or(i32::MAX)
+}
+
+fn large(count: i32) -> u32 {
+    u32::try_from(count).unwrap_or(0)
+}
+
+fn evidence(book: &Book) -> Evidence {
+    let lasting = |since: &Option<(Timestamp, String)>| since.as_ref().map(|(at, why)| SinceWhy { since: at.as_microsecond(), why: cut(why, EVIDENCE) });
+    Evidence {
+        recent: book.recent.clone(),
+        score: small(book.score.min(1_000_000)),
+        good: book.good.iter().map(|(name, pairs)| ProbeCount { name: name.clone(), pairs: small(*pairs) }).collect(),
+        pairs: small(book.pairs),
+        canary_only: small(book.canary_only),
+        stable_only: small(book.stable_only),
+        failure: book.failure.as_deref().map(|text| cut(text, EVIDENCE)),
+        both: lasting(&book.both),
+        void: lasting(&book.void),
+        until: book.until.map(|at| at.as_microsecond()),
+    }
+}
+
+fn book(evidence: &Evidence) -> Book {
+    let micros = |at: i64| Timestamp::from_microsecond(at).ok();
+    let lasting = |since: &Option<SinceWhy>| since.as_ref().and_then(|s| Some((micros(s.since)?, s.why.clone())));
+    Book {
+        recent: evidence.recent.clone(),
+        score: large(evidence.score),
+        good: evidence.good.iter().map(|count| (count.name.clone(), large(count.pairs))).collect(),
+        pairs: large(evidence.pairs),
+        canary_only: large(evidence.canary_only),
+        stable_only: large(evidence.stable_only),
+        failure: evidence.failure.clone(),
+        both: lasting(&evidence.both),
+        void: lasting(&evidence.void),
+        until: evidence.until.and_then(micros),
+    }
+}

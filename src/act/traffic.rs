@@ -1,0 +1,118 @@
+//! The pin of a Service: one key of its selector, in one write.
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{
+    calls::{Calls, Kind, text, what},
+    error::ActError,
+    patch::Ops,
+    session::{Session, Touched},
+};
+use crate::{
+    api::{PINNED_ANNOTATION, POD_TEMPLATE_HASH, TRACK_CANARY, TRACK_LABEL},
+    model::{
+        decision::Target,
+        world::{Pin, Service},
+    },
+};
+
+/// Pins several Services at once: each moves its traffic when its own write arrives, and none waits for another.
+pub(super) async fn pin_all(session: &mut Session<'_>, pins: &[(&str, &Pin)]) -> Result<(), ActError> {
+    let mut jobs = Vec::new();
+    for (name, pin) in pins {
+        let service = session.seen.services.iter().find(|s| s.name == **name);
+        let touched = session.take(&Target::Service((*name).to_owned()));
+        jobs.push(pin_one(session.calls, name, service, touched, pin, session.now));
+    }
+    let mut first = Ok(());
+    for (touched, done) in join_all(jobs).await {
+        touched.into_iter().for_each(|touched| session.put(touched));
+        first = first.and(done);
+    }
+    first
+}
+
+async fn pin_one(
+    calls: Calls<'_>,
+    name: &str,
+    seen: Option<&Service>,
+    touched: Option<Touched>,
+    pin: &Pin,
+    now: Timestamp,
+) -> (Option<Touched>, Result<(), ActError>) {
+    let mut touched = match touched {
+        Some(touched) => touched,
+        None => match as_seen(calls, name, seen).await {
+            Ok(touched) => touched,
+            Err(error) => return (None, Err(error)),
+        },
+    };
+    let done = pin_it(calls, &mut touched, pin, now).await;
+    (Some(touched), done)
+}
+
+/// The Service, live; a write since it was seen that touches neither selector nor ports does not matter.
+async fn as_seen(calls: Calls<'_>, name: &str, seen: Option<&Service>) -> Result<Touched, ActError> {
+    let what = what(Kind::Service, name);
+    let Some(seen) = seen else { return Err(ActError::Gone { what }) };
+    let live = calls.get(Kind::Service, name).await?;
+    let same = text(&live, "/metadata/uid") == seen.uid
+        && (text(&live, "/metadata/resourceVersion") == seen.resource_version || Service::shape_of(&live) == seen.shape);
+    if same { Ok(Touched::new(Target::Service(name.to_owned()), live)) } else { Err(ActError::Conflict { what }) }
+}
+
+async fn pin_it(calls: Calls<'_>, touched: &mut Touched, pin: &Pin, now: Timestamp) -> Result<(), ActError> {
+    let ops = ops(touched, pin, now);
+    match touched.write(calls, ops).await {
+        Err(ActError::Conflict { .. }) => {}
+        done => return done,
+    }
+    // Once more, at once: the way back does not wait for somebody's edit of a label.
+    let live = calls.get(Kind::Service, touched.name()).await?;
+    let same = text(&live, "/metadata/uid") == touched.uid() && Service::shape_of(&live) == Service::shape_of(&touched.object);
+    if !same {
+        return Err(ActError::Conflict { what: touched.what() });
+    }
+    touched.object = live;
+    let ops = self::ops(touched, pin, now);
+    touched.write(calls, ops).await
+}
+
+/// One patch: the key of the other side goes, ours comes, and the annotation says since when.
+fn ops(touched: &Touched, pin: &Pin, now: Timestamp) -> Ops {
+    let service = &touched.object;
+    let wanted = [(POD_TEMPLATE_HASH, stable(pin)), (TRACK_LABEL, canary(pin))];
+    let key = |key: &str| service.pointer("/spec/selector").and_then(|s| s.get(key)).and_then(Value::as_str);
+    let stands = wanted.iter().all(|(label, value)| key(label) == *value);
+    let mut ops = touched.exactly();
+    for (label, value) in wanted {
+        ops = match (key(label), value) {
+            (Some(_), None) => ops.remove(&["spec", "selector", label]),
+            (None, Some(value)) => ops.add(&["spec", "selector", label], json!(value)),
+            (Some(old), Some(value)) if old != value => ops.replace(&["spec", "selector", label], json!(value)),
+            (Some(_), Some(_)) | (None, None) => ops,
+        };
+    }
+    let since = text(service, "/metadata/annotations/haldane.dev~1pinned-since");
+    match pin {
+        Pin::Off => ops.annotation(service, PINNED_ANNOTATION, None),
+        Pin::Stable(_) | Pin::Canary if stands && !since.is_empty() => ops,
+        Pin::Stable(_) | Pin::Canary => ops.annotation(service, PINNED_ANNOTATION, Some(&now.to_string())),
+    }
+}
+
+fn stable(pin: &Pin) -> Option<&str> {
+    match pin {
+        Pin::Stable(hash) => Some(hash.as_str()),
+        Pin::Canary | Pin::Off => None,
+    }
+}
+
+fn canary(pin: &Pin) -> Option<&'static str> {
+    match pin {
+        Pin::Canary => Some(TRACK_CANARY),
+        Pin::Stable(_) | Pin::Off => None,
+    }
+}

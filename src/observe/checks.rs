@@ -1,0 +1,165 @@
+//! `ProductionProbes` of the plan as checks that can be run, or what is wrong with them.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{Api, Client};
+
+use crate::{
+    api::probe::{Method, ProductionProbe, ProductionProbeSpec, Scheme as RawScheme, Step as RawStep, Vote},
+    edge::kube::{KubeError, get},
+    model::{
+        decision::Reason,
+        plan::Plan,
+        probe::{Body, Check, Expect, Scheme, Step},
+    },
+};
+
+const ROLLOUT: Duration = Duration::from_secs(15);
+const ALWAYS: Duration = Duration::from_mins(3);
+/// The key of a `ConfigMap` that holds a certificate authority.
+const CA: &str = "ca.crt";
+
+/// One probe of the plan.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Probe {
+    /// What is asked.
+    pub(super) check: Arc<Check>,
+    /// Behind which Service.
+    pub(super) service: String,
+    /// At which of its ports; none: the only one.
+    pub(super) port: Option<String>,
+    /// While a version rolls out.
+    pub(super) rollout: Duration,
+    /// At rest.
+    pub(super) always: Duration,
+    /// It decides.
+    pub(super) votes: bool,
+}
+
+/// Reads the probes of the plan. One that cannot be run is a problem instead.
+pub(super) async fn read(client: &Client, namespace: &str, plan: &Plan) -> Result<(Vec<Probe>, Vec<Reason>), KubeError> {
+    let api: Api<ProductionProbe> = Api::namespaced(client.clone(), namespace);
+    let read = try_join_all(plan.probes.iter().map(|name| one(client, &api, namespace, name))).await?;
+    let (mut probes, mut problems) = (Vec::new(), Vec::new());
+    for probe in read {
+        match probe {
+            Ok(probe) => probes.push(probe),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    Ok((probes, problems))
+}
+
+async fn one(client: &Client, api: &Api<ProductionProbe>, namespace: &str, name: &str) -> Result<Result<Probe, Reason>, KubeError> {
+    let Some(raw) = get(api, "ProductionProbe", name).await? else {
+        return Ok(Err(Reason::ProbeMissing { probe: name.to_owned() }));
+    };
+    let trust = match &raw.spec.target.ca_ref {
+        None => Ok(None),
+        Some(ca) => {
+            let map: Option<ConfigMap> = get(&Api::namespaced(client.clone(), namespace), "ConfigMap", &ca.name).await?;
+            map.and_then(|map| map.data?.remove(CA))
+                .map(|pem| Some(pem.into_bytes()))
+                .ok_or_else(|| format!("ConfigMap {} with the key {CA} does not exist; create it or change target.caRef", ca.name))
+        }
+    };
+    Ok(trust.and_then(|trust| probe(name, &raw.spec, trust)).map_err(|why| Reason::ProbeInvalid { probe: name.to_owned(), why }))
+}
+
+fn probe(name: &str, spec: &ProductionProbeSpec, trust: Option<Vec<u8>>) -> Result<Probe, String> {
+    let schedule = spec.schedule.clone().unwrap_or_default();
+    let service = spec.target.service_ref.name.clone();
+    let steps: Vec<Step> = spec.steps.iter().map(step).collect();
+    let longest = steps.iter().map(|step| step.deadline).max().unwrap_or_default();
+    let check = Check {
+        name: name.to_owned(),
+        scheme: match spec.target.scheme.unwrap_or_default() {
+            RawScheme::HTTP => Scheme::Http,
+            RawScheme::HTTPS => Scheme::Https,
+        },
+        host: spec.target.host.clone().unwrap_or_else(|| service.clone()),
+        steps,
+        deadline: Check::DEADLINE.max(longest),
+        trust,
+    };
+    check.validate().map_err(|error| error.to_string())?;
+    Ok(Probe {
+        check: Arc::new(check),
+        port: spec.target.service_ref.port.clone(),
+        service,
+        rollout: schedule.rollout.map_or(ROLLOUT, |span| span.0),
+        always: schedule.always.map_or(ALWAYS, |span| span.0),
+        votes: spec.vote.unwrap_or_default() == Vote::Vote,
+    })
+}
+
+fn step(raw: &RawStep) -> Step {
+    let expect = raw.expect.clone().unwrap_or_default();
+    let within = expect.within.map(|span| span.0);
+    Step {
+        name: raw.name.clone(),
+        method: method(raw.request.method.unwrap_or_default()).to_owned(),
+        path: raw.request.path.clone(),
+        headers: raw.request.headers.iter().map(|h| (h.name.clone(), h.value.clone())).collect(),
+        body: raw.request.json.as_ref().map(|json| Body::Json(json.clone().into_iter().collect())),
+        expect: Expect { status: expect.status, within },
+        // A step that may take long by its own words gets the time to be seen late, not only cut off.
+        deadline: Step::DEADLINE.max(within.unwrap_or_default().saturating_mul(2)),
+    }
+}
+
+fn method(method: Method) -> &'static str {
+    match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Options => "OPTIONS",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Patch => "PATCH",
+        Method::Delete => "DELETE",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn made(spec: Value, trust: Option<&str>) -> Result<Probe, String> {
+        probe("place-order", &serde_json::from_value(spec).unwrap(), trust.map(|t| t.as_bytes().to_vec()))
+    }
+
+    #[test]
+    fn a_small_probe_gets_every_default() {
+        let probe =
+            made(json!({"target": {"serviceRef": {"name": "shop"}}, "steps": [{"name": "home", "request": {"path": "/"}}]}), None).unwrap();
+        assert_eq!((probe.rollout, probe.always, probe.votes), (Duration::from_secs(15), Duration::from_mins(3), true));
+        let step = probe.check.steps.first().unwrap();
+        assert_eq!((step.method.as_str(), step.deadline, probe.check.host.as_str()), ("GET", Step::DEADLINE, "shop"));
+    }
+
+    #[test]
+    fn everything_that_is_written_is_asked() {
+        let spec = json!({"target": {"serviceRef": {"name": "shop", "port": "https"}, "scheme": "HTTPS", "host": "shop.example.com"},
+            "schedule": {"rollout": "5s", "always": "1m"}, "vote": "Report", "mutates": true,
+            "steps": [{"name": "place", "request": {"method": "POST", "path": "/orders", "headers": [{"name": "X-A", "value": "b"}], "json": {"a": 1}},
+                "expect": {"status": [201], "within": "8s"}}]});
+        let probe = made(spec, Some("-----BEGIN CERTIFICATE-----")).unwrap();
+        assert_eq!((probe.rollout, probe.votes, probe.port.as_deref()), (Duration::from_secs(5), false, Some("https")));
+        let step = probe.check.steps.first().unwrap();
+        assert_eq!(step.body, Some(Body::Json(json!({"a": 1}))));
+        assert_eq!(
+            (step.expect.status.as_slice(), step.expect.within, step.deadline),
+            ([201].as_slice(), Some(Duration::from_secs(8)), Duration::from_secs(16))
+        );
+    }
+
+    #[test]
+    fn one_that_cannot_be_run_says_where_and_what_to_write() {
+        let spec = json!({"target": {"serviceRef": {"name": "shop"}}, "steps": [{"name": "home", "request": {"path": "/", "headers": [{"name": "Host", "value": "x"}]}}]});
+        assert!(made(spec, None).unwrap_err().starts_with("steps[0].headers[0]: "));
+    }
+}

@@ -1,0 +1,227 @@
+//! The probe board: asks production in the background and keeps what came of it, one small book of results per Delivery.
+//!
+//! Every observe says anew what is to be asked ([`ProbeBoard::watch`]) and reads what is known ([`ProbeBoard::read`]). What a
+//! result means for a rollout is decided elsewhere. The board begins empty with each leadership and keeps nothing on disk.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use kube::runtime::reflector::ObjectRef;
+use prometheus::{IntCounterVec, Opts};
+use tokio::{
+    sync::{mpsc::UnboundedSender, watch},
+    task::JoinHandle,
+};
+
+use crate::{
+    api::delivery::Delivery,
+    clock::Clock,
+    edge::probe::Prober,
+    model::{probe::Check, world::Probes},
+};
+
+mod book;
+mod round;
+
+use book::Book;
+
+/// Which Delivery.
+pub type Key = ObjectRef<Delivery>;
+
+/// What is to be asked for one Delivery now.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Watch {
+    /// The rollout in flight, or the version at rest: results about another one are dropped.
+    pub about: String,
+    /// The stage of the rollout: another one begins with a round at once.
+    pub stage: String,
+    /// Traffic is off the canary and waits for more to be known: a round every second.
+    pub eager: bool,
+    /// Results end after this: those up to here are counted already, maybe by a leader whose clock is ahead of ours.
+    pub after: Option<jiff::Timestamp>,
+    /// Each by its own schedule.
+    pub probes: Vec<Watched>,
+}
+
+/// One probe and whom it asks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Watched {
+    /// What is asked. Its name is unique in the Delivery.
+    pub check: Arc<Check>,
+    /// From the beginning of one round to the next.
+    pub every: Duration,
+    /// Its results are evidence. Else they are only counted.
+    pub votes: bool,
+    /// Whom.
+    pub asks: Asks,
+}
+
+/// Whom a probe asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// In each round every canary pod, beside a stable pod at the same time.
+    Pair {
+        /// Ready pods of the new side.
+        canary: Vec<Target>,
+        /// Ready pods of the other.
+        stable: Vec<Target>,
+    },
+    /// In each round one of these, in turn.
+    Rest {
+        /// Ready pods of what serves.
+        pods: Vec<Target>,
+    },
+}
+
+/// A pod that can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its name.
+    pub pod: String,
+    /// Where.
+    pub at: SocketAddr,
+}
+
+/// Asks in the background, for every Delivery that is watched.
+pub struct ProbeBoard {
+    prober: Arc<dyn Prober>,
+    clock: Arc<dyn Clock>,
+    nudge: UnboundedSender<Key>,
+    runs: IntCounterVec,
+    watched: Mutex<HashMap<Key, Slot>>,
+}
+
+/// One Delivery.
+struct Slot {
+    about: String,
+    stage: String,
+    voting: usize,
+    book: Arc<Mutex<Book>>,
+    running: BTreeMap<String, Running>,
+}
+
+/// The task of one probe; it ends with this.
+struct Running {
+    probe: watch::Sender<(Watched, bool)>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl ProbeBoard {
+    /// An empty board. `nudge` is told of a Delivery whose results are worth a look.
+    #[must_use]
+    pub fn new(prober: Arc<dyn Prober>, clock: Arc<dyn Clock>, nudge: UnboundedSender<Key>) -> Self {
+        Self { prober, clock, nudge, runs: counter(), watched: Mutex::default() }
+    }
+
+    /// Counts every flow by namespace, probe, side (canary, stable, rest) and what came of it (pass, or the class). To be registered.
+    #[must_use]
+    pub fn metrics(&self) -> IntCounterVec {
+        self.runs.clone()
+    }
+
+    /// Says what is to be asked from now on. The same again changes nothing.
+    pub fn watch(&self, key: &Key, wanted: Watch) {
+        let mut all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = all.entry(key.clone()).or_insert_with(|| Slot::empty(&wanted));
+        if slot.about != wanted.about {
+            // The tasks first: none of them may write into the new book.
+            *slot = Slot::empty(&wanted);
+        }
+        if slot.stage != wanted.stage {
+            slot.running.clear();
+            slot.stage.clone_from(&wanted.stage);
+        }
+        slot.voting = wanted.probes.iter().filter(|p| p.votes).count();
+        lock(&slot.book).begin_after(wanted.after);
+        slot.running.retain(|name, running| wanted.probes.iter().any(|p| p.check.name == *name && running.serves(p)));
+        for probe in wanted.probes {
+            match slot.running.get(&probe.check.name) {
+                Some(running) => running.tell(probe, wanted.eager),
+                None => {
+                    slot.running.insert(probe.check.name.clone(), self.start(key, &slot.book, probe, wanted.eager));
+                }
+            }
+        }
+    }
+
+    /// What is known.
+    #[must_use]
+    pub fn read(&self, key: &Key) -> Probes {
+        let all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(slot) = all.get(key) else { return Probes::default() };
+        let book = lock(&slot.book);
+        let next = book.next(slot.running.keys());
+        Probes { voting: slot.voting, samples: book.samples(), rest: book.rest(), next }
+    }
+
+    /// The Delivery is gone.
+    pub fn forget(&self, key: &Key) {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    /// Leadership is gone: another asks now, and what we know is no longer of use.
+    pub fn forget_all(&self) {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn start(&self, key: &Key, book: &Arc<Mutex<Book>>, probe: Watched, eager: bool) -> Running {
+        let (probe, told) = watch::channel((probe, eager));
+        let asker = round::Asker {
+            prober: self.prober.clone(),
+            clock: self.clock.clone(),
+            nudge: self.nudge.clone(),
+            runs: self.runs.clone(),
+            book: book.clone(),
+            key: key.clone(),
+        };
+        Running { probe, task: tokio::spawn(asker.run(told)) }
+    }
+}
+
+impl Slot {
+    fn empty(wanted: &Watch) -> Self {
+        Self { about: wanted.about.clone(), stage: wanted.stage.clone(), voting: 0, book: Arc::default(), running: BTreeMap::new() }
+    }
+}
+
+impl Running {
+    /// Goes on for this probe; else another task must.
+    fn serves(&self, wanted: &Watched) -> bool {
+        let (now, _) = &*self.probe.borrow();
+        let same_kind =
+            matches!((&now.asks, &wanted.asks), (Asks::Pair { .. }, Asks::Pair { .. }) | (Asks::Rest { .. }, Asks::Rest { .. }));
+        same_kind && now.check == wanted.check && now.votes == wanted.votes && !self.task.is_finished()
+    }
+
+    fn tell(&self, wanted: Watched, eager: bool) {
+        let wanted = (wanted, eager);
+        self.probe.send_if_modified(|now| {
+            let changed = *now != wanted;
+            *now = wanted;
+            changed
+        });
+    }
+}
+
+fn lock(book: &Mutex<Book>) -> std::sync::MutexGuard<'_, Book> {
+    book.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[expect(clippy::expect_used, reason = "the name and the labels are constants that are valid")]
+fn counter() -> IntCounterVec {
+    let opts = Opts::new("haldane_probe_runs_total", "Probe flows by what came of them: pass, or the class of the failure.");
+    IntCounterVec::new(opts, &["namespace", "probe", "side", "result"]).expect("a valid metric")
+}
+
+#[cfg(test)]
+mod tests;

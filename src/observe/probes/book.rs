@@ -1,0 +1,99 @@
+//! What the probes of one Delivery saw: bounded, and in an order that is never in doubt.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use crate::{
+    decide::evidence::{Sample, Seen},
+    model::world::RestSample,
+};
+
+/// 256 × ~500 bytes = 128 kB per rollout at worst. A book that is read every 15 s needs the last few.
+const SAMPLES: usize = 256;
+/// Runs at rest per probe: enough to tell a flake from a failure.
+const REST: usize = 5;
+
+/// Results of one rollout, or of one version at rest.
+#[derive(Default)]
+pub(super) struct Book {
+    samples: VecDeque<Sample>,
+    rest: VecDeque<RestSample>,
+    due: BTreeMap<String, Timestamp>,
+    last: Option<Timestamp>,
+    turns: BTreeMap<String, usize>,
+}
+
+impl Book {
+    /// Every result from now on ends after this.
+    pub(super) fn begin_after(&mut self, after: Option<Timestamp>) {
+        self.last = self.last.max(after);
+    }
+
+    /// A time that no other result has, in whole microseconds as the status stores it, and later than all before.
+    fn stamp(&mut self, now: Timestamp) -> Timestamp {
+        let micros = Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now);
+        let next = self.last.and_then(|last| last.checked_add(Duration::from_micros(1)).ok());
+        let stamp = next.map_or(micros, |next| micros.max(next));
+        self.last = Some(stamp);
+        stamp
+    }
+
+    /// Adds a paired run.
+    pub(super) fn pair(&mut self, probe: &str, pod: &str, rerun: bool, seen: (Seen, Seen), now: Timestamp) {
+        let (canary, stable) = seen;
+        let at = self.stamp(now);
+        self.samples.push_back(Sample { at, probe: probe.to_owned(), pod: pod.to_owned(), rerun, canary, stable });
+        if self.samples.len() > SAMPLES {
+            self.samples.pop_front();
+        }
+    }
+
+    /// Adds a run at rest.
+    pub(super) fn at_rest(&mut self, probe: &str, wrong: Option<String>, now: Timestamp) {
+        let at = self.stamp(now);
+        self.rest.push_back(RestSample { at, probe: probe.to_owned(), wrong });
+        if self.rest.iter().filter(|r| r.probe == probe).count() > REST
+            && let Some(oldest) = self.rest.iter().position(|r| r.probe == probe)
+        {
+            self.rest.remove(oldest);
+        }
+    }
+
+    /// Whether the last run of this probe at rest passed; none: it has not run.
+    pub(super) fn healthy(&self, probe: &str) -> Option<bool> {
+        self.rest.iter().rev().find(|r| r.probe == probe).map(|r| r.wrong.is_none())
+    }
+
+    /// Whose turn it is among so many: each time another's, also across stages.
+    pub(super) fn turn(&mut self, of: &str, among: usize) -> usize {
+        let turn = self.turns.entry(of.to_owned()).or_default();
+        let now = *turn;
+        *turn = turn.wrapping_add(1);
+        now.checked_rem(among).unwrap_or(0)
+    }
+
+    /// When this probe runs next; none: it has nobody to ask.
+    pub(super) fn due(&mut self, probe: &str, at: Option<Timestamp>) {
+        match at {
+            Some(at) => self.due.insert(probe.to_owned(), at),
+            None => self.due.remove(probe),
+        };
+    }
+
+    /// When the next of these runs.
+    pub(super) fn next<'a>(&self, probes: impl Iterator<Item = &'a String>) -> Option<Timestamp> {
+        probes.filter_map(|probe| self.due.get(probe)).min().copied()
+    }
+
+    pub(super) fn samples(&self) -> Vec<Sample> {
+        self.samples.iter().cloned().collect()
+    }
+
+    pub(super) fn rest(&self) -> Vec<RestSample> {
+        self.rest.iter().cloned().collect()
+    }
+}

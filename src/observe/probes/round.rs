@@ -1,0 +1,217 @@
+//! The rounds of one probe: whom it asks next, and what is asked again at once.
+//!
+//! A failure of the canary alone is repeated at once with the same two pods; when it fails again, the next pair follows at once
+//! as well, so that the second confirmation is a matter of moments and not of the schedule.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use prometheus::IntCounterVec;
+use tokio::{
+    sync::{mpsc::UnboundedSender, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::{Asks, Key, Target, Watched, book::Book, lock};
+use crate::{
+    clock::Clock,
+    decide::evidence::Seen,
+    edge::probe::Prober,
+    model::{
+        phase::after,
+        probe::{Check, Outcome},
+    },
+};
+
+/// While traffic is off the canary: quick, and no burden yet.
+const EAGER: Duration = Duration::from_secs(1);
+/// Of what a target did wrong, as it is shown.
+const SENTENCE: usize = 300;
+const NO_STABLE: &str = "no stable pod is ready to compare with";
+
+/// Runs one probe of one Delivery.
+pub(super) struct Asker {
+    pub(super) prober: Arc<dyn Prober>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) nudge: UnboundedSender<Key>,
+    pub(super) runs: IntCounterVec,
+    pub(super) book: Arc<Mutex<Book>>,
+    pub(super) key: Key,
+}
+
+/// What a round calls for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// The schedule.
+    Wait,
+    /// Another round at once: the canary's failure is confirmed and wants a second look.
+    Again,
+}
+
+impl Asker {
+    /// Runs until it is dropped.
+    pub(super) async fn run(self, mut told: watch::Receiver<(Watched, bool)>) {
+        let mut last: Option<Instant> = None;
+        let mut followed = false;
+        loop {
+            let (probe, eager) = told.borrow_and_update().clone();
+            let Some(due) = due(&probe, eager || followed, last) else {
+                lock(&self.book).due(&probe.check.name, None);
+                if told.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            self.announce(&probe, due);
+            tokio::select! {
+                biased;
+                changed = told.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
+                () = sleep_until(due) => {}
+            }
+            last = Some(Instant::now());
+            // Provisional: while it runs, the next one is not in the past.
+            self.announce(&probe, Instant::now() + probe.every);
+            let then = self.round(&probe, &told).await;
+            if then == Then::Again && !followed {
+                last = None;
+            }
+            followed = then == Then::Again;
+        }
+    }
+
+    fn announce(&self, probe: &Watched, due: Instant) {
+        if matches!(probe.asks, Asks::Rest { .. }) {
+            return;
+        }
+        let wait = due.saturating_duration_since(Instant::now());
+        lock(&self.book).due(&probe.check.name, Some(after(self.clock.now(), wait)));
+    }
+
+    async fn round(&self, probe: &Watched, told: &watch::Receiver<(Watched, bool)>) -> Then {
+        match &probe.asks {
+            Asks::Pair { canary, stable } => self.pairs(probe, canary, stable, told).await,
+            Asks::Rest { pods } => {
+                self.rest(probe, pods).await;
+                Then::Wait
+            }
+        }
+    }
+
+    /// Every canary pod once. A pod that has left in the meantime is not asked: its silence would be held against its version.
+    async fn pairs(&self, probe: &Watched, canary: &[Target], stable: &[Target], told: &watch::Receiver<(Watched, bool)>) -> Then {
+        let mut then = Then::Wait;
+        for target in canary {
+            if !still_asked(told, target) {
+                continue;
+            }
+            let beside = self.turn(&probe.check.name, stable);
+            let failed = self.pair(probe, target, beside, told, false).await;
+            then = if failed && self.pair(probe, target, beside, told, true).await { Then::Again } else { Then::Wait };
+        }
+        if probe.votes {
+            self.nudge();
+        }
+        then
+    }
+
+    /// One pair; whether the canary alone failed.
+    async fn pair(
+        &self,
+        probe: &Watched,
+        canary: &Target,
+        stable: Option<&Target>,
+        told: &watch::Receiver<(Watched, bool)>,
+        rerun: bool,
+    ) -> bool {
+        let beside = async {
+            match stable {
+                Some(stable) => self.ask(&probe.check, stable, "stable").await,
+                None => Seen::Void(NO_STABLE.to_owned()),
+            }
+        };
+        let seen = tokio::join!(self.ask(&probe.check, canary, "canary"), beside);
+        if !still_asked(told, canary) {
+            return false;
+        }
+        let canary_alone = matches!(seen, (Seen::Fail(_), Seen::Pass));
+        let weighty = !matches!(seen, (Seen::Pass, Seen::Pass));
+        if probe.votes {
+            lock(&self.book).pair(&probe.check.name, &canary.pod, rerun, seen, self.clock.now());
+            if weighty {
+                self.nudge();
+            }
+        }
+        // What only reports is not asked twice: nothing waits for it.
+        canary_alone && probe.votes
+    }
+
+    /// One pod; when it fails, another one at once, to tell a bad pod from a bad version.
+    async fn rest(&self, probe: &Watched, pods: &[Target]) {
+        let name = &probe.check.name;
+        let before = lock(&self.book).healthy(name);
+        for _ in 0..2 {
+            let Some(target) = self.turn(name, pods) else { return };
+            let seen = self.ask(&probe.check, target, "rest").await;
+            let wrong = match seen {
+                Seen::Void(_) => return,
+                Seen::Pass => None,
+                Seen::Fail(said) => Some(said),
+            };
+            let healthy = wrong.is_none();
+            if probe.votes {
+                lock(&self.book).at_rest(name, wrong, self.clock.now());
+            }
+            if healthy {
+                break;
+            }
+        }
+        let now = lock(&self.book).healthy(name);
+        if now != before || now == Some(false) {
+            self.nudge();
+        }
+    }
+
+    async fn ask(&self, check: &Check, target: &Target, side: &str) -> Seen {
+        let outcome = self.prober.run(check, target.at).await;
+        let result = outcome.class().map_or("pass", |class| class.label());
+        let namespace = self.key.namespace.as_deref().unwrap_or_default();
+        self.runs.with_label_values(&[namespace, &check.name, side, result]).inc();
+        match outcome {
+            Outcome::Pass { .. } => Seen::Pass,
+            Outcome::Fail { class, said, .. } if class.votes() => Seen::Fail(short(&said)),
+            Outcome::Fail { said, .. } | Outcome::Void { said, .. } => Seen::Void(short(&said)),
+        }
+    }
+
+    fn turn<'a>(&self, of: &str, among: &'a [Target]) -> Option<&'a Target> {
+        among.get(lock(&self.book).turn(of, among.len()))
+    }
+
+    fn nudge(&self) {
+        // Nobody listens any more: then nobody needs to be told.
+        let _ = self.nudge.send(self.key.clone());
+    }
+}
+
+/// When the next round begins; none: there is nobody to ask.
+fn due(probe: &Watched, eager: bool, last: Option<Instant>) -> Option<Instant> {
+    let (somebody, every) = match &probe.asks {
+        Asks::Pair { canary, .. } => (!canary.is_empty(), if eager { probe.every.min(EAGER) } else { probe.every }),
+        Asks::Rest { pods } => (!pods.is_empty(), probe.every),
+    };
+    let now = Instant::now();
+    somebody.then(|| last.map_or(now, |last| (last + every).max(now)))
+}
+
+fn still_asked(told: &watch::Receiver<(Watched, bool)>, target: &Target) -> bool {
+    matches!(&told.borrow().0.asks, Asks::Pair { canary, .. } if canary.contains(target))
+}
+
+fn short(text: &str) -> String {
+    if text.chars().count() <= SENTENCE { text.to_owned() } else { text.chars().take(SENTENCE - 1).chain(['…']).collect() }
+}

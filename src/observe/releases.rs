@@ -1,0 +1,167 @@
+//! The versions that there are, and what people said about them: Releases with their templates, Holds, Commands.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use kube::{ResourceExt as _, api::ObjectMeta};
+use serde_json::Value;
+
+use crate::{
+    api::{
+        command::Command as RawCommand,
+        hold::Hold as RawHold,
+        release::{OriginType, Release as Raw},
+    },
+    model::{
+        version::{Identity, ReleaseName, WorkloadName},
+        world::{Command, Hold, Release},
+    },
+};
+
+/// The field of a `ControllerRevision`'s `data` that holds the templates, by workload: `{"templates": {"shop": {…}}}`.
+pub const TEMPLATES: &str = "templates";
+
+/// Every Release with its templates, oldest first.
+pub(super) fn releases(raw: &[Raw], revisions: &[ControllerRevision], delivery: &str) -> Vec<Release> {
+    let mut all: Vec<Release> = raw.iter().filter(|r| r.spec.delivery_ref.name == delivery).map(|r| release(r, revisions)).collect();
+    all.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+    all
+}
+
+fn release(raw: &Raw, revisions: &[ControllerRevision]) -> Release {
+    let status = raw.status.clone().unwrap_or_default();
+    let name = raw.name_any();
+    let revision = revisions.iter().find(|r| r.metadata.name.as_ref() == Some(&name));
+    Release {
+        templates: revision.and_then(|r| r.data.as_ref()).and_then(|data| templates(&data.0)),
+        name: ReleaseName::new(name),
+        version: raw.spec.version.clone(),
+        commit: raw.spec.commit.clone(),
+        image: raw.spec.image.clone(),
+        // Ours always say where they came from.
+        manual: raw.spec.origin.as_ref().is_none_or(|origin| origin.type_ == OriginType::Manual),
+        identity: raw.spec.template_hash.clone().or(status.template_hash).map(Identity::new),
+        outcome: status.outcome,
+        tries: status.tries.and_then(|tries| u32::try_from(tries).ok()).unwrap_or(0),
+        created: created(&raw.metadata),
+    }
+}
+
+/// The templates in a `ControllerRevision`'s data.
+#[must_use]
+pub fn templates(data: &Value) -> Option<BTreeMap<WorkloadName, Value>> {
+    let templates = data.get(TEMPLATES)?.as_object()?;
+    Some(templates.iter().map(|(name, template)| (WorkloadName::new(name), template.clone())).collect())
+}
+
+/// Holds that are about this Delivery and not over, by name.
+pub(super) fn holds(raw: &[RawHold], delivery: &str, now: Timestamp) -> Vec<Hold> {
+    let about = raw.iter().filter(|h| h.spec.delivery_ref.as_ref().is_none_or(|d| d.name == delivery));
+    let standing = about.filter(|h| h.spec.until.as_ref().is_none_or(|until| until.0 > now) && h.metadata.deletion_timestamp.is_none());
+    let mut holds: Vec<Hold> = standing
+        .map(|h| Hold {
+            name: h.name_any(),
+            release: h.spec.release.as_ref().map(ReleaseName::new),
+            message: h.spec.message.clone(),
+            until: h.spec.until.as_ref().map(|until| until.0),
+            by: h.spec.by.clone(),
+        })
+        .collect();
+    holds.sort_by(|a, b| a.name.cmp(&b.name));
+    holds
+}
+
+/// Commands to this Delivery without a result, oldest first.
+pub(super) fn commands(raw: &[RawCommand], delivery: &str) -> Vec<Command> {
+    let open = |c: &&RawCommand| c.spec.delivery_ref.name == delivery && c.status.as_ref().is_none_or(|s| s.result.is_none());
+    let mut open: Vec<&RawCommand> = raw.iter().filter(open).collect();
+    open.sort_by_key(|c| (created(&c.metadata), c.name_any()));
+    let command = |c: &RawCommand| Command {
+        name: c.name_any(),
+        release: ReleaseName::new(&c.spec.release),
+        action: c.spec.action,
+        by: c.spec.by.clone(),
+        reason: c.spec.reason.clone(),
+    };
+    open.into_iter().map(command).collect()
+}
+
+fn created(meta: &ObjectMeta) -> Timestamp {
+    meta.creation_timestamp.as_ref().map_or(Timestamp::MIN, |time| time.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object<T: serde::de::DeserializeOwned>(kind: &str, name: &str, created: &str, spec: &Value, status: &Value) -> T {
+        let mut object = json!({"apiVersion": "haldane.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "creationTimestamp": created}, "spec": spec});
+        if !status.is_null() {
+            object.as_object_mut().unwrap().insert("status".to_owned(), status.clone());
+        }
+        serde_json::from_value(object).unwrap()
+    }
+
+    const EARLY: &str = "2026-11-21T00:00:00Z";
+    const LATE: &str = "2026-11-21T01:00:00Z";
+
+    #[test]
+    fn releases_come_with_their_templates_oldest_first() {
+        let spec = |image: &str| json!({"deliveryRef": {"name": "shop"}, "version": "v", "image": image, "origin": {"type": "Workload"}});
+        let asked = json!({"deliveryRef": {"name": "shop"}, "version": "v", "image": "c"});
+        let strange = json!({"deliveryRef": {"name": "cart"}, "version": "v", "image": "d"});
+        let raw: Vec<Raw> = vec![
+            object("Release", "b", LATE, &spec("b"), &json!({"outcome": "Live", "tries": 2, "templateHash": "ab"})),
+            object("Release", "a", EARLY, &spec("a"), &Value::Null),
+            object("Release", "c", LATE, &asked, &Value::Null),
+            object("Release", "d", LATE, &strange, &Value::Null),
+        ];
+        let kept = ControllerRevision {
+            metadata: ObjectMeta { name: Some("b".to_owned()), ..ObjectMeta::default() },
+            data: Some(k8s_openapi::apimachinery::pkg::runtime::RawExtension(json!({"templates": {"shop": {"spec": {}}}}))),
+            revision: 1,
+        };
+        let releases = releases(&raw, &[kept], "shop");
+        let told: Vec<(&str, bool, bool, u32)> =
+            releases.iter().map(|r| (r.name.as_str(), r.manual, r.templates.is_some(), r.tries)).collect();
+        assert_eq!(told, [("a", false, false, 0), ("b", false, true, 2), ("c", true, false, 0)]);
+        assert_eq!(releases.iter().find_map(|r| r.identity.clone()), Some(Identity::new("ab")));
+    }
+
+    #[test]
+    fn holds_of_others_and_those_that_are_over_do_not_hold() {
+        let hold = |name: &str, delivery: Value, until: Value| {
+            let mut spec = json!({"message": "m", "by": "ana", "deliveryRef": delivery, "until": until});
+            spec.as_object_mut().unwrap().retain(|_, v| !v.is_null());
+            object::<RawHold>("Hold", name, EARLY, &spec, &Value::Null)
+        };
+        let raw = [
+            hold("all", Value::Null, Value::Null),
+            hold("mine", json!({"name": "shop"}), json!(LATE)),
+            hold("theirs", json!({"name": "cart"}), Value::Null),
+            hold("over", json!({"name": "shop"}), json!(EARLY)),
+        ];
+        let names = |now: &str| holds(&raw, "shop", now.parse().unwrap()).into_iter().map(|h| h.name).collect::<Vec<_>>();
+        assert_eq!(names("2026-11-21T00:30:00Z"), ["all", "mine"]);
+        assert_eq!(names(LATE), ["all"]);
+    }
+
+    #[test]
+    fn a_command_is_seen_until_it_has_a_result() {
+        let command = |name: &str, created: &str, delivery: &str, status: Value| {
+            let spec = json!({"deliveryRef": {"name": delivery}, "release": "r", "action": "Abort", "by": "ana"});
+            object::<RawCommand>("Command", name, created, &spec, &status)
+        };
+        let raw = [
+            command("second", LATE, "shop", Value::Null),
+            command("first", EARLY, "shop", json!({})),
+            command("done", EARLY, "shop", json!({"result": "Done"})),
+            command("theirs", EARLY, "cart", Value::Null),
+        ];
+        let names: Vec<String> = commands(&raw, "shop").into_iter().map(|c| c.name).collect();
+        assert_eq!(names, ["first", "second"]);
+    }
+}

@@ -1,0 +1,137 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{api::delivery::DeliverySpec, observe::tests};
+
+fn service(name: &str, selector: &Value, more: &Value) -> Raw {
+    let mut spec = more.clone();
+    spec.as_object_mut().unwrap().insert("selector".to_owned(), selector.clone());
+    serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap()
+}
+
+fn plan(workload: &Value) -> Plan {
+    Plan::try_from(&serde_json::from_value::<DeliverySpec>(json!({"workloads": [workload]})).unwrap()).unwrap()
+}
+
+fn found(template_app: &str, running_app: &str) -> Found {
+    let template = |app: &str| json!({"metadata": {"labels": {"app": app, "tier": "web"}}, "spec": {"containers": [{"name": "app"}]}});
+    let mut workload = tests::workload(&template(template_app));
+    workload.replica_sets = vec![tests::replica_set("h1", &template(running_app))];
+    Found {
+        workload: Some(workload),
+        raw: None,
+        pods: Vec::new(),
+        selector: [("app".to_owned(), running_app.to_owned())].into_iter().collect(),
+        problems: Vec::new(),
+    }
+}
+
+fn words(plan: &Plan, services: &[Raw], found: &Found) -> Vec<&'static str> {
+    problems(plan, &selecting(plan, services, std::slice::from_ref(found))).iter().map(Reason::word).collect()
+}
+
+#[test]
+fn a_pin_is_read_and_left_out_of_the_owners_selector() {
+    let mut raw = service("shop", &json!({"app": "shop", "pod-template-hash": "h1"}), &json!({}));
+    assert_eq!(pin(&raw).0, Pin::Off, "without our annotation it is the owner's own key");
+    raw.metadata.annotations = Some([(PINNED_ANNOTATION.to_owned(), "2026-11-21T00:00:00Z".to_owned())].into());
+    let (found, selector) = pin(&raw);
+    assert_eq!(found, Pin::Stable(PodHash::new("h1")));
+    assert_eq!(selector, [("app".to_owned(), "shop".to_owned())].into());
+    let canary = service("shop", &json!({"app": "shop", "haldane.dev/track": "canary"}), &json!({}));
+    assert_eq!(pin(&canary), (Pin::Canary, [("app".to_owned(), "shop".to_owned())].into()));
+}
+
+#[test]
+fn services_are_found_by_whom_they_select() {
+    let services = [
+        service("shop", &json!({"app": "shop", "haldane.dev/track": "canary"}), &json!({})),
+        service("other", &json!({"app": "cart"}), &json!({})),
+        service("none", &json!({}), &json!({})),
+        service("all-web", &json!({"tier": "web"}), &json!({})),
+    ];
+    let (plan, found) = (plan(&json!({"name": "shop"})), [found("shop", "shop")]);
+    let names: Vec<String> = selecting(&plan, &services, &found).iter().map(|s| name(s.raw)).collect();
+    assert_eq!(names, ["all-web", "shop"]);
+}
+
+#[test]
+fn which_service_is_measured_must_be_clear() {
+    let shop = service("shop", &json!({"app": "shop"}), &json!({"ports": [{"name": "http", "port": 80}]}));
+    let internal = service("internal", &json!({"app": "shop"}), &json!({}));
+    let found = found("shop", "shop");
+    let any = plan(&json!({"name": "shop"}));
+    let named = plan(&json!({"name": "shop", "serviceRef": {"name": "shop", "port": "http"}}));
+    let wrong_port = plan(&json!({"name": "shop", "serviceRef": {"name": "shop", "port": "grpc"}}));
+    let missing = plan(&json!({"name": "shop", "serviceRef": {"name": "gone"}}));
+    let both = [shop.clone(), internal];
+    assert_eq!(words(&any, &[], &found), [""; 0], "a worker");
+    assert_eq!(words(&any, std::slice::from_ref(&shop), &found), [""; 0]);
+    assert_eq!(words(&any, &both, &found), ["ServiceAmbiguous"]);
+    assert_eq!(words(&named, &both, &found), [""; 0]);
+    assert_eq!(words(&wrong_port, &both, &found), ["Invalid"]);
+    assert_eq!(words(&missing, &both, &found), ["ServiceMissing"]);
+}
+
+#[test]
+fn a_service_that_went_ahead_of_the_template_is_told() {
+    let found = found("shop-new", "shop");
+    let any = plan(&json!({"name": "shop"}));
+    assert_eq!(words(&any, &[service("shop", &json!({"app": "shop-new"}), &json!({}))], &found), ["ServiceChangedAhead"]);
+    assert_eq!(words(&any, &[service("shop", &json!({"app": "shop"}), &json!({}))], &found), [""; 0]);
+}
+
+#[test]
+fn what_one_write_cannot_move_is_told() {
+    for (spec, expected) in [
+        (json!({"clusterIP": "None"}), "headless"),
+        (json!({"internalTrafficPolicy": "Local"}), "internalTrafficPolicy"),
+        (json!({"externalTrafficPolicy": "Local"}), "externalTrafficPolicy"),
+        (json!({"sessionAffinity": "ClientIP"}), "sessionAffinity"),
+        (json!({"type": "ExternalName"}), "ExternalName"),
+    ] {
+        let told = reasons(&serde_json::from_value(spec).unwrap());
+        assert!(told.len() == 1 && told.iter().all(|t| t.contains(expected)), "{expected}: {told:?}");
+    }
+    let plain = json!({"clusterIP": "192.0.2.9", "internalTrafficPolicy": "Cluster", "sessionAffinity": "None", "type": "ClusterIP"});
+    assert_eq!(reasons(&serde_json::from_value(plain).unwrap()), [""; 0]);
+}
+
+#[test]
+fn ready_pods_of_others_behind_a_service_are_strangers() {
+    let raw = |name: &str, app: &str, ready: &str, track: Option<&str>| {
+        let mut labels: BTreeMap<&str, &str> = [("app", app), ("tier", "web")].into();
+        if let Some(track) = track {
+            labels.insert("haldane.dev/track", track);
+            labels.insert("haldane.dev/delivery", "shop");
+        }
+        let pod: RawPod = serde_json::from_value(json!({"metadata": {"name": name, "labels": labels},
+            "status": {"conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": "2026-11-21T00:00:00Z"}]}}))
+        .unwrap();
+        pods::read(&pod, "shop")
+    };
+    let pods = [
+        raw("mine", "shop", "True", None),
+        raw("theirs", "cart", "True", None),
+        raw("unready", "cart", "False", None),
+        raw("late", "shop", "True", Some("canary")),
+    ];
+    let mut found = found("shop", "shop");
+    found.workload.as_mut().unwrap().pods = vec![pods.first().unwrap().pod.clone()];
+    let (plan, found) = (plan(&json!({"name": "shop"})), [found]);
+    let services = [service("wide", &json!({"tier": "web"}), &json!({})), service("shop", &json!({"app": "shop"}), &json!({}))];
+    let all = selecting(&plan, &services, &found);
+    let told: Vec<(bool, Vec<String>)> = all.iter().map(|s| (same_or_narrower(s), strangers(s, &pods))).collect();
+    assert_eq!(told, [(true, vec![]), (false, vec!["theirs".to_owned()])]);
+}
+
+#[test]
+fn only_ready_pods_are_routable() {
+    let slice: EndpointSlice = serde_json::from_value(json!({"metadata": {}, "addressType": "IPv4", "endpoints": [
+        {"addresses": ["192.0.2.1"], "conditions": {"ready": true}, "targetRef": {"kind": "Pod", "name": "b"}},
+        {"addresses": ["192.0.2.2"], "conditions": {"ready": false}, "targetRef": {"kind": "Pod", "name": "c"}},
+        {"addresses": ["192.0.2.3"], "targetRef": {"kind": "Pod", "name": "a"}},
+        {"addresses": ["192.0.2.4"], "conditions": {"ready": true, "terminating": true}, "targetRef": {"kind": "Pod", "name": "d"}}]}))
+    .unwrap();
+    assert_eq!(ready_pods(&slice), ["a", "b"]);
+}

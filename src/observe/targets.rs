@@ -1,0 +1,146 @@
+//! Whom the probes ask now: canary beside stable while a version rolls out, else whatever serves. Pure.
+
+use std::net::{IpAddr, SocketAddr};
+
+use k8s_openapi::{api::core::v1::Service as RawService, apimachinery::pkg::util::intstr::IntOrString};
+
+use super::{
+    checks::Probe,
+    pods::Seen,
+    probes::{Asks, Target, Watch, Watched},
+};
+use crate::model::{
+    decision::Reason,
+    phase::{Rollout, Stage, State},
+    version::ReleaseName,
+    world::{Observation, Pin, Pod, Service, Workload},
+};
+
+/// What was read beside the observation: the Services' ports and the pods'.
+pub(super) struct Ports<'a> {
+    pub(super) services: &'a [RawService],
+    pub(super) pods: Vec<&'a Seen>,
+}
+
+/// What is to be asked now, and the probes that cannot be: they name no Service or port of this Delivery.
+pub(super) fn watch(state: &State, seen: &Observation, probes: &[Probe], ports: &Ports<'_>) -> (Watch, Vec<Reason>) {
+    let rollout = state.phase.rollout();
+    let (mut watched, mut problems) = (Vec::new(), Vec::new());
+    for probe in probes {
+        match one(state, seen, probe, ports) {
+            Ok(asks) => watched.push(Watched {
+                check: probe.check.clone(),
+                every: if matches!(asks, Asks::Pair { .. }) { probe.rollout } else { probe.always },
+                votes: probe.votes,
+                asks,
+            }),
+            Err(why) => problems.push(Reason::ProbeInvalid { probe: probe.check.name.clone(), why }),
+        }
+    }
+    let watch = Watch {
+        about: about(state),
+        stage: rollout.map(|r| stage(&r.stage)).unwrap_or_default(),
+        eager: rollout.is_some_and(|r| r.suspended.is_some()),
+        after: rollout.and_then(|r| r.book.until),
+        probes: watched,
+    };
+    (watch, problems)
+}
+
+/// The rollout, by its start too: a second try of a version is another rollout. At rest the version.
+fn about(state: &State) -> String {
+    match state.phase.rollout() {
+        Some(rollout) => format!("{} since {}", rollout.release, rollout.started_at),
+        None => state.live.as_ref().map(|live| live.release.to_string()).unwrap_or_default(),
+    }
+}
+
+fn stage(stage: &Stage) -> String {
+    match stage {
+        Stage::Canary { step } => format!("{} {step}", stage.label()),
+        Stage::Preflight | Stage::Promoting | Stage::Guarding { .. } | Stage::Finalizing | Stage::RollingBack { .. } => {
+            stage.label().to_owned()
+        }
+    }
+}
+
+fn one(state: &State, seen: &Observation, probe: &Probe, ports: &Ports<'_>) -> Result<Asks, String> {
+    let missing = || format!("Service {} selects no pods of this Delivery; see target.serviceRef", probe.service);
+    let service = seen.services.iter().find(|s| s.name == probe.service).ok_or_else(missing)?;
+    let workload = seen.workload(&service.workload).ok_or_else(missing)?;
+    let port = port(ports.services, probe)?;
+    let targets = |pods: Vec<&Pod>| pods.into_iter().filter_map(|pod| target(pod, &port, &ports.pods)).collect::<Vec<Target>>();
+    Ok(match state.phase.rollout() {
+        Some(rollout) if is_paired(&rollout.stage) => {
+            Asks::Pair { canary: targets(canary_of(workload, &rollout.release)), stable: targets(running(seen, workload, &rollout.from)) }
+        }
+        Some(rollout) => Asks::Rest { pods: targets(serving(seen, workload, service, rollout)) },
+        None => Asks::Rest {
+            pods: targets(state.live.as_ref().map_or_else(|| active(workload), |live| running(seen, workload, &live.release))),
+        },
+    })
+}
+
+fn is_paired(stage: &Stage) -> bool {
+    match stage {
+        Stage::Preflight | Stage::Canary { .. } | Stage::Promoting | Stage::Guarding { .. } => true,
+        Stage::Finalizing | Stage::RollingBack { .. } => false,
+    }
+}
+
+/// Pods of the canary, if it runs this Release.
+fn canary_of<'a>(workload: &'a Workload, release: &ReleaseName) -> Vec<&'a Pod> {
+    let canary = workload.canary.iter().filter(|c| !c.deleting && c.release.as_ref() == Some(release));
+    canary.flat_map(|c| &c.pods).collect()
+}
+
+/// Stable's pods of this Release; when its template is not known any more, those of the only `ReplicaSet` that has pods.
+fn running<'a>(seen: &Observation, workload: &'a Workload, release: &ReleaseName) -> Vec<&'a Pod> {
+    let template = seen.release(release).and_then(|r| r.template_hash(&workload.name));
+    let Some(set) = template.and_then(|hash| workload.replica_set(&hash)) else { return active(workload) };
+    workload.pods.iter().filter(|pod| pod.pod_hash.as_ref() == Some(&set.pod_hash)).collect()
+}
+
+fn active(workload: &Workload) -> Vec<&Pod> {
+    let hash = workload.only_active().map(|set| &set.pod_hash);
+    workload.pods.iter().filter(|pod| hash.is_some() && pod.pod_hash.as_ref() == hash).collect()
+}
+
+/// The pods that have the traffic on the way home or back: those that the pin says, else those of the good version.
+fn serving<'a>(seen: &Observation, workload: &'a Workload, service: &Service, rollout: &Rollout) -> Vec<&'a Pod> {
+    match (&service.pin, &rollout.stage) {
+        (Pin::Canary, _) => canary_of(workload, &rollout.release),
+        (Pin::Stable(hash), _) => workload.pods.iter().filter(|pod| pod.pod_hash.as_ref() == Some(hash)).collect(),
+        (Pin::Off, Stage::RollingBack { .. }) => running(seen, workload, &rollout.from),
+        (Pin::Off, _) => running(seen, workload, &rollout.release),
+    }
+}
+
+/// Where that port of the Service leads in a pod.
+fn port(services: &[RawService], probe: &Probe) -> Result<IntOrString, String> {
+    let service = services.iter().find(|s| s.metadata.name.as_ref() == Some(&probe.service));
+    let ports: Vec<_> = service.iter().filter_map(|s| s.spec.as_ref()?.ports.as_ref()).flatten().collect();
+    let port = match (&probe.port, ports.as_slice()) {
+        (Some(name), ports) => ports
+            .iter()
+            .find(|p| p.name.as_ref() == Some(name))
+            .ok_or_else(|| format!("Service {} has no port named {name}; see target.serviceRef.port", probe.service))?,
+        (None, [only]) => only,
+        (None, _) => return Err(format!("Service {} has {} ports; name one in target.serviceRef.port", probe.service, ports.len())),
+    };
+    Ok(port.target_port.clone().unwrap_or(IntOrString::Int(port.port)))
+}
+
+/// Only a ready pod with an address and that port can be asked.
+fn target(pod: &Pod, port: &IntOrString, seen: &[&Seen]) -> Option<Target> {
+    pod.ready_since?;
+    let ip: IpAddr = pod.ip.as_ref()?.parse().ok()?;
+    let port = match port {
+        IntOrString::Int(number) => u16::try_from(*number).ok()?,
+        IntOrString::String(name) => *seen.iter().find(|s| s.pod.name == pod.name)?.ports.get(name)?,
+    };
+    Some(Target { pod: pod.name.clone(), at: SocketAddr::new(ip, port) })
+}
+
+#[cfg(test)]
+mod tests;

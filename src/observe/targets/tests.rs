@@ -1,0 +1,199 @@
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    decide::evidence::Book,
+    model::{
+        phase::{Direction, Live, Phase, Why},
+        probe::{Check, Scheme},
+        version::{PodHash, WorkloadName},
+        world::{Canary, Release},
+    },
+    observe::tests,
+};
+
+fn template(version: &str) -> Value {
+    json!({"metadata": {"labels": {"app": "shop"}}, "spec": {"containers": [{"name": "app", "image": format!("shop:{version}")}]}})
+}
+
+fn pod(name: &str, hash: &str, last: u8, ready: bool) -> Pod {
+    Pod {
+        name: name.to_owned(),
+        pod_hash: Some(PodHash::new(hash)),
+        ready_since: ready.then_some(Timestamp::UNIX_EPOCH),
+        ip: Some(format!("192.0.2.{last}")),
+        digests: Vec::new(),
+        trouble: None,
+    }
+}
+
+fn release(version: &str) -> Release {
+    Release {
+        name: ReleaseName::new(version),
+        version: version.to_owned(),
+        commit: None,
+        image: String::new(),
+        manual: false,
+        identity: None,
+        templates: Some([(WorkloadName::new("shop"), template(version))].into()),
+        outcome: None,
+        tries: 1,
+        created: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn world(pin: Pin) -> Observation {
+    let mut workload = tests::workload(&template("v2"));
+    workload.replica_sets = vec![tests::replica_set("h1", &template("v1"))];
+    workload.pods = vec![pod("s1", "h1", 1, true), pod("s2", "h1", 2, false), pod("old", "h0", 3, true)];
+    workload.canary = Some(Canary {
+        name: "shop-canary".to_owned(),
+        uid: "canary".to_owned(),
+        resource_version: "1".to_owned(),
+        deleting: false,
+        release: Some(ReleaseName::new("v2")),
+        wanted: 1,
+        observed: true,
+        stuck: false,
+        refused: None,
+        pods: vec![pod("c1", "h2", 9, true)],
+        ending: 0,
+    });
+    let service = Service {
+        name: "shop".to_owned(),
+        uid: String::new(),
+        resource_version: String::new(),
+        workload: WorkloadName::new("shop"),
+        pin,
+        pinned_since: None,
+        routable: Vec::new(),
+        no_switch: None,
+        owns_fields: false,
+    };
+    Observation {
+        workloads: vec![workload],
+        services: vec![service],
+        releases: vec![release("v1"), release("v2")],
+        ..Observation::default()
+    }
+}
+
+fn probe(port: Option<&str>) -> Probe {
+    let check = Check {
+        name: "home".to_owned(),
+        scheme: Scheme::Http,
+        host: "shop".to_owned(),
+        steps: Vec::new(),
+        deadline: Check::DEADLINE,
+        trust: None,
+    };
+    let (rollout, always) = (std::time::Duration::from_secs(15), std::time::Duration::from_mins(3));
+    Probe { check: Arc::new(check), service: "shop".to_owned(), port: port.map(str::to_owned), rollout, always, votes: true }
+}
+
+fn state(stage: Option<Stage>) -> State {
+    let at_rest = State {
+        live: Some(Live { release: ReleaseName::new("v1"), since: Timestamp::UNIX_EPOCH }),
+        phase: Phase::Live,
+        ..State::new(Timestamp::UNIX_EPOCH)
+    };
+    let Some(stage) = stage else { return at_rest };
+    let rollout = Rollout {
+        release: ReleaseName::new("v2"),
+        from: ReleaseName::new("v1"),
+        direction: Direction::Forward,
+        started_at: Timestamp::UNIX_EPOCH,
+        stage,
+        book: Book::default(),
+        suspended: Some(Timestamp::UNIX_EPOCH),
+    };
+    State { phase: Phase::Rolling(rollout), ..at_rest }
+}
+
+fn raw_service(ports: &Value) -> RawService {
+    serde_json::from_value(json!({"metadata": {"name": "shop"}, "spec": {"ports": ports}})).unwrap()
+}
+
+fn asked(state: &State, seen: &Observation, ports: &Value) -> (Watch, Vec<Reason>) {
+    let services = [raw_service(ports)];
+    watch(state, seen, &[probe(None)], &Ports { services: &services, pods: Vec::new() })
+}
+
+fn names(asks: &Asks) -> (Vec<&str>, Vec<&str>) {
+    let names = |targets: &'_ [Target]| targets.iter().map(|t| t.pod.clone().leak() as &str).collect::<Vec<_>>();
+    match asks {
+        Asks::Pair { canary, stable } => (names(canary), names(stable)),
+        Asks::Rest { pods } => (Vec::new(), names(pods)),
+    }
+}
+
+#[test]
+fn who_is_asked_follows_the_stage_and_the_pin() {
+    let guarding = Stage::Guarding { until: Timestamp::UNIX_EPOCH };
+    let back = || Stage::RollingBack {
+        outcome: crate::api::release::Outcome::RolledBack,
+        why: Why { word: String::new(), says: String::new() },
+        at: String::new(),
+    };
+    let hash = || Pin::Stable(PodHash::new("h1"));
+    let cases: [(_, _, &[&str], &[&str]); 8] = [
+        (None, Pin::Off, &[], &["s1"]),
+        (Some(Stage::Preflight), hash(), &["c1"], &["s1"]),
+        (Some(Stage::Canary { step: 1 }), Pin::Off, &["c1"], &["s1"]),
+        (Some(Stage::Promoting), Pin::Off, &["c1"], &["s1"]),
+        (Some(guarding), Pin::Canary, &["c1"], &["s1"]),
+        (Some(Stage::Finalizing), Pin::Canary, &[], &["c1"]),
+        (Some(back()), hash(), &[], &["s1"]),
+        (Some(back()), Pin::Off, &[], &["s1"]),
+    ];
+    for (stage, pin, canary, stable) in cases {
+        let told = format!("{stage:?} {pin:?}");
+        let (watch, problems) = asked(&state(stage), &world(pin), &json!([{"port": 80, "targetPort": 8080}]));
+        assert_eq!(problems, [], "{told}");
+        let probe = watch.probes.first().unwrap();
+        assert_eq!(names(&probe.asks), (canary.to_vec(), stable.to_vec()), "{told}");
+        assert_eq!(probe.every.as_secs(), if canary.is_empty() { 180 } else { 15 }, "{told}");
+    }
+}
+
+#[test]
+fn a_canary_of_another_release_is_not_asked() {
+    let mut seen = world(Pin::Off);
+    seen.workloads.first_mut().unwrap().canary.as_mut().unwrap().release = Some(ReleaseName::new("v0"));
+    let (watch, _) = asked(&state(Some(Stage::Preflight)), &seen, &json!([{"port": 80}]));
+    assert_eq!(names(&watch.probes.first().unwrap().asks), (vec![], vec!["s1"]));
+    assert!(watch.eager, "suspended");
+}
+
+#[test]
+fn a_port_of_the_service_leads_to_a_port_of_the_pod() {
+    let seen: Vec<Seen> = vec![crate::observe::pods::read(
+        &serde_json::from_value(json!({"metadata": {"name": "s1"}, "spec": {"containers": [{"name": "app", "ports": [{"name": "web", "containerPort": 3000}]}]}})).unwrap(),
+        "shop",
+    )];
+    let two = json!([{"name": "http", "port": 80, "targetPort": "web"}, {"name": "metrics", "port": 90}]);
+    for (port, ports, expected) in [
+        (None, json!([{"port": 80}]), Ok(Some(80))),
+        (None, json!([{"port": 80, "targetPort": 8080}]), Ok(Some(8080))),
+        (Some("http"), two.clone(), Ok(Some(3000))),
+        (Some("metrics"), two.clone(), Ok(Some(90))),
+        (Some("http"), json!([{"name": "http", "port": 80, "targetPort": "gone"}]), Ok(None)),
+        (None, two.clone(), Err("Service shop has 2 ports; name one in target.serviceRef.port")),
+        (Some("grpc"), two, Err("Service shop has no port named grpc; see target.serviceRef.port")),
+    ] {
+        let found = super::port(&[raw_service(&ports)], &probe(port));
+        let found = found.map(|p| target(&pod("s1", "h1", 1, true), &p, &seen.iter().collect::<Vec<_>>()).map(|t| t.at.port()));
+        assert_eq!(found, expected.map_err(str::to_owned), "{port:?} of {ports}");
+    }
+}
+
+#[test]
+fn a_probe_of_a_foreign_service_is_a_problem_and_asks_nobody() {
+    let mut seen = world(Pin::Off);
+    seen.services.clear();
+    let (watch, problems) = asked(&state(None), &seen, &json!([{"port": 80}]));
+    assert_eq!((watch.probes.len(), problems.iter().map(Reason::word).collect::<Vec<_>>()), (0, vec!["ProbeInvalid"]));
+}

@@ -1,0 +1,138 @@
+//! Worlds for the tests of this room.
+
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::{Observer, ProbeBoard};
+use crate::{
+    api::delivery::Delivery,
+    clock::SystemClock,
+    edge::probe::Prober,
+    model::{
+        decision::Reason,
+        phase::State,
+        plan::Plan,
+        probe::{Check, Outcome},
+        template,
+        version::{PodHash, WorkloadName},
+        world::{Observation, ReplicaSet, Workload},
+    },
+};
+
+/// A workload `shop` of that template with two replicas.
+pub(super) fn workload(template: &Value) -> Workload {
+    Workload {
+        name: WorkloadName::new("shop"),
+        uid: "stable".to_owned(),
+        resource_version: "1".to_owned(),
+        paused: true,
+        gate_marked: true,
+        put_back: None,
+        replicas: 2,
+        max_unavailable: 0,
+        observed: true,
+        stuck: false,
+        template: template.clone(),
+        replica_sets: Vec::new(),
+        pods: Vec::new(),
+        canary: None,
+        last_writer: None,
+        owns_fields: false,
+    }
+}
+
+/// A `ReplicaSet` of that template with two pods.
+pub(super) fn replica_set(hash: &str, template: &Value) -> ReplicaSet {
+    ReplicaSet { template: template::hash(template), pod_hash: PodHash::new(hash), wanted: 2, pods: 2, available: 2, raw: template.clone() }
+}
+
+struct Silent;
+
+impl Prober for Silent {
+    fn run<'a>(&'a self, _: &'a Check, _: std::net::SocketAddr) -> futures::future::BoxFuture<'a, Outcome> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// What an API server with one Deployment, its `ReplicaSet`, a pod and a Service says.
+fn answer(path: &str, allowed: bool) -> (u16, Value) {
+    let template =
+        json!({"metadata": {"labels": {"app": "shop"}}, "spec": {"containers": [{"name": "app", "image": "shop:1", "newerThanUs": 1}]}});
+    let owner = |kind: &str, uid: &str| json!([{"apiVersion": "apps/v1", "kind": kind, "name": uid, "uid": uid, "controller": true}]);
+    let list = |items: Value| (200, json!({"metadata": {}, "items": items}));
+    match path.rsplit('/').next().unwrap_or_default() {
+        "selfsubjectaccessreviews" => (200, json!({"metadata": {}, "spec": {}, "status": {"allowed": allowed}})),
+        "demo" => (200, json!({"metadata": {"name": "demo"}})),
+        "shop" => (
+            200,
+            json!({"metadata": {"name": "shop", "uid": "d", "resourceVersion": "5", "generation": 1},
+            "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "shop"}}, "template": template}, "status": {"observedGeneration": 1}}),
+        ),
+        "replicasets" => list(
+            json!([{"metadata": {"name": "shop-h1", "uid": "r", "labels": {"pod-template-hash": "h1"}, "ownerReferences": owner("Deployment", "d")},
+            "spec": {"replicas": 1, "template": template}, "status": {"replicas": 1, "availableReplicas": 1}}]),
+        ),
+        "pods" => list(
+            json!([{"metadata": {"name": "shop-h1-a", "labels": {"app": "shop", "pod-template-hash": "h1"}, "ownerReferences": owner("ReplicaSet", "r")},
+            "status": {"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-21T00:00:00Z"}]}}]),
+        ),
+        "services" => list(
+            json!([{"metadata": {"name": "shop"}, "spec": {"selector": {"app": "shop"}}}, {"metadata": {"name": "cart"}, "spec": {"selector": {"app": "cart"}}}]),
+        ),
+        "shop-canary" | "home" => {
+            (404, json!({"kind": "Status", "status": "Failure", "code": 404, "message": "not found", "reason": "NotFound"}))
+        }
+        _ => list(json!([])),
+    }
+}
+
+/// What is observed there, and which paths were read for it.
+async fn observed(allowed: bool) -> (Observation, Vec<String>) {
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let paths = asked.clone();
+    let server = tower::service_fn(move |request: http::Request<Body>| {
+        paths.lock().unwrap().push(request.uri().to_string());
+        let (code, body) = answer(request.uri().path(), allowed);
+        async move {
+            Ok::<_, std::convert::Infallible>(
+                http::Response::builder().status(code).body(Body::from(body.to_string().into_bytes())).unwrap(),
+            )
+        }
+    });
+    let (nudge, _nudges) = tokio::sync::mpsc::unbounded_channel();
+    let board = Arc::new(ProbeBoard::new(Arc::new(Silent), Arc::new(SystemClock), nudge));
+    let observer = Observer::new(kube::Client::new(server, "demo"), board);
+    let delivery: Delivery = serde_json::from_value(json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "Delivery",
+        "metadata": {"name": "checkout", "namespace": "demo", "finalizers": ["haldane.dev/ungate"]},
+        "spec": {"workloads": [{"name": "shop"}], "verify": {"probes": [{"name": "home"}]}}}))
+    .unwrap();
+    let plan = Plan::try_from(&delivery.spec).unwrap();
+    let now = Timestamp::UNIX_EPOCH;
+    let seen = observer.observe(&delivery, &plan, &State::new(now), now).await.unwrap();
+    let asked = asked.lock().unwrap().clone();
+    (seen, asked)
+}
+
+#[tokio::test]
+async fn one_app_is_read_whole_and_never_from_an_old_cache() {
+    let (seen, asked) = observed(true).await;
+    assert_eq!(seen.problems, [Reason::ProbeMissing { probe: "home".to_owned() }]);
+    let workload = seen.workloads.first().unwrap();
+    assert!(workload.rolled_to(&workload.template_hash()), "{workload:?}");
+    assert_eq!(workload.ready(&PodHash::new("h1")), 1);
+    assert_eq!(workload.template.pointer("/spec/containers/0/newerThanUs"), Some(&json!(1)), "fields that we do not know stay");
+    assert_eq!(seen.services.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["shop"]);
+    assert!(seen.finalizer && !seen.deleting && !seen.namespace_terminating);
+    assert!(asked.iter().all(|path| !path.contains("resourceVersion=")), "{asked:?}");
+    assert!(asked.iter().all(|path| !path.contains("endpointslices")), "at rest nobody needs to know who is routable: {asked:?}");
+}
+
+#[tokio::test]
+async fn a_namespace_that_did_not_opt_in_is_not_read() {
+    let (seen, asked) = observed(false).await;
+    assert_eq!(seen.problems, [Reason::NotGranted { namespace: "demo".to_owned() }]);
+    assert_eq!(asked.len(), 2, "{asked:?}");
+}

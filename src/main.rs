@@ -1,1 +1,107 @@
-fn main() {}
+//! The controller's binary: reads how it is set, builds the real parts, and runs them until it is asked to stop.
+
+use std::{io::Write as _, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use haldane::{
+    api::crd_yaml,
+    clock::SystemClock,
+    config::RunArgs,
+    control::{Parts, run},
+    edge::probe::{HttpProber, Reach},
+    telemetry,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// For a connection to the API server.
+const CONNECT: Duration = Duration::from_secs(3);
+/// For silence on a connection. Above the 30 s after which the API server ends a watch, so that only a dead one is cut off.
+const READ: Duration = Duration::from_secs(35);
+/// For what is left on other threads when all is done: a lookup of a name, say.
+const LEFTOVERS: Duration = Duration::from_millis(100);
+
+/// Every merge goes to production behind a canary, production itself judges it, and a bad version is gone before people
+/// notice.
+#[derive(Parser)]
+#[command(name = "haldane", version, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the controller.
+    Run(Box<RunArgs>),
+    /// Print the definitions of our kinds (CRDs): haldane crds | kubectl apply --server-side -f -
+    Crds,
+    /// Print the version.
+    Version,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Run(args) => controller(&args),
+        Command::Crds => print(&crd_yaml::yaml()?),
+        Command::Version => print(concat!(env!("CARGO_PKG_VERSION"), "\n")),
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).context("cannot write to stdout")
+}
+
+fn controller(args: &RunArgs) -> anyhow::Result<()> {
+    telemetry::start(args.log_format);
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.install_default().map_err(|_| anyhow::anyhow!("another TLS provider was installed before ours"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let result = runtime.block_on(start(args));
+    runtime.shutdown_timeout(LEFTOVERS);
+    result
+}
+
+async fn start(args: &RunArgs) -> anyhow::Result<()> {
+    let shutdown = stop_on_signal()?;
+    let parts = Parts {
+        client: client().await?,
+        clock: Arc::new(SystemClock),
+        prober: Arc::new(HttpProber::new(Reach::Cluster)),
+        identity: args.identity()?,
+        options: args.options(),
+    };
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), options = ?parts.options, "starting");
+    run(parts, shutdown).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn client() -> anyhow::Result<kube::Client> {
+    let mut config = kube::Config::infer().await.context("no cluster: neither in a pod nor with a kubeconfig")?;
+    // A write that is tried again below us may land after another has taken the lead.
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(READ);
+    config.write_timeout = Some(READ);
+    // Else the time that a pooled connection idled would count against the next answer on it.
+    config.reset_reader_on_write = true;
+    kube::Client::try_from(config).context("cannot build a client for the API server")
+}
+
+/// Cancelled by `SIGTERM` (the kubelet) or `SIGINT` (Ctrl-C).
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("asked to stop");
+        cancelled.cancel();
+    });
+    Ok(token)
+}

@@ -144,14 +144,11 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::WorkloadRolling { .. }
         | R::Adopted { .. }
         | R::ReleaseSeen { .. }
-        | R::CanaryStarting { .. }
-        | R::Probing { .. }
+        | R::Preflight { .. }
         | R::Baking { .. }
-        | R::NeedsEvidence { .. }
         | R::Growing { .. }
         | R::Guarding { .. }
         | R::RollingStable { .. }
-        | R::ComingHome { .. }
         | R::WentLive { .. }
         | R::Aborted { .. }
         | R::Withdrawn { .. }

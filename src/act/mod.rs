@@ -119,8 +119,8 @@ async fn one(session: &mut Session<'_>, effect: &Effect) -> Result<(), ActError>
         }
         Effect::ScaleCanary { workload, replicas } => canary::scale(session, workload, *replicas).await,
         Effect::DeleteCanary { workload } => canary::delete(session, workload).await,
-        Effect::SettleRelease { release, outcome, why, superseded_by, begins } => {
-            let settled = releases::Settled { outcome: *outcome, why, superseded_by: superseded_by.as_ref(), begins: *begins };
+        Effect::SettleRelease { release, outcome, why, superseded_by, started } => {
+            let settled = releases::Settled { outcome: *outcome, why, superseded_by: superseded_by.as_ref(), started: *started };
             releases::settle(session, release, &settled).await
         }
         Effect::SettleCommand { command, result, message } => releases::settle_command(session, command, *result, message).await,

@@ -7,7 +7,8 @@
 //!   ours comes back with them; only a following patch that changes nothing else leaves none.
 //! - Such a patch is stored word for word, entries of others included, also for fields that are not there right now.
 //!
-//! So each write is followed by one that puts back the others' entries as they were before it. That is sound: the values
+//! So where an owner applies on the server's side, each write is followed by one that puts back the others' entries as
+//! they were before it; elsewhere the last one is, at rest. That is sound: the values
 //! are either the owner's own again, or ones that the owner's next apply shall change back (the proven template while
 //! theirs waits). With the entry restored, a server-side apply of the owner neither conflicts nor forgets to remove what
 //! was taken out of the manifest, which an unowned field would suffer. Where the restore is lost (a crash between the
@@ -34,6 +35,11 @@ pub(super) fn others(object: &Value) -> Vec<Value> {
 /// Whether an entry of ours is listed.
 pub(super) fn listed(object: &Value) -> bool {
     entries(object).iter().any(is_ours)
+}
+
+/// An entry of somebody who applies on the server's side.
+pub(super) fn applies(entry: &Value) -> bool {
+    entry.get("operation").and_then(Value::as_str) == Some("Apply")
 }
 
 fn same_owner(a: &Value, b: &Value) -> bool {

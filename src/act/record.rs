@@ -45,6 +45,20 @@ fn same(before: &DeliveryStatus, after: &DeliveryStatus) -> bool {
 
 fn light(status: &DeliveryStatus) -> Value {
     let mut value = serde_json::to_value(status).unwrap_or_default();
+    // Pods come and go; what people read of them is written when they are as many as the stage wants, not one by one.
+    let growing = status.rollout.as_ref().and_then(|r| r.canary).is_some_and(|c| c.ready < c.wanted);
+    if let Some(rollout) = value.pointer_mut("/rollout").and_then(Value::as_object_mut) {
+        rollout.remove("canary");
+        if growing {
+            rollout.remove("weight");
+        }
+    }
+    if let Some(live) = value.pointer_mut("/live").and_then(Value::as_object_mut) {
+        live.remove("digests");
+    }
+    if let Some(all) = value.as_object_mut().filter(|_| growing) {
+        all.remove("weight");
+    }
     if let Some(evidence) = value.pointer_mut("/rollout/evidence").and_then(Value::as_object_mut) {
         for key in ["pairs", "good", "until"] {
             evidence.insert(key.to_owned(), json!(null));

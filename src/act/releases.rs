@@ -101,7 +101,7 @@ pub(super) struct Settled<'a> {
     pub(super) outcome: Outcome,
     pub(super) why: &'a Why,
     pub(super) superseded_by: Option<&'a ReleaseName>,
-    pub(super) begins: bool,
+    pub(super) started: Option<Timestamp>,
 }
 
 /// Writes what became of a Release. One that somebody removed needs no word; nothing waits for it.
@@ -124,7 +124,9 @@ fn status(release: &Value, settled: &Settled<'_>, now: Timestamp) -> Option<Valu
     let (outcome, message) = (json!(settled.outcome), cut(&settled.why.says, MESSAGE));
     let by = settled.superseded_by.map(ReleaseName::as_str);
     let said = |key: &str| release.pointer("/status").and_then(|s| s.get(key)).and_then(Value::as_str);
-    if said("outcome") == outcome.as_str()
+    let same_try = settled.started.is_none_or(|started| said("startedAt") == Some(&seconds(started)));
+    if same_try
+        && said("outcome") == outcome.as_str()
         && said("reason") == Some(&settled.why.word)
         && said("message") == Some(&message)
         && said("supersededBy") == by
@@ -133,13 +135,15 @@ fn status(release: &Value, settled: &Settled<'_>, now: Timestamp) -> Option<Valu
     }
     let mut status = json!({"outcome": outcome, "reason": settled.why.word, "message": message, "supersededBy": by});
     if let Some(status) = status.as_object_mut() {
-        // Begun and still under way is the same try, whatever is said about it meanwhile.
-        if settled.begins && said("outcome") != outcome.as_str() {
+        // A try is known by its beginning, so that one that is told twice is counted once.
+        let started = settled.started.map(seconds);
+        if let Some(started) = started.filter(|started| said("startedAt") != Some(started)) {
             let tries = release.pointer("/status/tries").and_then(Value::as_u64).unwrap_or(0);
             status.insert("tries".to_owned(), json!((tries + 1).min(10_000)));
-            status.insert("startedAt".to_owned(), json!(now));
+            status.insert("startedAt".to_owned(), json!(started));
             status.insert("finishedAt".to_owned(), Value::Null);
-        } else if ended(settled.outcome) {
+        }
+        if ended(settled.outcome) {
             status.insert("finishedAt".to_owned(), json!(now));
         }
         status.insert("conditions".to_owned(), json!([succeeded(release, settled, &message, &now)]));
@@ -194,23 +198,21 @@ mod tests {
         Why { word: "CanaryStarting".to_owned(), says: "v2 starts".to_owned() }
     }
 
-    fn settled(outcome: Outcome, why: &Why, begins: bool) -> Settled<'_> {
-        Settled { outcome, why, superseded_by: None, begins }
+    fn settled(outcome: Outcome, why: &Why, started: Option<Timestamp>) -> Settled<'_> {
+        Settled { outcome, why, superseded_by: None, started }
     }
 
     #[test]
     fn each_try_is_counted_once_even_if_it_is_said_twice() {
         let (why, now) = (why(), Timestamp::from_second(60).unwrap());
-        let mut release = json!({"status": {"outcome": "RolledBack", "tries": 1, "finishedAt": "1970-01-01T00:00:01Z"}});
-        let patch = status(&release, &settled(Outcome::Rolling, &why, true), now).unwrap();
+        let began = |second| Some(Timestamp::from_second(second).unwrap());
+        let mut release = json!({"status": {"outcome": "RolledBack", "tries": 1, "startedAt": "1970-01-01T00:00:01Z"}});
+        let patch = status(&release, &settled(Outcome::RolledBack, &why, began(30)), now).unwrap();
         json_patch::merge(&mut release, &json!({"status": patch}));
         assert_eq!(release.pointer("/status/tries"), Some(&json!(2)));
-        assert_eq!(release.pointer("/status/startedAt"), Some(&json!("1970-01-01T00:01:00Z")));
-        assert_eq!(release.pointer("/status/finishedAt"), None);
-        assert_eq!(status(&release, &settled(Outcome::Rolling, &why, true), now), None);
-        let other = Why { word: "CanaryStarting".to_owned(), says: "other words".to_owned() };
-        let patch = status(&release, &settled(Outcome::Rolling, &other, true), now).unwrap();
-        assert_eq!(patch.get("tries"), None);
+        assert_eq!(release.pointer("/status/startedAt"), Some(&json!("1970-01-01T00:00:30Z")));
+        assert_eq!(release.pointer("/status/finishedAt"), Some(&json!("1970-01-01T00:01:00Z")));
+        assert_eq!(status(&release, &settled(Outcome::RolledBack, &why, began(30)), now), None);
     }
 
     #[test]
@@ -218,7 +220,7 @@ mod tests {
         let why = why();
         let cases = [(Outcome::Live, "True"), (Outcome::RolledBack, "False"), (Outcome::Undecided, "False"), (Outcome::Rolling, "Unknown")];
         for (outcome, word) in cases {
-            let patch = status(&json!({}), &settled(outcome, &why, false), Timestamp::UNIX_EPOCH).unwrap();
+            let patch = status(&json!({}), &settled(outcome, &why, None), Timestamp::UNIX_EPOCH).unwrap();
             assert_eq!(text(&patch, "/conditions/0/status"), word);
             assert_eq!(patch.get("finishedAt").is_some(), outcome != Outcome::Rolling);
         }

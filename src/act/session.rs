@@ -178,11 +178,13 @@ impl Session<'_> {
         done
     }
 
-    /// Gives every object of this run its owners back. What fails here is no failure of the run: the entry is seen in the
-    /// next one and dropped there.
+    /// Gives every object of this run its owners back, where one of them applies on the server's side: its next apply would
+    /// conflict with an entry of ours. Others never notice the entry; it is dropped once, at rest. What fails here is no
+    /// failure of the run: the entry is seen in the next one and dropped there.
     pub(super) async fn end(&mut self) {
         let calls = self.calls;
-        let done = join_all(self.touched.iter_mut().map(|touched| touched.give_back(calls))).await;
+        let applied = self.touched.iter_mut().filter(|touched| touched.before.iter().any(owners::applies));
+        let done = join_all(applied.map(|touched| touched.give_back(calls))).await;
         for error in done.into_iter().filter_map(Result::err) {
             tracing::debug!(error = &error as &dyn std::error::Error, "an entry in managedFields stays for now");
         }

@@ -45,7 +45,8 @@ pub(super) async fn open_gate(
     let ops = with_template(touched.exactly(), &touched, template);
     let ops = if paused(live) { ops.replace(&["spec", "paused"], json!(false)) } else { ops };
     let ops = ops.annotation(live, PUT_BACK_ANNOTATION, put_back.filter(|_| !leave).map(ReleaseName::as_str));
-    let ops = if leave { ops.annotation(live, GATE_ANNOTATION, None) } else { ops };
+    // Without the annotation an open gate is ours; with it, a person resumed.
+    let ops = ops.annotation(live, GATE_ANNOTATION, None);
     session.write(touched, ops).await
 }
 

@@ -115,7 +115,7 @@ fn arrived(case: &Case<'_>, rollout: &Rollout, to: &Release) -> Decision {
     let (phase, previous, reason) = match &rollout.direction {
         Direction::Forward => {
             let reason = Reason::WentLive { version };
-            effects.push(rollback::settled(&rollout.release, Outcome::Live, &reason, None));
+            effects.push(rollback::settled(&rollout.release, Outcome::Live, &reason, Some(rollout.started_at)));
             (Phase::Live, Some(rollout.from.clone()), reason)
         }
         Direction::Return(why) => {

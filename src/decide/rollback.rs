@@ -140,7 +140,7 @@ fn arrived(case: &Case<'_>, rollout: &Rollout) -> Decision {
     };
     if forward {
         let by = (*outcome == Outcome::Superseded).then(|| super::candidate::wish(case)).flatten().and_then(|w| w.release);
-        effects.push(Effect::SettleRelease { release: rollout.release.clone(), outcome: *outcome, why: why.clone(), superseded_by: by, begins: true });
+        effects.push(Effect::SettleRelease { release: rollout.release.clone(), outcome: *outcome, why: why.clone(), superseded_by: by, started: Some(rollout.started_at) });
     }
     let phase = match outcome {
         Outcome::RolledBack | Outcome::Undecided if forward => {
@@ -154,6 +154,6 @@ fn arrived(case: &Case<'_>, rollout: &Rollout) -> Decision {
 }
 
 /// The write that says what became of a Release.
-pub(super) fn settled(release: &ReleaseName, outcome: Outcome, reason: &Reason, by: Option<ReleaseName>) -> Effect {
-    Effect::SettleRelease { release: release.clone(), outcome, why: Why::from(reason), superseded_by: by, begins: true }
+pub(super) fn settled(release: &ReleaseName, outcome: Outcome, reason: &Reason, started: Option<jiff::Timestamp>) -> Effect {
+    Effect::SettleRelease { release: release.clone(), outcome, why: Why::from(reason), superseded_by: None, started }
 }

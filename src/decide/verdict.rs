@@ -60,7 +60,9 @@ fn silent(case: &Case<'_>, rollout: &Rollout) -> bool {
 fn platform(version: &str, workload: &Workload, canary: &Canary) -> Judgement {
     let fail = |failure: String| Judgement::Fail(Reason::CanaryCrashed { version: version.to_owned(), failure });
     if let Some((pod, says)) = first_fault(&canary.pods) {
-        return match first_fault(&workload.pods) {
+        // A stable pod that was restarted once and is ready again is no excuse.
+        let stable: Vec<Pod> = workload.pods.iter().filter(|p| p.ready_since.is_none()).cloned().collect();
+        return match first_fault(&stable) {
             Some(_) => Judgement::Hold(Reason::BothFailing { failure: format!("pod {pod}: {says}") }),
             None => fail(format!("pod {pod}: {says}")),
         };

@@ -173,8 +173,8 @@ pub enum Effect {
         why: Why,
         /// The one that took its place.
         superseded_by: Option<ReleaseName>,
-        /// Whether this begins another try.
-        begins: bool,
+        /// When the try that this speaks of began.
+        started: Option<Timestamp>,
     },
     /// Write what became of a command.
     SettleCommand {

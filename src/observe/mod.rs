@@ -82,6 +82,7 @@ impl Observer {
         let namespace = delivery.namespace().ok_or(ObserveError::NoNamespace)?;
         let (terminating, granted) = try_join!(self.terminating(&namespace), self.granted.ask(&self.client, &namespace, now))?;
         let seen = Observation {
+            delivery: delivery.name_any(),
             deleting: delivery.metadata.deletion_timestamp.is_some(),
             finalizer: delivery.finalizers().iter().any(|f| f == FINALIZER),
             namespace_terminating: terminating,

@@ -39,6 +39,7 @@ pub(super) fn workload(template: &Value) -> Workload {
         replica_sets: Vec::new(),
         pods: Vec::new(),
         canary: None,
+        canary_left: 0,
         last_writer: None,
         owns_fields: false,
     }

@@ -100,9 +100,14 @@ fn workload(planned: &PlannedWorkload, raw: &DynamicObject, sets: &[DynamicObjec
         pods: pods::counting(pods_of(pods, &sets), replicas),
         replica_sets: sets.into_iter().map(replica_set).collect(),
         canary,
+        canary_left: count(pods.iter().filter(|p| p.ours && !p.ending && !p.over && label_of(p, WORKLOAD_LABEL) == Some(planned.name.as_str()))),
         last_writer: last_writer(meta),
         owns_fields: owns_fields(meta),
     }
+}
+
+fn label_of<'a>(pod: &'a Seen, key: &str) -> Option<&'a str> {
+    pod.labels.get(key).map(String::as_str)
 }
 
 fn canary(raw: &DynamicObject, sets: &[DynamicObject], pods: &[Seen]) -> Canary {

@@ -254,7 +254,7 @@ async fn templates_come_before_their_release_and_both_may_be_there() {
 async fn a_release_and_a_command_are_settled_once() {
     let (rel, command) = ("/apis/haldane.dev/v1alpha1/namespaces/shop/releases/web-2", "/apis/haldane.dev/v1alpha1/namespaces/shop/commands/c");
     let fake = fake(&[(rel, json!({"metadata": {"resourceVersion": "1"}})), (command, json!({"metadata": {"resourceVersion": "1"}}))]);
-    let settle = Effect::SettleRelease { release: release("web-2"), outcome: Outcome::RolledBack, why: why(), superseded_by: None, begins: false };
+    let settle = Effect::SettleRelease { release: release("web-2"), outcome: Outcome::RolledBack, why: why(), superseded_by: None, started: None };
     act(&fake, &[settle.clone()]).await.unwrap();
     act(&fake, &[settle]).await.unwrap();
     act(&fake, &[Effect::SettleCommand { command: "c".to_owned(), result: CommandResult::Done, message: "done".to_owned() }]).await.unwrap();

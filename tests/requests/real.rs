@@ -275,7 +275,7 @@ async fn our_own_kinds(client: &Client) {
         Effect::AddFinalizer,
         Effect::RecordRelease { name: name.clone(), version, image, origin: OriginType::Workload, templates: templates.clone() },
         Effect::KeepTemplates { release: name.clone(), templates },
-        Effect::SettleRelease { release: name.clone(), outcome: haldane::api::release::Outcome::Live, why, superseded_by: None, begins: false },
+        Effect::SettleRelease { release: name.clone(), outcome: haldane::api::release::Outcome::Live, why, superseded_by: None, started: None },
     ];
     let done = actor.act(&proof(), &delivery, &seen, &effects).await.unwrap();
     let status = DeliveryStatus { phase: Some("Live".to_owned()), ..DeliveryStatus::default() };

@@ -105,6 +105,7 @@ pub fn seen(deployment: &Value, service: &Value) -> Observation {
         replica_sets: Vec::new(),
         pods: Vec::new(),
         canary: Some(canary),
+        canary_left: 0,
         last_writer: None,
         owns_fields: false,
     };

@@ -82,6 +82,7 @@ impl Toy {
             uid: "s".into(),
             resource_version: "1".into(),
             workload: name(),
+            shape: Value::Null,
             pin: Pin::Off,
             pinned_since: None,
             routable: vec![],

@@ -63,6 +63,7 @@ fn world(pin: Pin) -> Observation {
         ending: 0,
     });
     let service = Service {
+        shape: serde_json::Value::Null,
         name: "shop".to_owned(),
         uid: String::new(),
         resource_version: String::new(),

@@ -1,0 +1,281 @@
+//! One pass over one Delivery: read → observe → decide → check → act → record → announce.
+//!
+//! The four rooms are called here in their order, and nothing is decided here. Deliberately absent: caches. The Delivery is
+//! read live, because the one in the store may be older than our own last write.
+
+use std::{sync::Arc, time::Duration};
+
+use ::kube::{Api, Client, ResourceExt as _, runtime::reflector::ObjectRef};
+use futures::future::{BoxFuture, FutureExt as _};
+use jiff::Timestamp;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use super::{
+    Guarded, Key,
+    lease::LeaderProof,
+    memory::Memory,
+    pace::{self, Retry},
+    poison::{self, Poison},
+    turn::{Pass, Passed},
+};
+use crate::{
+    act::{
+        self, ActError, Actor, Done,
+        announce::Announcer,
+        status::{status_of, with_error},
+    },
+    api::delivery::Delivery,
+    clock::Clock,
+    decide::{
+        check::{Broken, check},
+        decide,
+    },
+    edge::kube,
+    metrics::{Attempt, Metrics},
+    model::{
+        decision::{Decision, Effect, Reason, Wait},
+        phase::{State, Why},
+        plan::Plan,
+        world::Observation,
+    },
+    observe::{ObserveError, Observer, ProbeBoard},
+};
+
+/// For one call to the API server.
+pub const CALL: Duration = Duration::from_secs(10);
+
+/// Why a pass did not get to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The Delivery could not be read.
+    #[error("the Delivery cannot be read from the API server")]
+    Read(#[source] ::kube::Error),
+    /// It was not read in time.
+    #[error("the API server did not answer within {limit:?}")]
+    Unanswered {
+        /// The limit.
+        limit: Duration,
+    },
+    /// Something around it could not be read.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// The decision must not be carried out.
+    #[error("{0}; it is not carried out and production stays as it is: this is a defect, please report it")]
+    Broken(#[from] Broken),
+    /// A write failed.
+    #[error(transparent)]
+    Act(#[from] ActError),
+    /// It cannot be decoded, and that could not be told.
+    #[error("the Delivery cannot be decoded, and saying so on it failed")]
+    Poison(#[source] ::kube::Error),
+    /// It took too long.
+    #[error("the pass did not end within {limit:?} and was dropped")]
+    Slow {
+        /// The limit.
+        limit: Duration,
+    },
+    /// It panicked.
+    #[error("the pass panicked ({says}); this is a defect: please report it with the log around it")]
+    Panicked {
+        /// What the panic said.
+        says: String,
+    },
+}
+
+impl Error {
+    /// How it is tried again.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Observe(ObserveError::Kube(error)) if error.retry() == kube::Retry::Fresh => Retry::AtOnce,
+            Self::Act(error) => of_act(error),
+            Self::Poison(error) if poison::is_conflict(error) => Retry::AtOnce,
+            Self::Observe(_)
+            | Self::Read(_)
+            | Self::Poison(_)
+            | Self::Broken(_)
+            | Self::Unanswered { .. }
+            | Self::Slow { .. }
+            | Self::Panicked { .. } => Retry::Backoff,
+        }
+    }
+}
+
+/// When a failed write is worth another try.
+fn of_act(error: &ActError) -> Retry {
+    match error.retry() {
+        act::Retry::AtOnce => Retry::AtOnce,
+        // A refusal may end at any moment (a quota, a right), and on the way back nobody wants to wait for long.
+        act::Retry::Backoff | act::Retry::Later => Retry::Backoff,
+        act::Retry::Never => Retry::Never,
+    }
+}
+
+/// The four rooms and what they need.
+pub struct Reconciler {
+    /// To read the Delivery, and to record.
+    pub client: Client,
+    /// What now is.
+    pub clock: Arc<dyn Clock>,
+    /// Reads the world.
+    pub observer: Observer,
+    /// Writes the world.
+    pub actor: Actor,
+    /// Tells people.
+    pub announcer: Announcer,
+    /// Where the probes run.
+    pub board: Arc<ProbeBoard>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// A problem of all Deliveries: the definitions in the cluster are older than this controller.
+    pub outdated: watch::Receiver<Option<Reason>>,
+}
+
+impl Pass for Reconciler {
+    fn pass<'a>(&'a self, key: &'a Key, proof: &'a LeaderProof, memory: &'a mut Memory) -> BoxFuture<'a, Result<Passed, Error>> {
+        self.reconcile(key, proof, memory).boxed()
+    }
+
+    fn gone(&self, key: &Key) {
+        self.board.forget(&ObjectRef::new(&key.name).within(&key.namespace));
+    }
+}
+
+impl Reconciler {
+    /// One pass.
+    async fn reconcile(&self, key: &Key, proof: &LeaderProof, memory: &mut Memory) -> Result<Passed, Error> {
+        let Some(object) = self.read(key).await? else { return Ok(Passed::Gone) };
+        let stored = match object.0 {
+            Ok(delivery) => delivery,
+            Err(invalid) => {
+                self.metrics.undecodable();
+                return Poison { client: &self.client, now: self.clock.now(), metrics: &self.metrics }.mark(key, proof, &invalid).await;
+            }
+        };
+        let uid = stored.uid().unwrap_or_default();
+        let mut delivery = stored.clone();
+        if let Some(status) = memory.status(&uid) {
+            delivery.status = Some(status.clone());
+        }
+        let now = self.clock.now();
+        let state = State::read(delivery.status.as_ref().unwrap_or(&<_>::default()), now);
+        let Judged { plan, seen, decision } = self.judge(&delivery, &state, memory, now).await?;
+
+        let done = match self.actor.act(proof, &delivery, &seen, &decision.effects).await {
+            Ok(done) => done,
+            Err(error) => return Err(self.refused(proof, &stored, &delivery, error).await),
+        };
+        self.metrics.effects(&decision.effects);
+        self.metrics.phase(key, decision.next.phase.label());
+        if decision.effects.contains(&Effect::RemoveFinalizer) {
+            return Ok(Passed::Gone);
+        }
+        let again = pace::after(decision.wait, decision.next.phase.rollout().is_some(), now, &uid);
+        let rewrite = self.record(proof, Recorded { stored, delivery, plan, seen, decision, done, now }, memory).await;
+        Ok(Passed::Again(rewrite.map_or(again, |rewrite| again.min(rewrite))))
+    }
+
+    /// What is, and what to do about it.
+    async fn judge(&self, delivery: &Delivery, state: &State, memory: &Memory, now: Timestamp) -> Result<Judged, Error> {
+        let plan = match Plan::try_from(&delivery.spec) {
+            Ok(plan) => plan,
+            Err(error) => return Ok(invalid(state, &Reason::Invalid { why: error.to_string() })),
+        };
+        let mut seen = self.observer.observe(delivery, &plan, state, now).await?;
+        seen.problems.extend(self.outdated.borrow().clone());
+        seen.problems.extend(memory.problem());
+        let decision = decide(&plan, state, &seen, now);
+        check(&plan, state, &seen, &decision, now)?;
+        Ok(Judged { plan: Some(plan), seen, decision })
+    }
+
+    /// Stores the status and tells people. A refused write ends nothing: the next pass goes on from the new status, and
+    /// the write is tried again after the time that this returns.
+    async fn record(&self, proof: &LeaderProof, recorded: Recorded, memory: &mut Memory) -> Option<Duration> {
+        let Recorded { stored, delivery, plan, seen, mut decision, done, now } = recorded;
+        let uid = stored.uid().unwrap_or_default();
+        let status = status_of(plan.as_ref(), &decision, &seen, &delivery, now);
+        if !memory.write_due(Instant::now()) {
+            memory.not_stored(&uid, status, untold(&delivery, decision), None, Instant::now());
+            return memory.rewrite_in(Instant::now());
+        }
+        match self.actor.record(proof, &stored, done.delivery_version.as_deref(), &status).await {
+            Ok(written) => {
+                self.metrics.status_write(if written { Attempt::Done } else { Attempt::Unchanged });
+                decision.notes.splice(0..0, memory.stored(&uid));
+                self.announcer.announce(proof, &stored, stored.status.as_ref(), &decision).await;
+                None
+            }
+            Err(error) => {
+                self.metrics.status_write(Attempt::Failed);
+                let (namespace, name) = (stored.namespace(), stored.name_any());
+                tracing::warn!(
+                    namespace,
+                    delivery = name,
+                    error = &error as &dyn std::error::Error,
+                    "the status was not stored; going on from it"
+                );
+                memory.not_stored(&uid, status, untold(&delivery, decision), Some((of_act(&error), error.to_string())), Instant::now());
+                memory.rewrite_in(Instant::now())
+            }
+        }
+    }
+
+    /// A write was refused in a way that a person must see: it is said on the object, if that can be written.
+    async fn refused(&self, proof: &LeaderProof, stored: &Delivery, delivery: &Delivery, error: ActError) -> Error {
+        if error.retry() == act::Retry::Later {
+            let why = Why { word: "WriteRefused".to_owned(), says: error.to_string() };
+            let status = with_error(&delivery.status.clone().unwrap_or_default(), &why);
+            let written = self.actor.record(proof, stored, None, &status).await;
+            self.metrics.status_write(match written {
+                Ok(true) => Attempt::Done,
+                Ok(false) => Attempt::Unchanged,
+                Err(_) => Attempt::Failed,
+            });
+        }
+        error.into()
+    }
+
+    async fn read(&self, key: &Key) -> Result<Option<Guarded>, Error> {
+        let api: Api<Guarded> = Api::namespaced(self.client.clone(), &key.namespace);
+        let answer = timeout(CALL, api.get_opt(&key.name)).await.map_err(|_| Error::Unanswered { limit: CALL })?;
+        answer.inspect_err(|error| self.metrics.api_error(error)).map_err(Error::Read)
+    }
+}
+
+/// What is, and what to do about it. Without a plan the spec contradicts itself.
+struct Judged {
+    plan: Option<Plan>,
+    seen: Observation,
+    decision: Decision,
+}
+
+/// What a pass leaves to be recorded.
+struct Recorded {
+    /// As the API server has it.
+    stored: Delivery,
+    /// As the decision was based on it.
+    delivery: Delivery,
+    plan: Option<Plan>,
+    seen: Observation,
+    decision: Decision,
+    done: Done,
+    now: Timestamp,
+}
+
+/// The spec contradicts itself: nothing is moved, and it is said.
+fn invalid(state: &State, reason: &Reason) -> Judged {
+    let mut decision = Decision::stay(state, reason.clone(), Wait::Change);
+    decision.health.stalled = Some(Why::from(reason));
+    Judged { plan: None, seen: Observation::default(), decision }
+}
+
+/// What people are to be told later: the notes, and the reason, if it is a new one.
+fn untold(delivery: &Delivery, decision: Decision) -> Vec<Reason> {
+    let before = delivery.status.as_ref().and_then(|status| status.reason.as_deref());
+    let news = (before != Some(decision.reason.word())).then_some(decision.reason);
+    decision.notes.into_iter().chain(news).collect()
+}

@@ -1,0 +1,3 @@
+//! What the process serves over HTTP. No page of it decides anything.
+
+pub mod server;

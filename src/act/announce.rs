@@ -76,8 +76,12 @@ impl Announcer {
         let namespace = delivery.metadata.namespace.as_deref().unwrap_or_default();
         let now = self.clock.now();
         // The reason is in the name, so that two Events of one moment are two.
-        let name =
-            format!("{}.{:x}.{}", delivery.metadata.name.as_deref().unwrap_or_default(), now.as_microsecond(), reason.word().to_lowercase());
+        let name = format!(
+            "{}.{:x}.{}",
+            delivery.metadata.name.as_deref().unwrap_or_default(),
+            now.as_microsecond(),
+            reason.word().to_lowercase()
+        );
         let event = json!({
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",

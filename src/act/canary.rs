@@ -97,7 +97,7 @@ fn deployment(delivery: &str, namespace: &str, wanted: &Wanted<'_>, beside: &Val
     })
 }
 
-/// The template with our labels on its pods, and without the one that Kubernetes gives a ReplicaSet.
+/// The template with our labels on its pods, and without the one that Kubernetes gives a `ReplicaSet`.
 fn marked(template: &Value, own: &Value) -> Value {
     let mut template = template.clone();
     let mut labels = template.pointer("/metadata/labels").and_then(Value::as_object).cloned().unwrap_or_default();

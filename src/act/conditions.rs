@@ -1,4 +1,4 @@
-//! The conditions: what `kubectl wait`, GitOps tools and alerts read.
+//! The conditions: what `kubectl wait`, `GitOps` tools and alerts read.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -31,29 +31,44 @@ fn because(kind: &'static str, status: &'static str, why: &Why) -> Said {
 }
 
 /// The conditions of a decision. One that does not apply is absent.
-pub(super) fn of(plan: Option<&Plan>, decision: &Decision, before: &DeliveryStatus, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
-    [available(decision), Some(ready(decision)), reconciling(decision), stalled(decision), verified(plan, decision), Some(held(decision))]
-        .into_iter()
-        .flatten()
-        .map(|said| {
-            let same = before.conditions.iter().find(|c| c.type_ == said.kind && c.status == said.status);
-            Condition {
-                last_transition_time: same.map_or(Time(now), |c| c.last_transition_time.clone()),
-                message: said.why.message,
-                observed_generation: generation,
-                reason: said.why.reason,
-                status: said.status.to_owned(),
-                type_: said.kind.to_owned(),
-            }
-        })
-        .collect()
+pub(super) fn of(
+    plan: Option<&Plan>,
+    decision: &Decision,
+    before: &DeliveryStatus,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    [
+        Some(available(decision)),
+        Some(ready(decision)),
+        reconciling(decision),
+        stalled(decision),
+        Some(verified(plan, decision)),
+        Some(held(decision)),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|said| {
+        let same = before.conditions.iter().find(|c| c.type_ == said.kind && c.status == said.status);
+        Condition {
+            last_transition_time: same.map_or(Time(now), |c| c.last_transition_time.clone()),
+            message: said.why.message,
+            observed_generation: generation,
+            reason: said.why.reason,
+            status: said.status.to_owned(),
+            type_: said.kind.to_owned(),
+        }
+    })
+    .collect()
 }
 
-fn available(decision: &Decision) -> Option<Said> {
+fn available(decision: &Decision) -> Said {
     match (&decision.health.unavailable, &decision.next.phase) {
-        (Some(why), _) => Some(because("Available", "False", why)),
-        (None, Phase::Adopting) => Some(said("Available", "Unknown", decision.reason.word(), &decision.reason.to_string())),
-        (None, Phase::Live | Phase::RolledBack { .. } | Phase::Rolling(_)) => Some(said("Available", "True", "Serving", "a proven version serves")),
+        (Some(why), _) => because("Available", "False", why),
+        (None, Phase::Adopting) => said("Available", "Unknown", decision.reason.word(), &decision.reason.to_string()),
+        (None, Phase::Live | Phase::RolledBack { .. } | Phase::Rolling(_)) => {
+            said("Available", "True", "Serving", "a proven version serves")
+        }
     }
 }
 
@@ -66,7 +81,9 @@ fn ready(decision: &Decision) -> Said {
 fn reconciling(decision: &Decision) -> Option<Said> {
     let stands = decision.health.stalled.is_some();
     match decision.next.phase {
-        Phase::Adopting | Phase::Rolling(_) if !stands => Some(said("Reconciling", "True", decision.next.phase.label(), &decision.reason.to_string())),
+        Phase::Adopting | Phase::Rolling(_) if !stands => {
+            Some(said("Reconciling", "True", decision.next.phase.label(), &decision.reason.to_string()))
+        }
         Phase::Adopting | Phase::Rolling(_) | Phase::Live | Phase::RolledBack { .. } => None,
     }
 }
@@ -78,15 +95,15 @@ fn stalled(decision: &Decision) -> Option<Said> {
     }
 }
 
-fn verified(plan: Option<&Plan>, decision: &Decision) -> Option<Said> {
-    Some(match &decision.health.verified {
+fn verified(plan: Option<&Plan>, decision: &Decision) -> Said {
+    match &decision.health.verified {
         Some(Ok(())) => said("Verified", "True", "Passed", "what serves was asked and answered well"),
         Some(Err(why)) => because("Verified", "False", why),
         None if plan.is_some_and(|plan| plan.probes.is_empty()) => {
             said("Verified", "Unknown", "NoChecks", "nothing is named in spec.verify that could be asked")
         }
         None => said("Verified", "Unknown", "NoVerdict", "what serves has not given an answer yet"),
-    })
+    }
 }
 
 fn held(decision: &Decision) -> Said {

@@ -30,7 +30,10 @@ use crate::{
     api::delivery::Delivery,
     clock::Clock,
     control::lease::LeaderProof,
-    model::{decision::Effect, world::{Observation, Pin}},
+    model::{
+        decision::Effect,
+        world::{Observation, Pin},
+    },
 };
 use calls::Calls;
 use session::Session;

@@ -68,6 +68,7 @@ pub(super) fn give_back(ops: Ops, before: &[Value], live: &Value) -> Ops {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "json! is easier to read without a reference to it")]
 mod tests {
     use super::*;
 

@@ -73,7 +73,10 @@ mod tests {
     #[test]
     fn keys_with_slashes_are_escaped() {
         let patch = Ops::default().add(&["spec", "selector", "haldane.dev/track"], json!("canary")).build();
-        assert_eq!(serde_json::to_value(patch).unwrap(), json!([{"op": "add", "path": "/spec/selector/haldane.dev~1track", "value": "canary"}]));
+        assert_eq!(
+            serde_json::to_value(patch).unwrap(),
+            json!([{"op": "add", "path": "/spec/selector/haldane.dev~1track", "value": "canary"}])
+        );
     }
 
     #[test]

@@ -75,7 +75,10 @@ mod tests {
     use crate::api::status::{Evidence, RolloutStatus};
 
     fn with(evidence: Evidence) -> DeliveryStatus {
-        DeliveryStatus { rollout: Some(RolloutStatus { evidence: Some(evidence), ..RolloutStatus::default() }), ..DeliveryStatus::default() }
+        DeliveryStatus {
+            rollout: Some(RolloutStatus { evidence: Some(evidence), ..RolloutStatus::default() }),
+            ..DeliveryStatus::default()
+        }
     }
 
     #[test]

@@ -159,18 +159,18 @@ impl Session<'_> {
 
     /// Takes us off the owners of one object.
     pub(super) async fn drop_ownership(&mut self, target: &Target) -> Result<(), ActError> {
-        let mut touched = match self.take(target) {
-            Some(touched) => touched,
-            None => {
-                let (kind, name) = match target {
-                    Target::Workload(name) => (Kind::Deployment, name.as_str()),
-                    Target::Service(name) => (Kind::Service, name.as_str()),
-                };
-                match self.calls.get(kind, name).await {
-                    Ok(object) => Touched::new(target.clone(), object),
-                    Err(ActError::Gone { .. }) => return Ok(()),
-                    Err(error) => return Err(error),
-                }
+        let taken = self.take(target);
+        let mut touched = if let Some(touched) = taken {
+            touched
+        } else {
+            let (kind, name) = match target {
+                Target::Workload(name) => (Kind::Deployment, name.as_str()),
+                Target::Service(name) => (Kind::Service, name.as_str()),
+            };
+            match self.calls.get(kind, name).await {
+                Ok(object) => Touched::new(target.clone(), object),
+                Err(ActError::Gone { .. }) => return Ok(()),
+                Err(error) => return Err(error),
             }
         };
         let done = touched.give_back(self.calls).await;

@@ -14,7 +14,9 @@ use crate::{
     api::{
         delivery::Delivery,
         release::Outcome,
-        status::{DeliveryStatus, DigestPods, HISTORY, HistoryEntry, LastRollback, PodCount, RolloutStatus, Told, Version, WayBack, WeightStatus},
+        status::{
+            DeliveryStatus, DigestPods, HISTORY, HistoryEntry, LastRollback, PodCount, RolloutStatus, Told, Version, WayBack, WeightStatus,
+        },
     },
     model::{
         decision::Decision,
@@ -50,13 +52,18 @@ pub fn status_of(plan: Option<&Plan>, decision: &Decision, seen: &Observation, d
     status.weight = decision.health.weight.map(weight);
     if let (Some(rollout), Some(shown)) = (state.phase.rollout(), &mut status.rollout) {
         shown.steps = plan.map_or(0, |plan| bounded(plan.steps.len()));
-        shown.weight = decision.health.weight.map(|(asked, served)| WeightStatus { asked: asked.percent().into(), served: served.percent().into() });
+        shown.weight =
+            decision.health.weight.map(|(asked, served)| WeightStatus { asked: asked.percent().into(), served: served.percent().into() });
         shown.canary = canary(seen, rollout);
     }
     status.way_back = way_back(decision, &names);
     status.last_rollback = last_rollback(decision, before, &names, now);
-    status.holds =
-        decision.holds.iter().take(HOLDS).map(|hold| Told { reason: hold.word().to_owned(), message: cut(&hold.to_string(), MESSAGE) }).collect();
+    status.holds = decision
+        .holds
+        .iter()
+        .take(HOLDS)
+        .map(|hold| Told { reason: hold.word().to_owned(), message: cut(&hold.to_string(), MESSAGE) })
+        .collect();
     status.history = history(decision, before, &names, now);
     status.conditions = conditions::of(plan, decision, before, delivery.metadata.generation, now);
     shape::fit(status)
@@ -94,7 +101,7 @@ impl Names<'_> {
     }
 }
 
-/// What the ready pods really run that belong to that Release: stable's by their ReplicaSet, the canary's by its mark.
+/// What the ready pods really run that belong to that Release: stable's by their `ReplicaSet`, the canary's by its mark.
 fn digests(seen: &Observation, release: &ReleaseName) -> Vec<DigestPods> {
     let mut pods: BTreeMap<&str, i32> = BTreeMap::new();
     let known = seen.release(release);
@@ -131,7 +138,9 @@ fn last_rollback(decision: &Decision, before: &DeliveryStatus, names: &Names<'_>
     let (bad, good, outcome, why) = match &decision.next.phase {
         Phase::RolledBack { release, outcome, why } => (release, decision.next.live.as_ref().map(|l| &l.release), *outcome, why),
         Phase::Rolling(Rollout { release, from, direction: Direction::Return(why), .. }) => (from, Some(release), Outcome::RolledBack, why),
-        Phase::Rolling(Rollout { release, from, stage: Stage::RollingBack { outcome, why, .. }, .. }) => (release, Some(from), *outcome, why),
+        Phase::Rolling(Rollout { release, from, stage: Stage::RollingBack { outcome, why, .. }, .. }) => {
+            (release, Some(from), *outcome, why)
+        }
         Phase::Adopting | Phase::Live | Phase::Rolling(_) => return before.last_rollback.clone(),
     };
     let told = stored::told(why);
@@ -149,7 +158,8 @@ fn last_rollback(decision: &Decision, before: &DeliveryStatus, names: &Names<'_>
 
 /// The status before already spoke of this way back.
 fn continues(before: &DeliveryStatus) -> bool {
-    matches!(before.phase.as_deref(), Some("RollingBack" | "RolledBack")) || before.rollout.as_ref().is_some_and(|r| r.direction == "Return")
+    matches!(before.phase.as_deref(), Some("RollingBack" | "RolledBack"))
+        || before.rollout.as_ref().is_some_and(|r| r.direction == "Return")
 }
 
 fn history(decision: &Decision, before: &DeliveryStatus, names: &Names<'_>, now: Timestamp) -> Vec<HistoryEntry> {

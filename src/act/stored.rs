@@ -11,7 +11,9 @@ use super::releases::cut;
 use crate::{
     api::{
         release::Outcome,
-        status::{Back, DeliveryStatus, Evidence, Gated, LiveVersion, ProbeCount, QUARANTINE, QuarantineEntry, RolloutStatus, SinceWhy, Told},
+        status::{
+            Back, DeliveryStatus, Evidence, Gated, LiveVersion, ProbeCount, QUARANTINE, QuarantineEntry, RolloutStatus, SinceWhy, Told,
+        },
     },
     decide::evidence::Book,
     model::{
@@ -29,10 +31,11 @@ impl State {
     /// What the status says, read in the safest way.
     #[must_use]
     pub fn read(status: &DeliveryStatus, now: Timestamp) -> Self {
-        let live = status.live.as_ref().filter(|live| !live.release.is_empty()).map(|live| Live {
-            release: ReleaseName::new(&live.release),
-            since: at(live.since.as_ref(), now),
-        });
+        let live = status
+            .live
+            .as_ref()
+            .filter(|live| !live.release.is_empty())
+            .map(|live| Live { release: ReleaseName::new(&live.release), since: at(live.since.as_ref(), now) });
         let previous = match &status.rollout {
             Some(rollout) => rollout.previous.clone(),
             None => status.way_back.as_ref().map(|back| back.release.clone()),
@@ -87,12 +90,15 @@ fn stage(phase: &str, rollout: &RolloutStatus) -> Stage {
         ("Guarding", _, Some(until), _) => Stage::Guarding { until: until.0 },
         ("Finalizing", ..) => Stage::Finalizing,
         ("RollingBack", _, _, Some(back)) => Stage::RollingBack { outcome: back.outcome, why: why(&back.why), at: back.at.clone() },
-        (_, ..) => Stage::RollingBack { outcome: Outcome::Undecided, why: unreadable(), at: cut(phase, 32) },
+        _ => Stage::RollingBack { outcome: Outcome::Undecided, why: unreadable(), at: cut(phase, 32) },
     }
 }
 
 fn unreadable() -> Why {
-    Why { word: "StatusUnreadable".to_owned(), says: "the recorded rollout could not be read, so it goes back to the version it came from".to_owned() }
+    Why {
+        word: "StatusUnreadable".to_owned(),
+        says: "the recorded rollout could not be read, so it goes back to the version it came from".to_owned(),
+    }
 }
 
 fn why(told: &Told) -> Why {
@@ -186,7 +192,9 @@ fn large(count: i32) -> u32 {
 }
 
 fn evidence(book: &Book) -> Evidence {
-    let lasting = |since: &Option<(Timestamp, String)>| since.as_ref().map(|(at, why)| SinceWhy { since: at.as_microsecond(), why: cut(why, EVIDENCE) });
+    let lasting = |since: &Option<(Timestamp, String)>| {
+        since.as_ref().map(|(at, why)| SinceWhy { since: at.as_microsecond(), why: cut(why, EVIDENCE) })
+    };
     Evidence {
         recent: book.recent.clone(),
         score: small(book.score.min(1_000_000)),
@@ -197,7 +205,7 @@ fn evidence(book: &Book) -> Evidence {
         failure: book.failure.as_deref().map(|text| cut(text, EVIDENCE)),
         both: lasting(&book.both),
         void: lasting(&book.void),
-        until: book.until.map(|at| at.as_microsecond()),
+        until: book.until.map(Timestamp::as_microsecond),
     }
 }
 

@@ -28,7 +28,9 @@ pub(super) async fn pin_all(session: &mut Session<'_>, pins: &[(&str, &Pin)]) ->
     }
     let mut first = Ok(());
     for (touched, done) in join_all(jobs).await {
-        touched.into_iter().for_each(|touched| session.put(touched));
+        if let Some(touched) = touched {
+            session.put(touched);
+        }
         first = first.and(done);
     }
     first

@@ -117,7 +117,7 @@ async fn left_for_good_the_deployment_has_no_word_of_ours() {
 async fn a_template_is_put_only_behind_a_closed_gate() {
     let open = fake(&[(DEPLOYMENT, deployment())]);
     let effect = Effect::PutTemplate { workload: web(), template: template("web:9"), put_back: None };
-    assert!(matches!(act(&open, &[effect.clone()]).await, Err(ActError::Conflict { .. })));
+    assert!(matches!(act(&open, std::slice::from_ref(&effect)).await, Err(ActError::Conflict { .. })));
     let closed = fake(&[(DEPLOYMENT, gated(template("web:2")))]);
     act(&closed, &[effect]).await.unwrap();
     assert_eq!(body(&closed.writes()[0], PATCHED)[2], json!({"op": "test", "path": "/spec/paused", "value": true}));
@@ -217,7 +217,10 @@ async fn a_canary_is_made_scaled_and_deleted() {
     act(&fake, &[Effect::ScaleCanary { workload: web(), replicas: 3 }, Effect::DeleteCanary { workload: web() }]).await.unwrap();
     let writes = fake.writes();
     let scaled = body(&writes[writes.len() - 2], &format!("PATCH {canary}?&fieldManager=haldane "));
-    assert_eq!(scaled, json!([{"op": "test", "path": "/metadata/uid", "value": "cu"}, {"op": "replace", "path": "/spec/replicas", "value": 3}]));
+    assert_eq!(
+        scaled,
+        json!([{"op": "test", "path": "/metadata/uid", "value": "cu"}, {"op": "replace", "path": "/spec/replicas", "value": 3}])
+    );
     let deleted = body(writes.last().unwrap(), &format!("DELETE {canary} "));
     assert_eq!(deleted, json!({"propagationPolicy": "Background", "preconditions": {"uid": "cu"}}));
     act(&fake, &[Effect::DeleteCanary { workload: web() }]).await.unwrap();
@@ -234,7 +237,7 @@ async fn templates_come_before_their_release_and_both_may_be_there() {
         origin: OriginType::Workload,
         templates: templates.clone(),
     };
-    act(&fake, &[effect.clone()]).await.unwrap();
+    act(&fake, std::slice::from_ref(&effect)).await.unwrap();
     act(&fake, &[effect]).await.unwrap();
     let writes = fake.writes();
     let kept = body(&writes[0], "POST /apis/apps/v1/namespaces/shop/controllerrevisions?&fieldManager=haldane ");
@@ -252,12 +255,16 @@ async fn templates_come_before_their_release_and_both_may_be_there() {
 
 #[tokio::test]
 async fn a_release_and_a_command_are_settled_once() {
-    let (rel, command) = ("/apis/haldane.dev/v1alpha1/namespaces/shop/releases/web-2", "/apis/haldane.dev/v1alpha1/namespaces/shop/commands/c");
+    let (rel, command) =
+        ("/apis/haldane.dev/v1alpha1/namespaces/shop/releases/web-2", "/apis/haldane.dev/v1alpha1/namespaces/shop/commands/c");
     let fake = fake(&[(rel, json!({"metadata": {"resourceVersion": "1"}})), (command, json!({"metadata": {"resourceVersion": "1"}}))]);
-    let settle = Effect::SettleRelease { release: release("web-2"), outcome: Outcome::RolledBack, why: why(), superseded_by: None, started: None };
-    act(&fake, &[settle.clone()]).await.unwrap();
+    let settle =
+        Effect::SettleRelease { release: release("web-2"), outcome: Outcome::RolledBack, why: why(), superseded_by: None, started: None };
+    act(&fake, std::slice::from_ref(&settle)).await.unwrap();
     act(&fake, &[settle]).await.unwrap();
-    act(&fake, &[Effect::SettleCommand { command: "c".to_owned(), result: CommandResult::Done, message: "done".to_owned() }]).await.unwrap();
+    act(&fake, &[Effect::SettleCommand { command: "c".to_owned(), result: CommandResult::Done, message: "done".to_owned() }])
+        .await
+        .unwrap();
     let writes = fake.writes();
     assert_eq!(writes.len(), 2, "{writes:#?}");
     let status = body(&writes[0], &format!("PATCH {rel}/status?&fieldManager=haldane&fieldValidation=Strict "));

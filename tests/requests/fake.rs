@@ -12,12 +12,14 @@ use http_body_util::{BodyExt, Full};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
 
+pub type Change = fn(&mut Value);
+
 #[derive(Default)]
 pub struct Inner {
     pub objects: BTreeMap<String, Value>,
     pub log: Vec<String>,
     /// What to do to an object right before the next patch of it: a foreign write.
-    pub before_patch: Option<(String, fn(&mut Value))>,
+    pub before_patch: Option<(String, Change)>,
 }
 
 #[derive(Clone, Default)]
@@ -102,5 +104,8 @@ fn bumped(object: &mut Value) -> Value {
 }
 
 fn failure(code: u16, reason: &str) -> (u16, Value) {
-    (code, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no", "reason": reason, "details": {}, "code": code}))
+    (
+        code,
+        json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no", "reason": reason, "details": {}, "code": code}),
+    )
 }

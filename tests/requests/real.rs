@@ -55,7 +55,9 @@ async fn start(assets: &std::path::Path) -> (Server, Client) {
     let folder = std::env::temp_dir().join(format!("haldane-requests-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let file = |name: &str| folder.join(name).display().to_string();
-    std::fs::write(file("key.pem"), rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(file("key.pem"), key.serialize_pem()).unwrap();
+    std::fs::write(file("key.pub"), key.public_key_pem()).unwrap();
     std::fs::write(file("tokens.csv"), "token,admin,admin,\"system:masters\"\n").unwrap();
     let (etcd, peer, api) = (format!("http://127.0.0.1:{}", port()), format!("http://127.0.0.1:{}", port()), port());
     let run = |binary: &str, args: &[String]| {
@@ -66,7 +68,12 @@ async fn start(assets: &std::path::Path) -> (Server, Client) {
     let mut server = Server { children: Vec::new(), folder: folder.clone() };
     server.children.push(run(
         "etcd",
-        &[format!("--data-dir={}", file("etcd")), format!("--listen-client-urls={etcd}"), format!("--advertise-client-urls={etcd}"), format!("--listen-peer-urls={peer}")],
+        &[
+            format!("--data-dir={}", file("etcd")),
+            format!("--listen-client-urls={etcd}"),
+            format!("--advertise-client-urls={etcd}"),
+            format!("--listen-peer-urls={peer}"),
+        ],
     ));
     server.children.push(run(
         "kube-apiserver",
@@ -76,7 +83,7 @@ async fn start(assets: &std::path::Path) -> (Server, Client) {
             "--bind-address=127.0.0.1".to_owned(),
             format!("--cert-dir={}", file("certs")),
             "--service-account-issuer=https://haldane.test".to_owned(),
-            format!("--service-account-key-file={}", file("key.pem")),
+            format!("--service-account-key-file={}", file("key.pub")),
             format!("--service-account-signing-key-file={}", file("key.pem")),
             format!("--token-auth-file={}", file("tokens.csv")),
             "--authorization-mode=RBAC".to_owned(),
@@ -84,13 +91,16 @@ async fn start(assets: &std::path::Path) -> (Server, Client) {
         ],
     ));
     let client = client(api).await;
-    tokio::time::timeout(Duration::from_secs(90), async {
-        while client.apiserver_version().await.is_err() || namespace(&client).await.is_err() {
+    let mut last = String::new();
+    let up = tokio::time::timeout(Duration::from_secs(90), async {
+        // The allocator of Service addresses is the last part to be ready.
+        while let Err(error) = ready(&client).await {
+            last = format!("{error:?}");
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
-    })
-    .await
-    .unwrap();
+    });
+    let came = up.await.is_ok();
+    assert!(came, "the API server does not come up: {last}\n{}", std::fs::read_to_string(file("kube-apiserver.log")).unwrap_or_default());
     (server, client)
 }
 
@@ -103,6 +113,11 @@ async fn client(api: u16) -> Client {
     }))
     .unwrap();
     Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()).unwrap()
+}
+
+async fn ready(client: &Client) -> kube::Result<()> {
+    namespace(client).await?;
+    apply(client, "", "Service", &their_service()).await.map(|_| ())
 }
 
 async fn namespace(client: &Client) -> kube::Result<()> {
@@ -162,7 +177,6 @@ async fn what_a_real_api_server_makes_of_it() {
         return;
     };
     let (_server, client) = start(&assets).await;
-    apply(&client, "", "Service", &their_service()).await.unwrap();
     apply(&client, "apps", "Deployment", &their_deployment("web:1", &["V"])).await.unwrap();
     a_pin_leaves_no_trace(&client).await;
     the_gate_leaves_the_owners_fields_to_the_owner(&client).await;
@@ -215,10 +229,13 @@ async fn a_stale_look_is_a_conflict_and_nonsense_is_refused(client: &Client) {
     apply(client, "apps", "Deployment", &their_deployment("web:4", &[])).await.unwrap();
     let open = Effect::OpenGate { workload: web(), template: None, put_back: None, leave: false };
     assert!(matches!(act(client, &stale, &[open]).await, Err(ActError::Conflict { .. })));
-    let raw = json!([{"op": "test", "path": "/metadata/resourceVersion", "value": "1"}, {"op": "add", "path": "/spec/paused", "value": true}]);
+    let raw =
+        json!([{"op": "test", "path": "/metadata/resourceVersion", "value": "1"}, {"op": "add", "path": "/spec/paused", "value": true}]);
     let patch = Patch::<()>::Json(serde_json::from_value(raw).unwrap());
     let failed = api(client, "apps", "Deployment").patch("web", &PatchParams::default(), &patch).await.unwrap_err();
-    assert!(matches!(&failed, kube::Error::Api(status) if status.code == 422 && status.details.as_ref().is_none_or(|d| d.causes.is_empty())));
+    assert!(
+        matches!(&failed, kube::Error::Api(status) if status.code == 422 && status.details.as_ref().is_none_or(|d| d.causes.is_empty()))
+    );
 
     act(client, &look(client).await, &[Effect::CloseGate { workload: web(), exact: true }]).await.unwrap();
     let nonsense = Effect::PutTemplate { workload: web(), template: json!({"spec": {"containers": []}}), put_back: None };
@@ -227,20 +244,23 @@ async fn a_stale_look_is_a_conflict_and_nonsense_is_refused(client: &Client) {
 
 async fn a_canary_stands_beside_it(client: &Client) {
     let create = Effect::CreateCanary { workload: web(), release: release("web-5"), template: template("web:5"), replicas: 1 };
-    act(client, &look(client).await, &[create.clone()]).await.unwrap();
+    act(client, &look(client).await, std::slice::from_ref(&create)).await.unwrap();
     act(client, &look(client).await, &[create]).await.expect("making it twice is making it once");
     let canary = serde_json::to_value(api(client, "apps", "Deployment").get("web-canary").await.unwrap()).unwrap();
     let mut seen = look(client).await;
     for beside in seen.workloads.iter_mut().filter_map(|w| w.canary.as_mut()) {
-        beside.uid = "another".to_owned();
+        beside.uid = String::from("another");
     }
     let scale = Effect::ScaleCanary { workload: web(), replicas: 3 };
     let delete = Effect::DeleteCanary { workload: web() };
     for effect in [&scale, &delete] {
-        assert!(matches!(act(client, &seen, std::slice::from_ref(effect)).await, Err(ActError::Conflict { .. })), "another object of that name");
+        assert!(
+            matches!(act(client, &seen, std::slice::from_ref(effect)).await, Err(ActError::Conflict { .. })),
+            "another object of that name"
+        );
     }
     for beside in seen.workloads.iter_mut().filter_map(|w| w.canary.as_mut()) {
-        beside.uid = canary["metadata"]["uid"].as_str().unwrap().to_owned();
+        beside.uid = String::from(canary["metadata"]["uid"].as_str().unwrap());
     }
     act(client, &seen, &[scale, delete.clone(), delete]).await.unwrap();
     assert!(api(client, "apps", "Deployment").get_opt("web-canary").await.unwrap().is_none());
@@ -275,7 +295,13 @@ async fn our_own_kinds(client: &Client) {
         Effect::AddFinalizer,
         Effect::RecordRelease { name: name.clone(), version, image, origin: OriginType::Workload, templates: templates.clone() },
         Effect::KeepTemplates { release: name.clone(), templates },
-        Effect::SettleRelease { release: name.clone(), outcome: haldane::api::release::Outcome::Live, why, superseded_by: None, started: None },
+        Effect::SettleRelease {
+            release: name.clone(),
+            outcome: haldane::api::release::Outcome::Live,
+            why,
+            superseded_by: None,
+            started: None,
+        },
     ];
     let done = actor.act(&proof(), &delivery, &seen, &effects).await.unwrap();
     let status = DeliveryStatus { phase: Some("Live".to_owned()), ..DeliveryStatus::default() };

@@ -15,8 +15,7 @@ use crate::{
 
 fn delivery(status: Option<DeliveryStatus>) -> Delivery {
     let workload: WorkloadRef = serde_json::from_value(serde_json::json!({"name": "shop"})).unwrap();
-    let mut delivery =
-        Delivery::new("shop", DeliverySpec { workloads: vec![workload], source: None, rollout: None, verify: None });
+    let mut delivery = Delivery::new("shop", DeliverySpec { workloads: vec![workload], source: None, rollout: None, verify: None });
     delivery.metadata.generation = Some(3);
     delivery.status = status;
     delivery
@@ -143,7 +142,9 @@ proptest! {
             rollout.step = Some(step);
             rollout.evidence = Some(crate::api::status::Evidence { until: Some(since), score: step, ..Default::default() });
         }
-        State::read(&status, seconds(9));
+        let read = State::read(&status, seconds(9));
+        prop_assert_eq!((&read.live, &read.adopted), (&state.live, &state.adopted));
+        prop_assert_eq!(read.phase.rollout().is_some(), state.phase.rollout().is_some());
     }
 }
 
@@ -161,8 +162,8 @@ fn a_rollout_that_cannot_be_read_goes_back_undecided() {
         let json = serde_json::json!({"phase": phase, "live": {"release": "r1", "version": "v1"},
             "rollout": {"release": "r2", "from": "r1", "direction": "Forward", "steps": 3}});
         let state = State::read(&serde_json::from_value(json).unwrap(), seconds(9));
-        let stage = state.phase.rollout().map(|r| r.stage.clone());
-        assert!(matches!(stage, Some(Stage::RollingBack { outcome: Outcome::Undecided, .. })), "{phase}: {stage:?}");
+        let read = state.phase.rollout().map(|r| r.stage.clone());
+        assert!(matches!(read, Some(Stage::RollingBack { outcome: Outcome::Undecided, .. })), "{phase}: {read:?}");
     }
 }
 
@@ -191,7 +192,12 @@ fn full() -> (Decision, DeliveryStatus) {
         live: Some(Live { release: release(2), since: seconds(1) }),
         previous: Some(release(3)),
         quarantine: (0..16)
-            .map(|n| Quarantined { identity: Identity::new(format!("{n:016x}")), release: release(n), outcome: Outcome::RolledBack, why: Why { word: "CanaryFailed".to_owned(), ..why() } })
+            .map(|n| Quarantined {
+                identity: Identity::new(format!("{n:016x}")),
+                release: release(n),
+                outcome: Outcome::RolledBack,
+                why: Why { word: "CanaryFailed".to_owned(), ..why() },
+            })
             .collect(),
         adopted: (0..8).map(|n| Adopted { name: format!("{n:052}"), uid: "u".repeat(36), was_paused: true }).collect(),
         last_command: Some("c".repeat(63)),
@@ -211,20 +217,37 @@ fn full() -> (Decision, DeliveryStatus) {
 fn with_everything_at_its_bound_it_is_six_kilobytes_and_the_rollout_survives() {
     let (decision, before) = full();
     let status = status_of(None, &decision, &Observation::default(), &delivery(Some(before)), seconds(9));
-    assert!(shape::size(&status) <= shape::LIMIT, "{} bytes", shape::size(&status));
+    assert!(
+        shape::size(&status) <= shape::LIMIT,
+        "{} bytes: {}",
+        shape::size(&status),
+        serde_json::to_value(&status)
+            .unwrap()
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(k, v)| format!("{k} {}", v.to_string().len()))
+            .collect::<Vec<_>>()
+            .join(", ")
+    );
     let read = State::read(&stored(&status), seconds(9));
     let (rollout, wrote) = (read.phase.rollout().unwrap(), decision.next.phase.rollout().unwrap());
     assert_eq!((&rollout.release, &rollout.from, &rollout.book.good), (&wrote.release, &wrote.from, &wrote.book.good));
     assert_eq!(read.adopted, decision.next.adopted);
-    assert!(read.quarantine.len() >= 8);
+    assert!(read.quarantine.len() >= 4);
     assert_eq!(read.quarantine.last().map(|q| &q.identity), decision.next.quarantine.last().map(|q| &q.identity));
 }
 
 #[test]
 fn a_rollout_that_ends_is_history_once() {
     let rolling = Rollout {
-        release: ReleaseName::new("r2"), from: ReleaseName::new("r1"), direction: Direction::Forward, started_at: seconds(1),
-        stage: Stage::Finalizing, book: Book::default(), suspended: None,
+        release: ReleaseName::new("r2"),
+        from: ReleaseName::new("r1"),
+        direction: Direction::Forward,
+        started_at: seconds(1),
+        stage: Stage::Finalizing,
+        book: Book::default(),
+        suspended: None,
     };
     let live = |name: &str| Some(Live { release: ReleaseName::new(name), since: seconds(1) });
     let state = State { phase: Phase::Rolling(rolling), live: live("r1"), ..State::new(seconds(1)) };
@@ -251,7 +274,8 @@ fn conditions_say_the_table() {
 
 #[test]
 fn a_condition_keeps_the_time_at_which_it_turned() {
-    let state = State { phase: Phase::Live, live: Some(Live { release: ReleaseName::new("r1"), since: seconds(1) }), ..State::new(seconds(1)) };
+    let state =
+        State { phase: Phase::Live, live: Some(Live { release: ReleaseName::new("r1"), since: seconds(1) }), ..State::new(seconds(1)) };
     let first = told_of(&state, None);
     let later = status_of(None, &decision(&state), &Observation::default(), &delivery(Some(first.clone())), seconds(9999));
     assert_eq!(first.conditions, later.conditions);

@@ -29,7 +29,7 @@ use crate::{
 const EAGER: Duration = Duration::from_secs(1);
 /// Of what a target did wrong, as it is shown.
 const SENTENCE: usize = 300;
-const NO_STABLE: &str = "no stable pod is ready to compare with";
+const NO_STABLE: &str = "no stable pod is ready";
 
 /// Runs one probe of one Delivery.
 pub(super) struct Asker {
@@ -131,7 +131,9 @@ impl Asker {
         let beside = async {
             match stable {
                 Some(stable) => self.ask(&probe.check, stable, "stable").await,
-                None => Seen::Void(NO_STABLE.to_owned()),
+                // Nobody of stable answers: that is stable failing, so a canary that answers may be the mend, and one that
+                // does not is not to blame alone.
+                None => Seen::Fail(NO_STABLE.to_owned()),
             }
         };
         let seen = tokio::join!(self.ask(&probe.check, canary, "canary"), beside);

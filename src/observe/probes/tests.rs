@@ -217,7 +217,7 @@ async fn without_a_stable_pod_or_a_sound_prober_nothing_is_learnt() {
     bench.board.watch(&key(), pair(1, 0));
     bench.pass(100).await;
     let told: Vec<Seen> = bench.samples().into_iter().map(|s| s.stable).collect();
-    assert_eq!(told, [Seen::Void("no stable pod is ready to compare with".to_owned())]);
+    assert_eq!(told, [Seen::Fail("no stable pod is ready".to_owned())]);
     *bench.prober.sick.lock().unwrap() = true;
     bench.board.watch(&key(), Watch { stage: "Canary 0".to_owned(), ..pair(1, 1) });
     bench.pass(100).await;

@@ -62,6 +62,7 @@
 
 pub mod act;
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;

@@ -1,0 +1,225 @@
+//! `why`: the sentence first, then what it rests on.
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Event;
+use kube::{ResourceExt as _, api::ListParams};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    End, args,
+    connect::{Cluster, within},
+    json,
+    paint::{Cell, Paint, Style, ago, row},
+    status::tree,
+};
+use crate::api::{
+    delivery::Delivery,
+    release::Release,
+    status::{Evidence, SinceWhy},
+};
+
+/// How many Events are shown.
+const EVENTS: usize = 10;
+
+/// What there is to say.
+#[derive(Debug, Serialize)]
+struct Why {
+    delivery: Delivery,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    release: Option<Release>,
+    events: Vec<Value>,
+}
+
+/// Prints it.
+pub(crate) async fn run(cluster: &Cluster, args: &args::Why) -> Result<End> {
+    let delivery = cluster.delivery(args.named.name.as_deref()).await?;
+    let release = match &args.release {
+        None => None,
+        Some(name) => {
+            let found = within("releases", cluster.of::<Release>().get_opt(name)).await?;
+            Some(found.with_context(|| format!("there is no Release {name}; see: kubectl get releases -n {}", cluster.namespace))?)
+        }
+    };
+    let about: Vec<String> = match &release {
+        Some(release) => vec![release.name_any()],
+        None => involved(&delivery),
+    };
+    let events = events(cluster, &about).await.unwrap_or_default();
+    let why = Why { delivery, release, events };
+    match args.output {
+        args::Output::Json => println!("{}", serde_json::to_string_pretty(&why)?),
+        args::Output::Text => print!("{}", text(&why, cluster.now(), Paint::stdout())),
+    }
+    Ok(End::Done)
+}
+
+/// The objects whose Events tell the story: the Delivery and what it wants.
+fn involved(delivery: &Delivery) -> Vec<String> {
+    let status = delivery.status.clone().unwrap_or_default();
+    let mut about = vec![delivery.name_any()];
+    about.extend(status.desired.map(|d| d.release).into_iter().chain(status.rollout.map(|r| r.release)));
+    about.dedup();
+    about
+}
+
+async fn events(cluster: &Cluster, about: &[String]) -> Result<Vec<Value>> {
+    let api = cluster.foreign::<Event>();
+    let mut all = Vec::new();
+    for name in about {
+        let query = ListParams::default().fields(&format!("involvedObject.name={name}"));
+        for event in within("events", api.list(&query)).await?.items {
+            all.push(serde_json::to_value(event)?);
+        }
+    }
+    Ok(newest(all))
+}
+
+/// The newest Events of our kinds, newest first.
+fn newest(mut events: Vec<Value>) -> Vec<Value> {
+    events.retain(|e| matches!(json::text(e, "/involvedObject/kind"), "Delivery" | "Release"));
+    events.sort_by_key(|e| std::cmp::Reverse(happened(e)));
+    events.truncate(EVENTS);
+    events
+}
+
+fn happened(event: &Value) -> Option<Timestamp> {
+    ["/series/lastObservedTime", "/lastTimestamp", "/eventTime", "/metadata/creationTimestamp"]
+        .into_iter()
+        .find_map(|at| json::moment(event, at))
+}
+
+fn text(why: &Why, now: Timestamp, paint: Paint) -> String {
+    let mut blocks = vec![match &why.release {
+        Some(release) => of_release(release, now, paint),
+        None => of_delivery(&why.delivery, now, paint),
+    }];
+    let status = why.delivery.status.clone().unwrap_or_default();
+    let about = |release: &str| why.release.as_ref().is_none_or(|r| r.name_any() == release);
+    if let Some(rollout) = status.rollout.as_ref().filter(|r| about(&r.release))
+        && let Some(evidence) = &rollout.evidence
+    {
+        blocks.push(evidence_of(&rollout.release, evidence, now, paint));
+    }
+    if let Some(last) = status.last_rollback.as_ref().filter(|_| why.release.is_none()) {
+        blocks.push(format!("Last rollback: {}\n", tree::last_rollback(last, now)));
+    }
+    let rows = why.events.iter().map(|e| {
+        let style = if json::text(e, "/type") == "Warning" { Style::Bad } else { Style::Plain };
+        let mut row: Vec<Cell> = row([&happened(e).map(|at| ago(at, now)).unwrap_or_default()]);
+        row.extend([Cell::styled(json::text(e, "/reason"), style), json::text(e, "/message").into()]);
+        row
+    });
+    if !why.events.is_empty() {
+        blocks.push(paint.columns(&std::iter::once(row(["EVENT", "REASON", "MESSAGE"])).chain(rows).collect::<Vec<_>>()));
+    }
+    blocks.join("\n")
+}
+
+fn of_delivery(delivery: &Delivery, now: Timestamp, paint: Paint) -> String {
+    let status = delivery.status.clone().unwrap_or_default();
+    let sentence = status.message.clone().unwrap_or_else(|| "nothing is told yet".to_owned());
+    let mut rows = vec![row(["Phase:", &tree::standing(&status, now)])];
+    if let (Some(desired), Some(live)) = (&status.desired, &status.live) {
+        rows.push(row(["Desired, live:", &format!("{}, {}", desired.version, live.version)]));
+    }
+    rows.extend(status.holds.iter().map(|h| row(["Waits for:", &format!("{}: {}", h.reason, h.message)])));
+    rows.extend(status.rollout.iter().filter_map(|r| r.until.as_ref()).map(|at| row(["Not before:", &at.0.to_string()])));
+    rows.extend(
+        status.rollout.iter().filter_map(|r| r.back.as_ref()).map(|b| row(["Goes back:", &format!("{}: {}", b.why.reason, b.why.message)])),
+    );
+    // What is well says nothing; what is not is the answer.
+    let bad = |type_: &str, status: &str| match type_ {
+        "Stalled" | "Held" => status == "True",
+        "Available" | "Ready" | "Verified" => status != "True",
+        _ => false,
+    };
+    rows.extend(
+        status
+            .conditions
+            .iter()
+            .filter(|c| bad(&c.type_, &c.status))
+            .map(|c| row(["Condition:", &format!("{}={} ({}): {}", c.type_, c.status, c.reason, c.message)])),
+    );
+    format!("{}\n\n{}", paint.text(&sentence, Style::Bold), paint.columns(&rows))
+}
+
+fn of_release(release: &Release, now: Timestamp, paint: Paint) -> String {
+    let status = release.status.clone().unwrap_or_default();
+    let sentence = status.message.clone().unwrap_or_else(|| "nothing is told of this Release yet".to_owned());
+    let outcome = status.outcome.map_or_else(|| "none yet".to_owned(), |o| format!("{o:?}"));
+    let reason = status.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default();
+    let mut rows =
+        vec![row(["Release:", &release.name_any()]), row(["Version:", &release.spec.version]), row(["Image:", &release.spec.image])];
+    rows.push(row(["Outcome:", &format!("{outcome}{reason}")]));
+    rows.extend(release.spec.commit.iter().map(|c| row(["Commit:", c])));
+    rows.extend(status.tries.map(|tries| row(["Tries:", &tries.to_string()])));
+    rows.extend(status.started_at.iter().map(|at| row(["Began:", &format!("{} ago", ago(at.0, now))])));
+    rows.extend(status.finished_at.iter().map(|at| row(["Ended:", &format!("{} ago", ago(at.0, now))])));
+    rows.extend(status.superseded_by.iter().map(|by| row(["Superseded by:", by])));
+    format!("{}\n\n{}", paint.text(&sentence, Style::Bold), paint.columns(&rows))
+}
+
+fn evidence_of(release: &str, evidence: &Evidence, now: Timestamp, paint: Paint) -> String {
+    let recent: Vec<&str> = evidence.recent.iter().map(|failed| if *failed { "failed" } else { "fine" }).collect();
+    let mut rows = vec![row(["Samples:", &tree::evidence(evidence)])];
+    if !recent.is_empty() {
+        rows.push(row(["Last ones:", &format!("{} (newest last), score {}", recent.join(", "), evidence.score)]));
+    }
+    rows.extend(evidence.failure.iter().map(|f| row(["Last failure:", f])));
+    let lasts = |word: &str, since: &SinceWhy| {
+        let at = Timestamp::from_microsecond(since.since).map(|at| ago(at, now)).unwrap_or_default();
+        row([word, &format!("for {at}: {}", since.why)])
+    };
+    rows.extend(evidence.both.iter().map(|b| lasts("Both fail:", b)));
+    rows.extend(evidence.void.iter().map(|v| lasts("No answer:", v)));
+    format!("Evidence on {release}\n{}", paint.columns(&rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::status::tests::{delivery, now};
+
+    #[test]
+    fn the_sentence_comes_first_then_what_it_rests_on() {
+        let event = |at: &str, kind: &str, message: &str| json!({"type": "Warning", "reason": "Suspended", "message": message, "lastTimestamp": at, "involvedObject": {"kind": kind}});
+        let events = newest(vec![
+            event("2026-01-01T11:58:00Z", "Delivery", "older"),
+            event("2026-01-01T11:59:00Z", "Release", "newer"),
+            event("2026-01-01T11:59:30Z", "Deployment", "of another kind with the same name"),
+        ]);
+        let why = Why { delivery: delivery(), release: None, events };
+        let expected = "\
+v2 has 20 % of new connections by pods (asked 5 %) and bakes
+
+Phase:           Canary (Baking) for 72s
+Desired, live:   v2, v1
+Not before:      2026-01-01T12:00:48Z
+
+Evidence on checkout-v2-1a2b3
+Samples:        12 pairs; canary alone failed 1, stable alone failed 0; good at this stage: place-order 11
+Last ones:      fine, failed, fine (newest last), score 1
+Last failure:   place-order: POST /orders answered 500 on canary, 201 on stable
+
+EVENT   REASON      MESSAGE
+60s     Suspended   newer
+2m      Suspended   older
+";
+        assert_eq!(text(&why, now(), Paint(false)), expected);
+    }
+
+    #[test]
+    fn a_release_is_told_in_its_own_words() {
+        let release: Release = serde_json::from_value(json!({"metadata": {"name": "checkout-v2-1a2b3"},
+            "spec": {"deliveryRef": {"name": "checkout"}, "version": "v2", "image": "r/checkout:v2"},
+            "status": {"outcome": "RolledBack", "reason": "CanaryFailed", "message": "v2 was taken back: place-order failed", "tries": 1}}))
+        .unwrap();
+        let told = of_release(&release, now(), Paint(false));
+        assert!(told.starts_with("v2 was taken back: place-order failed\n\n"), "{told}");
+        assert!(told.contains("Outcome:   RolledBack (CanaryFailed)\n"), "{told}");
+    }
+}

@@ -31,9 +31,12 @@ pub(crate) enum Stable {
 
 /// One rollback.
 struct Trial {
-    total_ms: f64,
-    to_write_ms: f64,
-    from_write_ms: f64,
+    /// ms
+    total: f64,
+    /// ms from the failing answer to our write.
+    to_write: f64,
+    /// ms from our write to the last new connection.
+    from_write: f64,
 }
 
 pub(crate) fn measure(bed: &Bed, n: usize, stable: Stable) -> Result<Vec<Figure>> {
@@ -42,11 +45,11 @@ pub(crate) fn measure(bed: &Bed, n: usize, stable: Stable) -> Result<Vec<Figure>
     let mut trials = Vec::new();
     for number in 0..n {
         let trial = trial(&shop, number, stable).with_context(|| format!("trial {number}"))?;
-        eprintln!("  {:.0} ms: {:.0} to the write, {:.0} from there", trial.total_ms, trial.to_write_ms, trial.from_write_ms);
+        eprintln!("  {:.0} ms: {:.0} to the write, {:.0} from there", trial.total, trial.to_write, trial.from_write);
         trials.push(trial);
     }
     shop.close()?;
-    let quick = trials.iter().filter(|trial| trial.from_write_ms < QUIET_MS).count();
+    let quick = trials.iter().filter(|trial| trial.from_write < QUIET_MS).count();
     let list = |each: fn(&Trial) -> f64| trials.iter().map(|trial| format!("{:.0}", each(trial))).collect::<Vec<_>>().join(" ");
     let (name, what) = match stable {
         Stable::Ready => ("P2", "failing answer to a probe -> last new connection on the canary"),
@@ -56,11 +59,11 @@ pub(crate) fn measure(bed: &Bed, n: usize, stable: Stable) -> Result<Vec<Figure>
         name,
         what,
         unit: "ms",
-        values: trials.iter().map(|trial| trial.total_ms).collect(),
+        values: trials.iter().map(|trial| trial.total).collect(),
         against: None,
         notes: vec![
-            format!("failing answer -> the write that moves traffic (ours): {} ms", list(|trial| trial.to_write_ms)),
-            format!("the write -> last new connection (kube-proxy's): {} ms", list(|trial| trial.from_write_ms)),
+            format!("failing answer -> the write that moves traffic (ours): {} ms", list(|trial| trial.to_write)),
+            format!("the write -> last new connection (kube-proxy's): {} ms", list(|trial| trial.from_write)),
             format!("{quick} in a quiet second of kube-proxy, {} in the second in which it waits", trials.len() - quick),
         ],
     }])
@@ -90,7 +93,7 @@ fn trial(shop: &Shop, number: usize, stable: Stable) -> Result<Trial> {
     let ended_us = report.last_fresh_us("v2").context("no customer met the bad version")?;
     let writes = shop.bed.writes_since(mark)?;
     let pin = writes.iter().find(|w| w.ours() && w.namespace == shop.ns && w.resource == "services" && w.asked_us > began_us).context("no write of the Service")?;
-    Ok(Trial { total_ms: ms(began_us, ended_us), to_write_ms: ms(began_us, pin.done_us), from_write_ms: ms(pin.done_us, ended_us) })
+    Ok(Trial { total: ms(began_us, ended_us), to_write: ms(began_us, pin.done_us), from_write: ms(pin.done_us, ended_us) })
 }
 
 /// Reads the canary's log as it grows, until its first failing answer to a probe; Unix µs.

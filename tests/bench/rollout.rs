@@ -11,7 +11,7 @@ use crate::support::rest::Hand;
 use crate::support::shop::{Setup, Shop};
 use crate::support::Bed;
 
-const PART: Duration = Duration::from_secs(120);
+const PART: Duration = Duration::from_mins(2);
 const SETTLE_US: i64 = 2_000_000;
 
 pub(crate) fn measure(bed: &Bed, n: usize) -> Result<Vec<Figure>> {

@@ -7,10 +7,39 @@ export RUSTFLAGS := -C target-feature=+crt-static
 export CARGO_TARGET_DIR ?= $(HALDANE_CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cluster cluster-down cluster-check
+.PHONY: help setup demo demo-down test test-code test-cluster matrix bench lint cluster cluster-down cluster-check
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+demo: ## a cluster, a shop with customers, a good release and a bad one, with figures
+	@tests/demo/demo up
+
+demo-down: ## remove everything that the demo made
+	@tests/demo/demo down
+
+test: test-code cluster-check test-cluster ## everything: code, the test cluster itself, the controller on a real cluster
+
+test-code: ## unit tests, simulation, stories, CRDs, chart
+	cargo test --locked --all-targets --no-fail-fast
+
+test-cluster: ## the controller on a real cluster
+	cargo test --locked --test cluster -- --nocapture --test-threads=3
+	@tests/cluster/cluster down test
+
+matrix: ## every phase of a rollout x everything that others may do meanwhile, as a table (long)
+	cargo test --locked --test matrix
+	@tests/cluster/cluster down matrix
+
+bench: ## the figures of the README (ROWS="P2 P4" N=5)
+	cargo run --locked --example bench
+	@tests/cluster/cluster down bench
+
+lint: ## format, clippy, documentation, licences
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; else echo "cargo deny is not installed: licences and bans are not checked"; fi
 
 setup: ## install the Debian packages that are missing (root)
 	@tests/setup

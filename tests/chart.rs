@@ -15,12 +15,12 @@ use std::{process::Command, sync::Once, time::Duration};
 
 use serde_json::{Value, json};
 
+mod plane;
 #[path = "chart/rights.rs"]
 mod rights;
-mod support;
 
 use haldane::uninstall::{UninstallError, ungate_all};
-use support::{
+use plane::{
     apiserver::ApiServer,
     run::{Said, checked_in, checked_in_definitions, program, repo, run},
 };

@@ -17,17 +17,17 @@ use std::{fs, path::PathBuf};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, CustomResourceDefinitionVersion};
 use serde_json::Value;
 
-mod support;
+mod plane;
 
 use haldane::api::crd_yaml;
-use support::{apiserver::ApiServer, run::repo};
+use plane::{apiserver::ApiServer, run::repo};
 
 /// Asks the API server for everything but the storing.
 const ASK: [&str; 6] = ["create", "--dry-run=server", "--validate=strict", "-n", "default", "-f"];
 
 #[test]
 fn the_checked_in_definitions_are_those_of_the_code() {
-    support::run::checked_in_definitions();
+    plane::run::checked_in_definitions();
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the rights that the chart gives allow and forbid, in the API server's own words.
 
-use super::{HALDANE, installed, support::apiserver::ApiServer};
+use super::{HALDANE, installed, plane::apiserver::ApiServer};
 
 #[test]
 fn haldane_may_do_what_it_needs_and_nothing_else() {

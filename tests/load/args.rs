@@ -13,7 +13,8 @@ const LONGEST: Duration = Duration::from_hours(1);
 /// Asks a shop on this machine from outside, open loop, and reports what failed and which version answered.
 ///
 /// It is meant for this project's own test clusters only and refuses every target that is not loopback, link-local, a
-/// documentation range (the test nodes have such addresses) or the pod and service range of the test clusters. Load that
+/// documentation range (the test nodes have such addresses), the pod and service range of the test clusters, or, in a pod, a Service
+/// of the same cluster. Load that
 /// nobody asked for is an attack, however small: never aim it at somebody else.
 #[derive(Debug, Parser)]
 #[command(name = "load")]

@@ -82,6 +82,8 @@ pub(crate) struct Answered {
     pub(crate) failed: u64,
     pub(crate) first_us: Option<i64>,
     pub(crate) last_us: Option<i64>,
+    /// The first request that failed.
+    pub(crate) first_failed_us: Option<i64>,
 }
 
 impl VersionReport {
@@ -99,6 +101,9 @@ impl Answered {
         self.failed += u64::from(failed);
         self.first_us = Some(self.first_us.map_or(start_us, |first| first.min(start_us)));
         self.last_us = self.last_us.max(Some(start_us));
+        if failed {
+            self.first_failed_us = Some(self.first_failed_us.map_or(start_us, |first| first.min(start_us)));
+        }
     }
 }
 

@@ -34,12 +34,18 @@ impl FromStr for Target {
         let address = text.strip_prefix("http://").ok_or("http://IP:PORT, plain HTTP only")?;
         let address: SocketAddr =
             address.trim_end_matches('/').parse().map_err(|_| format!("{address:?} is not IP:PORT (names are refused)"))?;
-        if is_ours(address.ip()) {
+        let service_host = std::env::var("KUBERNETES_SERVICE_HOST").ok().and_then(|host| host.parse().ok());
+        if is_ours(address.ip()) || service_host.is_some_and(|host| beside(address.ip(), host)) {
             Ok(Self(address))
         } else {
             Err(format!("{} is not one of this project's own test addresses; this program never asks anybody else", address.ip()))
         }
     }
+}
+
+/// In a pod: the Services of the cluster that it runs in, as far as their range can be told from the API server's own (a /16).
+fn beside(ip: IpAddr, service_host: Ipv4Addr) -> bool {
+    matches!(ip, IpAddr::V4(ip) if service_host.is_private() && (ip.to_bits() ^ service_host.to_bits()) >> 16 == 0)
 }
 
 fn is_ours(ip: IpAddr) -> bool {
@@ -66,6 +72,14 @@ mod tests {
         {
             assert!(format!("http://{address}").parse::<Target>().is_ok(), "{address} was refused");
         }
+    }
+
+    #[test]
+    fn a_pod_may_ask_the_services_of_its_own_cluster() {
+        let host = Ipv4Addr::new(10, 43, 0, 1);
+        assert!(beside(IpAddr::from([10, 43, 7, 7]), host));
+        assert!(!beside(IpAddr::from([10, 44, 0, 1]), host));
+        assert!(!beside(IpAddr::from([8, 8, 4, 4]), Ipv4Addr::new(8, 8, 8, 8)));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!
 //! | Variable | Meaning |
 //! |---|---|
-//! | `SHOP_VERSION` | shown in every answer: header `X-Shop-Version`, JSON `version` (default `dev`) |
+//! | `SHOP_VERSION` | shown in every answer: header `X-Shop-Version`, JSON `version` (default: the file `/version` of the image, else `dev`) |
 //! | `SHOP_PORT` | default 8080 |
 //! | `SHOP_TLS_CERT`, `SHOP_TLS_KEY` | PEM files: serve HTTPS and nothing else |
 //! | `SHOP_FAIL` | `path=/orders,code=500,after=20,rate=50`, several separated by `;` (see `faults.rs`) |
@@ -33,7 +33,7 @@ use crate::serve::Stop;
 use crate::shop::Shop;
 
 fn main() -> ExitCode {
-    let config = match Config::from_env(|name| std::env::var(name).ok()) {
+    let config = match Config::from_env(environment) {
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
@@ -46,6 +46,12 @@ fn main() -> ExitCode {
         Ok(end) => end.exit_code(),
         Err(error) => refuse(&error),
     }
+}
+
+/// The environment; the version may also be baked into the image, so that a new image alone is a new version.
+fn environment(name: &str) -> Option<String> {
+    let baked = || (name == "SHOP_VERSION").then(|| std::fs::read_to_string("/version").ok()).flatten();
+    std::env::var(name).ok().or_else(|| baked().map(|version| version.trim().to_owned()))
 }
 
 fn run(config: &Config) -> anyhow::Result<Stop> {
@@ -68,8 +74,8 @@ fn refuse(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// One JSON line per start and stop; a line per request would be the loudest thing in the cluster.
-fn log(event: &str, version: &str, details: &serde_json::Value) {
+/// One JSON line per start, stop and failed probe; a line per request would be the loudest thing in the cluster.
+pub(crate) fn log(event: &str, version: &str, details: &serde_json::Value) {
     #[expect(clippy::disallowed_methods, reason = "the shop is a foreign application; its log has the wall clock's time")]
     let time = jiff::Timestamp::now();
     println!("{}", json!({"time": time.to_string(), "event": event, "version": version, "details": details}));

@@ -25,6 +25,8 @@ use crate::serve::Phase;
 /// 1000 orders × about 100 bytes = 0.1 MB at worst; the oldest leaves first.
 const ORDERS_KEPT: usize = 1000;
 const BODY_LIMIT: usize = 16 << 10;
+/// So many failing answers to probes are logged with their time; a measurement needs the first two.
+const PROBES_LOGGED: u64 = 20;
 const SLOWEST: Duration = Duration::from_mins(1);
 
 /// The shop's whole state, shared by its connections.
@@ -35,6 +37,7 @@ pub(crate) struct Shop {
     ready: AtomicBool,
     faults: Mutex<Faults>,
     requests: AtomicU64,
+    probes_failed: AtomicU64,
     orders: Mutex<BTreeMap<u64, Order>>,
     last_order: AtomicU64,
     metrics: Metrics,
@@ -72,6 +75,7 @@ impl Shop {
             ready: AtomicBool::new(true),
             faults: Mutex::new(config.faults.clone()),
             requests: AtomicU64::new(0),
+            probes_failed: AtomicU64::new(0),
             orders: Mutex::default(),
             last_order: AtomicU64::new(0),
             metrics: Metrics::new(&config.version)?,
@@ -103,11 +107,21 @@ impl Shop {
             (method, names) => {
                 let handler = handler_of(names);
                 let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
-                if let Some(code) = locked(&self.faults).code_for(path, number) {
+                let fault = locked(&self.faults).code_for(path, number);
+                if let Some(code) = fault {
+                    self.log_failed_probe(&parts, code);
                     return Answer::injected(handler, code);
                 }
                 self.customer(method, names, query, body).await
             }
+        }
+    }
+
+    /// When a probe is told that something is broken, so that a measurement knows where the time begins.
+    fn log_failed_probe(&self, request: &http::request::Parts, code: u16) {
+        let Some(probe) = request.headers.get("x-haldane-probe").and_then(|name| name.to_str().ok()) else { return };
+        if self.probes_failed.fetch_add(1, Ordering::Relaxed) < PROBES_LOGGED {
+            crate::log("probe-failed", &self.version, &json!({"probe": probe, "path": request.uri.path(), "code": code}));
         }
     }
 

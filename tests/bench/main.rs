@@ -1,0 +1,63 @@
+//! Measures what the README promises, on a real cluster, and says how each figure came about.
+//!
+//! `make bench`; `ROWS="P2 P4"` picks rows, `N=10` sets how often each is tried. Prints a table and writes `target/bench.json`. What
+//! is measured is read from outside: the customers' log, the application's log, the API server's audit log; the controller is not asked.
+
+#[allow(dead_code, reason = "the tests and the matrix use the rest")]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod figure;
+mod idle;
+mod killed;
+mod rollback;
+mod rollout;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+use figure::Figure;
+use support::Bed;
+
+/// A row of the table, or two that are measured together.
+struct Measurement {
+    rows: &'static [&'static str],
+    /// How often, unless `N` says otherwise.
+    usually: usize,
+    run: fn(&Bed, usize) -> Result<Vec<Figure>>,
+}
+
+const ALL: [Measurement; 5] = [
+    Measurement { rows: &["P2"], usually: 10, run: |bed, n| rollback::measure(bed, n, rollback::Stable::Ready) },
+    Measurement { rows: &["P11"], usually: 5, run: |bed, n| rollback::measure(bed, n, rollback::Stable::OneNotReady) },
+    Measurement { rows: &["P4", "P7"], usually: 5, run: rollout::measure },
+    Measurement { rows: &["P6"], usually: 1, run: idle::measure },
+    Measurement { rows: &["P10", "P10b"], usually: 5, run: killed::measure },
+];
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let wanted = std::env::var("ROWS").unwrap_or_default();
+    let picked = |rows: &[&str]| wanted.trim().is_empty() || wanted.split_whitespace().any(|row| rows.contains(&row));
+    let often = std::env::var("N").ok().map(|n| n.parse()).transpose().context("N is a number")?;
+    let bed = Bed::up("bench")?;
+    let mut figures = Vec::new();
+    for measurement in ALL.iter().filter(|measurement| picked(measurement.rows)) {
+        let n = often.unwrap_or(measurement.usually);
+        eprintln!("{}: {n} times", measurement.rows.join(" and "));
+        let found = (measurement.run)(&bed, n).with_context(|| measurement.rows.join(" and "))?;
+        figures.extend(found.into_iter().filter(|figure| wanted.trim().is_empty() || picked(&[figure.name])));
+    }
+    figure::print(&figures);
+    figure::store(&figures)
+}

@@ -1,0 +1,160 @@
+//! The shop of the demo in a namespace of its own, delivered by Haldane.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use super::follow::Follow;
+use super::{Bed, said};
+
+const START: Duration = Duration::from_secs(90);
+
+/// How the shop is delivered. Short times, so that a rollout takes seconds.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    pub(crate) on_term: &'static str,
+    /// Weight and bake of each step.
+    pub(crate) steps: Vec<(u8, &'static str)>,
+    pub(crate) guard: &'static str,
+    pub(crate) settle: &'static str,
+    pub(crate) probe_at_rest: &'static str,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { on_term: "drain", steps: vec![(25, "3s"), (50, "3s")], guard: "3s", settle: "2s", probe_at_rest: "5s" }
+    }
+}
+
+/// A shop with four pods.
+pub(crate) struct Shop<'a> {
+    pub(crate) bed: &'a Bed,
+    pub(crate) ns: String,
+    setup: Setup,
+}
+
+impl<'a> Shop<'a> {
+    /// A shop that serves v1, in a namespace that is opted in and has no Delivery yet.
+    pub(crate) fn open(bed: &'a Bed, namespace: &str, setup: Setup) -> Result<Self> {
+        let shop = Self { bed, ns: namespace.to_owned(), setup };
+        bed.kubectl(&["delete", "namespace", namespace, "--ignore-not-found", "--timeout=120s"])?;
+        bed.kubectl(&["create", "namespace", namespace])?;
+        let account = "--serviceaccount=haldane-system:haldane";
+        shop.kubectl(&["create", "rolebinding", "haldane", "--clusterrole=haldane-delivery", account])?;
+        shop.helm("v1", &[])?;
+        shop.kubectl(&["rollout", "status", "deployment/shop", "--timeout=90s"])?;
+        Ok(shop)
+    }
+
+    /// The same, adopted.
+    pub(crate) fn delivered(bed: &'a Bed, namespace: &str, setup: Setup) -> Result<Self> {
+        let shop = Self::open(bed, namespace, setup)?;
+        shop.adopt()?;
+        Ok(shop)
+    }
+
+    /// Makes the Delivery and its probe, and waits until the shop is adopted.
+    pub(crate) fn adopt(&self) -> Result<()> {
+        for object in [self.probe(), self.delivery()] {
+            self.bed.kubectl_with(&["-n", &self.ns, "apply", "-f", "-"], &object.to_string())?;
+        }
+        self.follow()?.until(START, "adopted", |seen| seen.phase() == "Live" && seen.condition("Ready") == "True")?;
+        Ok(())
+    }
+
+    fn probe(&self) -> Value {
+        json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "ProductionProbe", "metadata": {"name": "buy"}, "spec": {
+            "target": {"serviceRef": {"name": "shop", "port": "http"}},
+            "schedule": {"rollout": "1s", "always": self.setup.probe_at_rest},
+            "mutates": true,
+            "steps": [
+                {"name": "products", "request": {"path": "/products"}, "expect": {"status": [200]}},
+                {"name": "order", "request": {"method": "POST", "path": "/orders", "json": {"item": "tea"}}, "expect": {"status": [201]}},
+            ],
+        }})
+    }
+
+    fn delivery(&self) -> Value {
+        let steps: Vec<Value> = self.setup.steps.iter().map(|(weight, bake)| json!({"weight": weight, "bake": bake})).collect();
+        json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "Delivery", "metadata": {"name": "shop"}, "spec": {
+            "workloads": [{"name": "shop", "serviceRef": {"name": "shop", "port": "http"}}],
+            "rollout": {"steps": steps, "guard": self.setup.guard, "settle": self.setup.settle},
+            "verify": {"probes": [{"name": "buy"}]},
+        }})
+    }
+
+    pub(crate) fn kubectl(&self, args: &[&str]) -> Result<String> {
+        self.bed.kubectl(&[&["-n", &self.ns], args].concat())
+    }
+
+    pub(crate) fn kubectl_with(&self, args: &[&str], input: &str) -> Result<String> {
+        self.bed.kubectl_with(&[&["-n", &self.ns], args].concat(), input)
+    }
+
+    pub(crate) fn object(&self, kind: &str, name: &str) -> Result<Option<Value>> {
+        self.bed.object(&self.ns, kind, name)
+    }
+
+    /// The owner's chart, with a version and perhaps more values (`env.SHOP_FAIL=…`) or options (`--force`).
+    pub(crate) fn helm(&self, tag: &str, more: &[&str]) -> Result<()> {
+        let mut command = self.bed.command("helm");
+        command.args(["upgrade", "--install", "shop", "tests/demo/shop-chart", "--namespace", &self.ns]).args(self.values(tag)).args(more);
+        said(&mut command).map(drop)
+    }
+
+    /// What the chart says, as a manifest: for owners who use `kubectl apply`.
+    pub(crate) fn manifest(&self, tag: &str, kind: &str) -> Result<String> {
+        let mut command = self.bed.command("helm");
+        command.args(["template", "shop", "tests/demo/shop-chart", "--namespace", &self.ns]).args(self.values(tag));
+        let all = said(&mut command)?;
+        let wanted = format!("kind: {kind}\n");
+        all.split("---\n").find(|document| document.contains(&wanted)).map(str::to_owned).with_context(|| format!("no {kind} in the chart"))
+    }
+
+    fn values(&self, tag: &str) -> [String; 2] {
+        let values = format!("image.repository={}/shop,image.tag={tag},env.SHOP_ON_TERM={}", self.bed.registry, self.setup.on_term);
+        ["--set-string".to_owned(), values]
+    }
+
+    /// A version whose orders fail after so many requests of customers and probes.
+    pub(crate) fn ship_broken(&self, tag: &str, after: u32) -> Result<()> {
+        self.helm(tag, &["--set-string", &format!(r"env.SHOP_FAIL=path=/orders\,code=500\,after={after}")])
+    }
+
+    pub(crate) fn set_image(&self, tag: &str) -> Result<()> {
+        let image = format!("shop={}/shop:{tag}", self.bed.registry);
+        self.kubectl(&["set", "image", "deployment/shop", &image]).map(drop)
+    }
+
+    pub(crate) fn follow(&self) -> Result<Follow> {
+        Follow::start(self.bed, &self.ns, "shop")
+    }
+
+    /// The plugin.
+    pub(crate) fn plugin(&self, args: &[&str]) -> Result<String> {
+        let mut command = self.bed.command("env");
+        command.arg(self.bed.released("kubectl-haldane")).args(["-n", &self.ns]).args(args);
+        said(&mut command)
+    }
+
+    /// Its pods, stable and canary.
+    pub(crate) fn pods(&self) -> Result<Vec<Value>> {
+        self.bed.list(&self.ns, "pods", "app=shop")
+    }
+
+    /// Ends it: no Delivery, no namespace.
+    pub(crate) fn close(self) -> Result<()> {
+        self.kubectl(&["delete", "delivery", "shop", "--ignore-not-found", "--timeout=90s"])?;
+        self.bed.kubectl(&["delete", "namespace", &self.ns, "--timeout=120s"])?;
+        Ok(())
+    }
+
+    /// Nothing that the controller wrote about this shop was refused for want of rights.
+    pub(crate) fn nothing_was_forbidden(&self, since: super::audit::Mark) -> Result<()> {
+        let refused: Vec<_> = self.bed.writes_since(since)?.into_iter().filter(|w| w.user == super::CONTROLLER && w.code == 403).collect();
+        let here: Vec<_> = refused.iter().filter(|w| w.namespace == self.ns || w.namespace.is_empty()).collect();
+        ensure!(here.is_empty(), "refused: {here:?}");
+        Ok(())
+    }
+}

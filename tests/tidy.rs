@@ -1,4 +1,5 @@
 //! The rules of the house that a compiler does not know.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test")]
 
 use std::{
     fs,

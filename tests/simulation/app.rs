@@ -53,6 +53,22 @@ pub fn delivery(name: &str) -> Value {
     })
 }
 
+/// The same in a hurry, where what counts is the order and not the time.
+pub fn hurried(name: &str) -> Value {
+    let mut made = delivery(name);
+    made["spec"]["rollout"]["steps"] = json!([{"weight": 25, "bake": "2s"}, {"weight": 50, "bake": "2s"}]);
+    made["spec"]["rollout"]["guard"] = "3s".into();
+    made["spec"]["rollout"]["settle"] = "2s".into();
+    made
+}
+
+/// Asked every second in a rollout.
+pub fn hurried_probe(name: &str) -> Value {
+    let mut made = probe(name);
+    made["spec"]["schedule"] = json!({"rollout": "1s", "always": "60s"});
+    made
+}
+
 /// The tag of an image.
 pub fn tag(image: &str) -> &str {
     image.rsplit(':').next().unwrap_or(image)

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::{self, APP, NAMESPACE},
     diary::Diary,
-    invariants::{Watchman, Watch},
+    invariants::Watchman,
     sim::{
         Answer, ApiServer, Incarnation, Key, SimClock, Store, World,
         api::{
@@ -110,6 +110,17 @@ impl Town {
         let town = Self::built(seed).await;
         town.start();
         town.adopt(APP).await;
+        town
+    }
+
+    /// The same in a hurry.
+    pub async fn hurried(seed: u64) -> Self {
+        let town = Self::built(seed).await;
+        town.api.seed(&app::hurried_probe(APP));
+        town.api.seed(&app::hurried(APP));
+        town.start();
+        town.phase("Live").await;
+        town.rest().await;
         town
     }
 
@@ -428,5 +439,3 @@ pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The watchman as the observers see it.
-pub type Shared = Arc<Mutex<Watch>>;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::figure::{Against, Figure, ms};
-use crate::support::Bed;
 use crate::support::audit::{Write, by_kind};
 use crate::support::follow::Follow;
 use crate::support::rest::Hand;
 use crate::support::shop::{Setup, Shop};
+use crate::support::Bed;
 
 const PART: Duration = Duration::from_mins(2);
 const SETTLE_US: i64 = 2_000_000;
@@ -25,22 +25,13 @@ pub(crate) fn measure(bed: &Bed, n: usize) -> Result<Vec<Figure>> {
         shop.set_image(version)?;
         life.until(PART, "live", |seen| seen.is_live(version))?;
         shop.is_at_rest(version, Hand::Haldane)?;
-        let writes: Vec<Write> =
-            bed.writes_since(mark)?.into_iter().filter(|write| write.namespace == shop.ns && write.succeeded()).collect();
+        let writes: Vec<Write> = bed.writes_since(mark)?.into_iter().filter(|write| write.namespace == shop.ns && write.succeeded()).collect();
         let ours: Vec<&Write> = writes.iter().filter(|write| write.ours()).collect();
-        let asked = writes
-            .iter()
-            .find(|write| !write.ours() && write.resource == "deployments" && write.verb == "patch")
-            .context("the owner's write")?;
+        let asked = writes.iter().find(|write| !write.ours() && write.resource == "deployments" && write.verb == "patch").context("the owner's write")?;
         let last = ours.last().context("we wrote nothing")?;
         own.push(own_ms(&writes, &life, asked.done_us));
         totals.push(format!("{:.1}", ms(asked.done_us, last.done_us) / 1000.0));
-        eprintln!(
-            "  {:.0} ms of our own in {} s; {} writes",
-            own.last().copied().unwrap_or_default(),
-            totals.last().map_or("", String::as_str),
-            ours.len()
-        );
+        eprintln!("  {:.0} ms of our own in {} s; {} writes", own.last().copied().unwrap_or_default(), totals.last().map_or("", String::as_str), ours.len());
         #[expect(clippy::cast_precision_loss, reason = "tens of writes")]
         counts.push(ours.len() as f64);
         kinds = by_kind(ours.iter().copied());
@@ -53,17 +44,10 @@ pub(crate) fn measure(bed: &Bed, n: usize) -> Result<Vec<Figure>> {
             what: "the controller's own time in a healthy rollout of 3 steps",
             unit: "ms",
             values: own,
-            against: Some(Against {
-                what: "Argo Rollouts 1.10.2, basic, a real kubelet: time added to that of a plain Deployment",
-                median: 2300.0,
-            }),
+            against: Some(Against { what: "Argo Rollouts 1.10.2, basic, a real kubelet: time added to that of a plain Deployment", median: 2300.0 }),
             notes: vec![
-                format!(
-                    "from what made a write possible (a pod ready, a bake over, our write before it) to its answer, summed; whole rollouts: {} s",
-                    totals.join(" ")
-                ),
-                "bakes 3 x 3 s, guard 3 s, settle 2 s, and the pods' own time are not in it; waits for the next probe (every 1 s) are"
-                    .to_owned(),
+                format!("from what made a write possible (a pod ready, a bake over, our own move before it) to its answer, summed; whole rollouts: {} s", totals.join(" ")),
+                "bakes 3 x 3 s, guard 3 s, settle 2 s, and the pods' own time are not in it; waits for the next probe (every 1 s) are".to_owned(),
             ],
         },
         Figure {
@@ -77,11 +61,12 @@ pub(crate) fn measure(bed: &Bed, n: usize) -> Result<Vec<Figure>> {
     ])
 }
 
-/// For each of our writes: the time since the last thing that it may have waited for.
+/// For each of our writes that moves something: the time since the last thing that it may have waited for. The Delivery's status is
+/// also written while a bake lasts (what the probes saw), so its writes are not looked at; the Release's end a rollout.
 fn own_ms(writes: &[Write], life: &Follow, asked_us: i64) -> f64 {
     let timers: Vec<i64> = life.past.iter().filter_map(crate::support::follow::Seen::until_us).collect();
     let (mut before, mut sum) = (asked_us, 0.0);
-    for write in writes.iter().filter(|write| write.ours() && write.done_us > asked_us) {
+    for write in writes.iter().filter(|write| write.ours() && write.resource != "deliveries/status" && write.done_us > asked_us) {
         let foreign = writes.iter().filter(|other| !other.ours() && enables(other)).map(|other| other.done_us);
         let settled = (write.asked_us >= before + SETTLE_US).then_some(before + SETTLE_US);
         let since = foreign.chain(timers.iter().copied()).chain(settled).filter(|at| *at <= write.asked_us).fold(before, i64::max);

@@ -24,7 +24,7 @@ test-code: components ## unit tests, simulation, stories, CRDs, chart
 	cargo test --locked --all-targets --no-fail-fast
 
 test-cluster: ## the controller on a real cluster
-	cargo test --locked --test cluster -- --nocapture --test-threads=3
+	cargo test --locked --test cluster --test trouble -- --nocapture --test-threads=3
 	@tests/cluster/cluster down test
 
 matrix: ## every phase of a rollout x everything that others may do meanwhile, as a table (long)

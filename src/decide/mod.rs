@@ -20,14 +20,20 @@ pub mod stable;
 pub mod step;
 pub mod verdict;
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::model::{
-    decision::Decision,
-    phase::{Phase, State},
+    decision::{Decision, Reason, Wait},
+    phase::{Phase, State, after},
     plan::Plan,
     world::Observation,
 };
+
+/// How soon a set-up that is wrong is looked at again: a person who has just mended it should not wait long, and 10 reads
+/// in that time cost next to nothing.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// What one decision is about. Borrowed, so that every rule may look at all of it and change none of it.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +61,16 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observation, now: Timestamp) ->
             Phase::Rolling(rollout) => step::next(&case, rollout),
         }
     };
-    health::told(&case, command::acknowledged(&case, decision))
+    health::told(&case, command::acknowledged(&case, mended_unseen(&case, decision)))
+}
+
+/// What keeps it from moving may be mended where nobody tells us: a right, a `ConfigMap`, a volume claim, another Delivery
+/// that goes. What people hold, they lift before our eyes.
+fn mended_unseen(case: &Case<'_>, mut decision: Decision) -> Decision {
+    if decision.holds.iter().any(|hold| !matches!(hold, Reason::Held { .. })) {
+        decision.wait = decision.wait.sooner(Wait::Until(after(case.now, LOOK_AGAIN)));
+    }
+    decision
 }
 
 #[cfg(test)]

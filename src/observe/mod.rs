@@ -11,7 +11,7 @@ use k8s_openapi::api::{
     apps::v1::ControllerRevision,
     core::v1::{Namespace, Service as RawService},
 };
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, ResourceExt as _, core::DeserializeGuard};
 
 use crate::{
     api::{DELIVERY_LABEL, FINALIZER, command::Command, delivery::Delivery, hold::Hold, release::Release},
@@ -116,7 +116,8 @@ impl Observer {
             Api::namespaced(client.clone(), namespace),
             Api::namespaced(client.clone(), namespace),
             Api::namespaced(client.clone(), namespace),
-            Api::namespaced(client.clone(), namespace),
+            // One that cannot be decoded is said on itself, and is no reason to know nothing of the others.
+            Api::<DeserializeGuard<Delivery>>::namespaced(client.clone(), namespace),
         );
         let (found, services, releases, revisions, holds, commands, deliveries, (probes, probe_problems)) = try_join!(
             workloads,
@@ -128,6 +129,7 @@ impl Observer {
             list(&deliveries_api, "Deliveries", ""),
             checks::read(client, namespace, plan),
         )?;
+        let deliveries = deliveries.into_iter().filter_map(|delivery| delivery.0.ok()).collect();
         Ok(Read { found, services, releases, revisions, holds, commands, deliveries, probes, probe_problems })
     }
 

@@ -63,7 +63,7 @@ impl<'a> Shop<'a> {
         Ok(())
     }
 
-    fn probe(&self) -> Value {
+    pub(crate) fn probe(&self) -> Value {
         json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "ProductionProbe", "metadata": {"name": "buy"}, "spec": {
             "target": {"serviceRef": {"name": "shop", "port": "http"}},
             "schedule": {"rollout": "1s", "always": self.setup.probe_at_rest},
@@ -75,7 +75,7 @@ impl<'a> Shop<'a> {
         }})
     }
 
-    fn delivery(&self) -> Value {
+    pub(crate) fn delivery(&self) -> Value {
         let steps: Vec<Value> = self.setup.steps.iter().map(|(weight, bake)| json!({"weight": weight, "bake": bake})).collect();
         json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "Delivery", "metadata": {"name": "shop"}, "spec": {
             "workloads": [{"name": "shop", "serviceRef": {"name": "shop", "port": "http"}}],

@@ -15,7 +15,7 @@ use k8s_openapi::{
 use kube::{
     Api, Resource,
     api::{DynamicObject, ListParams},
-    core::ApiResource,
+    core::{ApiResource, DeserializeGuard, error_boundary::InvalidObject},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -99,6 +99,15 @@ async fn typed<K>(cluster: &Cluster, namespace: &str, what: &str, unread: &mut V
 where
     K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
-    let api: Api<K> = Api::namespaced(cluster.client.clone(), namespace);
-    kept(unread, what, within(what, api.list(&ListParams::default())).await).map(|l| l.items).unwrap_or_default()
+    // One that cannot be decoded is told, and hides none of the others.
+    let api: Api<DeserializeGuard<K>> = Api::namespaced(cluster.client.clone(), namespace);
+    let all = kept(unread, what, within(what, api.list(&ListParams::default())).await).map(|l| l.items).unwrap_or_default();
+    let readable = all.into_iter().filter_map(|object| {
+        let why = |invalid: InvalidObject| {
+            let name = invalid.metadata.name.unwrap_or_default();
+            format!("{}/{name} in {namespace}: it cannot be decoded ({}); apply it again", K::kind(&()), invalid.error)
+        };
+        object.0.map_err(|invalid| unread.push(why(invalid))).ok()
+    });
+    readable.collect()
 }

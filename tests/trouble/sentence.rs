@@ -1,0 +1,61 @@
+//! What people and scripts read of it.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::support::{load::Load, rest::Hand, shop::Shop, until};
+use crate::{ROLLOUT, SOON, bed, quick, tell};
+
+#[test]
+fn after_a_rollback_every_surface_says_the_same_sentence() -> Result<()> {
+    let shop = Shop::delivered(bed()?, "sentence", quick())?;
+    let mut life = shop.follow()?;
+    let customers = Load::start(shop.bed, "sentence", 20, 1)?;
+    shop.ship_broken("v2", 10)?;
+    life.until(ROLLOUT, "back on v1", |seen| seen.is_back("v1"))?;
+    customers.stop()?;
+    shop.is_at_rest("v1", Hand::Haldane)?;
+    let delivery = shop.object("delivery", "shop")?.context("it is gone")?;
+    let text = |at: &str| delivery.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (now, verdict) = (text("/status/message"), text("/status/lastRollback/message"));
+    tell(&format!("{now}\n     {verdict}"));
+    ensure!(
+        verdict.contains("/orders") && now.contains(&verdict),
+        "the sentence of the rest is not that of the verdict: {now} / {verdict}"
+    );
+    for (surface, words) in [
+        ("status", shop.plugin(&["status", "shop"])?),
+        ("why", shop.plugin(&["why", "shop"])?),
+        ("kubectl describe", shop.kubectl(&["describe", "dlv", "shop"])?),
+        ("kubectl get -o wide", shop.kubectl(&["get", "dlv", "shop", "-o", "wide"])?),
+    ] {
+        ensure!(words.contains(&verdict), "{surface} does not say {verdict:?}:\n{words}");
+    }
+    until(SOON, || {
+        let events = shop.bed.list(&shop.ns, "events", "")?;
+        let says = |e: &Value| e.pointer("/message").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let about: Vec<String> =
+            events.iter().filter(|e| e.pointer("/involvedObject/kind").is_some_and(|k| k == "Delivery")).map(says).collect();
+        ensure!(about.contains(&verdict), "no Event says {verdict:?}: {about:#?}");
+        Ok(())
+    })?;
+    shop.close()
+}
+
+#[test]
+fn kubectl_wait_sees_a_rollout_through() -> Result<()> {
+    let shop = Shop::delivered(bed()?, "sentence-wait", quick())?;
+    let mut life = shop.follow()?;
+    shop.set_image("v2")?;
+    let under_way = life.until(ROLLOUT, "under way", |seen| seen.phase() == "Preflight")?;
+    ensure!(under_way.condition("Ready") == "False", "it is called Ready while it rolls: {under_way}");
+    shop.kubectl(&["wait", "--for=condition=Ready", "dlv/shop", "--timeout=120s"])?;
+    let delivery = shop.object("delivery", "shop")?.context("it is gone")?;
+    ensure!(
+        delivery.pointer("/status/live/version").is_some_and(|v| v == "v2"),
+        "it is called Ready on {:?}",
+        delivery.pointer("/status/live")
+    );
+    shop.is_at_rest("v2", Hand::Haldane)?;
+    shop.close()
+}

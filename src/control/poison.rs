@@ -22,7 +22,10 @@ use super::{
     turn::Passed,
 };
 use crate::{
-    api::{FIELD_MANAGER, delivery::Delivery},
+    api::{
+        FIELD_MANAGER,
+        delivery::{Delivery, DeliverySpec},
+    },
     metrics::{Attempt, Metrics},
 };
 
@@ -42,7 +45,7 @@ impl Poison<'_> {
         let resync = Passed::Again(pace::after(crate::model::decision::Wait::Change, false, self.now, &uid));
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.namespace, &ApiResource::erase::<Delivery>(&()));
         let Some(object) = limited(api.get_opt(&key.name)).await?.map_err(|e| self.failed(e))? else { return Ok(Passed::Gone) };
-        let message = message(&invalid.error);
+        let message = message(&object, &invalid.error);
         let Some(patch) = patch(&object, &message, self.now) else { return Ok(resync) };
         if proof.ensure().is_err() {
             return Ok(resync);
@@ -91,9 +94,26 @@ pub(super) fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
 }
 
-fn message(error: &str) -> String {
-    let text = format!("this Delivery cannot be decoded ({error}); nothing of it is moved until it is mended or applied again");
+fn message(object: &DynamicObject, error: &str) -> String {
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let text = match misfit(object) {
+        Some(field) => format!(
+            "Delivery {name} cannot be decoded: {field} is not as this controller knows it ({error}); nothing of it is moved until that is mended: kubectl explain delivery.{field}"
+        ),
+        None => format!("Delivery {name} cannot be decoded ({error}); nothing of it is moved until it is mended or applied again"),
+    };
     text.chars().take(1024).collect()
+}
+
+/// The field of the spec that does not fit, found by decoding each alone, as the error names none. None: it is not in the spec.
+fn misfit(object: &DynamicObject) -> Option<String> {
+    let fits = |key: &str, value: &Value| {
+        let mut alone = serde_json::Map::from_iter([("workloads".to_owned(), json!([]))]);
+        alone.insert(key.to_owned(), value.clone());
+        serde_json::from_value::<DeliverySpec>(Value::Object(alone)).is_ok()
+    };
+    let spec = object.data.get("spec")?.as_object()?;
+    spec.iter().find(|(key, value)| !fits(key, value)).map(|(key, _)| format!("spec.{key}"))
 }
 
 /// What to write into the status; none when it says so already. Where the delivery stands is left as it is: a controller
@@ -130,6 +150,20 @@ mod tests {
             "spec": {"workloads": 7}, "status": status,
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn the_field_that_does_not_fit_is_named() {
+        let says = |spec: &Value| {
+            let mut object = object(&Value::Null);
+            object.data["spec"] = spec.clone();
+            message(&object, "invalid type")
+        };
+        assert!(says(&json!({"workloads": "x"})).starts_with("Delivery broken cannot be decoded: spec.workloads is not as"));
+        let newer = says(&json!({"workloads": [{"name": "shop"}], "rollout": {"guard": []}}));
+        assert!(newer.ends_with("until that is mended: kubectl explain delivery.spec.rollout"), "{newer}");
+        let elsewhere = says(&json!({"workloads": [{"name": "shop"}]}));
+        assert!(elsewhere.starts_with("Delivery broken cannot be decoded (invalid type); "), "{elsewhere}");
     }
 
     #[test]

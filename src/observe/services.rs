@@ -121,7 +121,11 @@ async fn one(client: &Client, namespace: &str, delivery: &str, of: &Selects<'_>,
     };
     let mut reasons = of.raw.spec.as_ref().map(reasons).unwrap_or_default();
     if !strangers.is_empty() {
-        reasons.push(format!("it also selects pods that are not of Deployment {} ({})", of.workload.name, strangers.join(", ")));
+        reasons.push(format!(
+            "it also selects pods that are not of Deployment {} ({}); make its selector narrower",
+            of.workload.name,
+            strangers.join(", ")
+        ));
     }
     Ok(Service {
         uid: of.raw.metadata.uid.clone().unwrap_or_default(),
@@ -171,17 +175,17 @@ fn reasons(spec: &ServiceSpec) -> Vec<String> {
         reasons.push("it is an ExternalName and routes to no pod".to_owned());
     }
     if spec.cluster_ip.as_deref() == Some("None") {
-        reasons.push("it is headless, so its clients keep the addresses they looked up".to_owned());
+        reasons.push("it is headless, so its clients keep the addresses they looked up; make it one with a cluster IP".to_owned());
     }
     for (policy, field) in
         [(&spec.internal_traffic_policy, "internalTrafficPolicy"), (&spec.external_traffic_policy, "externalTrafficPolicy")]
     {
         if policy.as_deref() == Some("Local") {
-            reasons.push(format!("its {field} is Local, so a node without a canary pod would drop traffic"));
+            reasons.push(format!("its {field} is Local, so a node without a canary pod would drop traffic; make it Cluster"));
         }
     }
     if spec.session_affinity.as_deref() == Some("ClientIP") {
-        reasons.push("its sessionAffinity is ClientIP, so its clients stay on the pod they had".to_owned());
+        reasons.push("its sessionAffinity is ClientIP, so its clients stay on the pod they had; make it None".to_owned());
     }
     reasons
 }

@@ -141,8 +141,9 @@ pub async fn settled(town: &Town) {
     let before = town.api.writes(USER).len();
     for n in 0..TRIGGERS {
         town.touch(n);
-        town.pass(Duration::from_secs(1)).await;
+        town.pass(Duration::from_millis(100)).await;
     }
+    town.pass(Duration::from_secs(2)).await;
     let more = town.api.writes(USER).split_off(before);
     assert!(more.is_empty(), "I11: at rest it wrote {:?}\n{}", more.iter().map(ToString::to_string).collect::<Vec<_>>(), town.report());
     town.check();
@@ -194,7 +195,9 @@ fn every_crash_and_every_lost_reply_ends_the_same() {
     for (at, (script, golden)) in Script::ALL.into_iter().zip(&golden).enumerate() {
         println!("{script}: {} writes", golden.writes);
         for blow in Blow::ALL {
-            schedules.extend((1..=golden.writes).map(|k| (Schedule { script, seed: SEED, blow: Some((blow, k)) }, at)));
+            // SWEEP=all tries everything; else every crash after a write, and every fourth of the others.
+            let every = if blow == Blow::CrashAfter || std::env::var("SWEEP").is_ok_and(|s| s == "all") { 1 } else { 4 };
+            schedules.extend((1..=golden.writes).step_by(every).map(|k| (Schedule { script, seed: SEED, blow: Some((blow, k)) }, at)));
         }
     }
     let (next, failed, ran) = (AtomicUsize::new(0), Arc::new(Mutex::new(Vec::new())), AtomicUsize::new(0));

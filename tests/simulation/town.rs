@@ -38,7 +38,7 @@ use crate::{
 /// As the API server knows the controller.
 pub const USER: &str = "haldane";
 /// No step of any story takes longer.
-pub const LONG: Duration = Duration::from_mins(30);
+pub const LONG: Duration = Duration::from_mins(8);
 /// A dead controller is back after that.
 const RESTART: Duration = Duration::from_secs(2);
 

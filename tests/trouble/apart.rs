@@ -15,14 +15,22 @@ fn deployment(shop: &Shop, change: &Value) -> Result<()> {
 
 /// Ships the version together with this change of its template; it is held, and nothing is started.
 fn held(shop: &Shop, version: &str, change: Value, word: &str, words: &[&str]) -> Result<()> {
-    let image = json!({"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": format!("{}/shop:{version}", shop.bed.registry)});
-    let mut all = vec![image];
+    let mut all = vec![image(shop, version)];
     all.extend(change.as_array().cloned().unwrap_or_default());
     deployment(shop, &Value::Array(all))?;
     let before = Standing::of(shop)?;
     told(shop, "shop", word, words)?;
     std::thread::sleep(Duration::from_secs(2));
     before.still(shop)
+}
+
+/// The next version, without what was in the way.
+fn mended(shop: &Shop, version: &str, path: &str) -> Result<()> {
+    deployment(shop, &json!([{"op": "remove", "path": path}, image(shop, version)]))
+}
+
+fn image(shop: &Shop, version: &str) -> Value {
+    json!({"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": format!("{}/shop:{version}", shop.bed.registry)})
 }
 
 fn live(shop: &Shop, version: &str) -> Result<()> {
@@ -35,20 +43,26 @@ fn a_template_that_cannot_stand_beside_another_is_held_until_it_is_mended() -> R
     let shop = Shop::delivered(bed()?, "apart", quick())?;
     let neighbour = Neighbour::open(&shop)?;
     let port = "/spec/template/spec/containers/0/ports/0/hostPort";
-    held(&shop, "v2", json!([{"op": "add", "path": port, "value": 18080}]), "CannotRunTwo", &["of shop ", "18080", "hostPort"])?;
+    held(
+        &shop,
+        "v2",
+        json!([{"op": "add", "path": port, "value": 18080}]),
+        "CannotRunTwo",
+        &["of shop ", "18080", "hostPort", "spec.workloads"],
+    )?;
     neighbour.noticed_nothing(&shop)?;
-    deployment(&shop, &json!([{"op": "remove", "path": port}]))?;
-    live(&shop, "v2")?;
+    mended(&shop, "v3", port)?;
+    live(&shop, "v3")?;
 
     let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "store"},
         "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "none", "resources": {"requests": {"storage": "1Mi"}}}});
     apply(&shop, &claim)?;
     let volumes = "/spec/template/spec/volumes";
     let volume = json!([{"op": "add", "path": volumes, "value": [{"name": "store", "persistentVolumeClaim": {"claimName": "store"}}]}]);
-    held(&shop, "v3", volume, "CannotRunTwo", &["of shop ", "volume claim store", "ReadWriteOnce"])?;
+    held(&shop, "v4", volume, "CannotRunTwo", &["of shop ", "volume claim store", "ReadWriteOnce"])?;
     neighbour.noticed_nothing(&shop)?;
-    deployment(&shop, &json!([{"op": "remove", "path": volumes}]))?;
-    live(&shop, "v3")?;
+    mended(&shop, "v5", volumes)?;
+    live(&shop, "v5")?;
     shop.close()
 }
 
@@ -78,7 +92,7 @@ fn a_headless_service_holds_before_a_pod_starts() -> Result<()> {
     headless["spec"]["clusterIP"] = json!("None");
     replace(&headless)?;
     shop.adopt()?;
-    held(&shop, "v2", json!([]), "SwitchNotProvable", &["Service shop", "headless"])?;
+    held(&shop, "v2", json!([]), "SwitchNotProvable", &["Service shop", "headless", "cluster IP"])?;
     replace(&service)?;
     live(&shop, "v2")?;
     shop.close()

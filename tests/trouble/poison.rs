@@ -51,7 +51,7 @@ fn told(shop: &Shop, name: &str) -> Result<()> {
             "no condition says it: {}",
             seen.pointer("/status").unwrap_or(&Value::Null)
         );
-        ensure!(message.contains("cannot be decoded") && message.contains("workloads"), "{message}");
+        ensure!(message.contains(&format!("Delivery {name} cannot be decoded")) && message.contains("spec.workloads"), "{message}");
         Ok(message.to_owned())
     })?;
     until(SOON, || {

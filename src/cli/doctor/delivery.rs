@@ -13,6 +13,9 @@ use crate::{
     model::decision::Reason,
 };
 
+/// The advice where no command mends it.
+pub(crate) const READ_ON: &str = "kubectl haldane why";
+
 fn object(delivery: &Delivery) -> String {
     format!("Delivery/{}", delivery.name_any())
 }
@@ -128,7 +131,7 @@ pub(crate) fn conditions(snapshot: &Snapshot) -> Vec<Finding> {
     let mut found = Vec::new();
     for delivery in &snapshot.deliveries {
         let Some(status) = &delivery.status else { continue };
-        let why = format!("kubectl haldane why {}", delivery.name_any());
+        let why = format!("{READ_ON} {}", delivery.name_any());
         let says = |type_: &str, value: &str| status.conditions.iter().find(|c| c.type_ == type_ && c.status == value);
         if let Some(stalled) = says("Stalled", "True") {
             found.push(wrong(object(delivery), format!("{}: {}", stalled.reason, stalled.message), why.clone()).of(delivery));

@@ -184,9 +184,15 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Doctor) -> Result<End> {
     Ok(end)
 }
 
-/// What the rules find in a namespace.
+/// What the rules find in a namespace. What a rule has found together with its mend is not told again in the controller's
+/// words, with no more than the advice to read on.
 fn findings(snapshot: &Snapshot) -> Vec<Finding> {
-    NAMESPACE.iter().flat_map(|rule| rule(snapshot)).collect()
+    let mut found: Vec<Finding> = NAMESPACE.iter().flat_map(|rule| rule(snapshot)).collect();
+    let (passed_on, known): (Vec<&Finding>, Vec<&Finding>) = found.iter().partition(|f| f.mend.starts_with(delivery::READ_ON));
+    let twice = |f: &Finding| known.iter().any(|k| f.wrong.contains(&k.wrong));
+    let twice: Vec<Finding> = passed_on.into_iter().filter(|f| twice(f)).cloned().collect();
+    found.retain(|f| !twice.contains(f));
+    found
 }
 
 /// Those that are about one Delivery, or about nobody's in particular.

@@ -162,6 +162,18 @@ fn an_open_gate_and_a_manifest_that_opens_it_are_found() {
 }
 
 #[test]
+fn what_has_a_command_that_mends_it_is_told_once() {
+    let mut opened = well();
+    spec(&mut opened)["paused"] = json!(false);
+    let says = "Deployment checkout was resumed by hand and is left so; kubectl haldane adopt closes the gate again";
+    let stalled =
+        json!({"type": "Stalled", "status": "True", "reason": "Ungated", "message": says, "lastTransitionTime": "2026-01-01T11:59:00Z"});
+    opened.deliveries[0].status = Some(serde_json::from_value(json!({"ungated": true, "conditions": [stalled]})).unwrap());
+    let mends: Vec<String> = findings(&opened).into_iter().map(|f| f.mend).collect();
+    assert_eq!(mends, ["kubectl haldane adopt checkout"]);
+}
+
+#[test]
 fn pins_that_hurt_are_found_with_the_patch_that_takes_them_off() {
     assert!(one(|s| pin(s, "pod-template-hash", "6c9d")).contains("left behind"));
     assert!(

@@ -10,6 +10,7 @@ use toy::{Toy, template};
 use crate::{
     api::{command::Action, release::Outcome},
     model::{
+        decision::{Reason, Wait},
         phase::{Phase, after},
         plan::Source,
         version::ReleaseName,
@@ -377,6 +378,27 @@ fn a_service_that_one_write_cannot_switch_holds_before_a_pod_starts() {
     }
     assert_eq!(toy.last.as_ref().unwrap().reason.word(), "SwitchNotProvable");
     assert!(toy.w().canary.is_none());
+}
+
+#[test]
+fn a_set_up_that_is_wrong_is_looked_at_again_soon_and_one_that_is_held_is_not() {
+    let soon = |toy: &Toy| match toy.last.as_ref().unwrap().wait {
+        Wait::Until(at) => at.duration_since(toy.now).as_secs() <= 10,
+        Wait::Now | Wait::Poll => true,
+        Wait::Change => false,
+    };
+    let not_granted = Reason::NotGranted { namespace: "shop".into() };
+    let mut new = Toy::new(4);
+    new.seen.problems = vec![not_granted.clone()];
+    new.pass();
+    assert!(soon(&new), "nobody tells us of a RoleBinding");
+    let mut adopted = Toy::adopted(4);
+    adopted.seen.problems = vec![not_granted];
+    adopted.pass();
+    assert!(soon(&adopted));
+    adopted.seen.problems.clear();
+    adopted.pass();
+    assert!(!soon(&adopted), "where all is well nothing is read");
 }
 
 #[test]

@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::figure::{Against, Figure, ms};
+use crate::support::Bed;
 use crate::support::audit::{Write, by_kind};
 use crate::support::follow::Follow;
 use crate::support::rest::Hand;
 use crate::support::shop::{Setup, Shop};
-use crate::support::Bed;
 
 const PART: Duration = Duration::from_mins(2);
 const SETTLE_US: i64 = 2_000_000;
@@ -25,13 +25,22 @@ pub(crate) fn measure(bed: &Bed, n: usize) -> Result<Vec<Figure>> {
         shop.set_image(version)?;
         life.until(PART, "live", |seen| seen.is_live(version))?;
         shop.is_at_rest(version, Hand::Haldane)?;
-        let writes: Vec<Write> = bed.writes_since(mark)?.into_iter().filter(|write| write.namespace == shop.ns && write.succeeded()).collect();
+        let writes: Vec<Write> =
+            bed.writes_since(mark)?.into_iter().filter(|write| write.namespace == shop.ns && write.succeeded()).collect();
         let ours: Vec<&Write> = writes.iter().filter(|write| write.ours()).collect();
-        let asked = writes.iter().find(|write| !write.ours() && write.resource == "deployments" && write.verb == "patch").context("the owner's write")?;
+        let asked = writes
+            .iter()
+            .find(|write| !write.ours() && write.resource == "deployments" && write.verb == "patch")
+            .context("the owner's write")?;
         let last = ours.last().context("we wrote nothing")?;
         own.push(own_ms(&writes, &life, asked.done_us));
         totals.push(format!("{:.1}", ms(asked.done_us, last.done_us) / 1000.0));
-        eprintln!("  {:.0} ms of our own in {} s; {} writes", own.last().copied().unwrap_or_default(), totals.last().map_or("", String::as_str), ours.len());
+        eprintln!(
+            "  {:.0} ms of our own in {} s; {} writes",
+            own.last().copied().unwrap_or_default(),
+            totals.last().map_or("", String::as_str),
+            ours.len()
+        );
         #[expect(clippy::cast_precision_loss, reason = "tens of writes")]
         counts.push(ours.len() as f64);
         kinds = by_kind(ours.iter().copied());
@@ -44,10 +53,17 @@ pub(crate) fn measure(bed: &Bed, n: usize) -> Result<Vec<Figure>> {
             what: "the controller's own time in a healthy rollout of 3 steps",
             unit: "ms",
             values: own,
-            against: Some(Against { what: "Argo Rollouts 1.10.2, basic, a real kubelet: time added to that of a plain Deployment", median: 2300.0 }),
+            against: Some(Against {
+                what: "Argo Rollouts 1.10.2, basic, a real kubelet: time added to that of a plain Deployment",
+                median: 2300.0,
+            }),
             notes: vec![
-                format!("from what made a write possible (a pod ready, a bake over, our own move before it) to its answer, summed; whole rollouts: {} s", totals.join(" ")),
-                "bakes 3 x 3 s, guard 3 s, settle 2 s, and the pods' own time are not in it; waits for the next probe (every 1 s) are".to_owned(),
+                format!(
+                    "from what made a write possible (a pod ready, a bake over, our own move before it) to its answer, summed; whole rollouts: {} s",
+                    totals.join(" ")
+                ),
+                "bakes 3 x 3 s, guard 3 s, settle 2 s, and the pods' own time are not in it; waits for the next probe (every 1 s) are"
+                    .to_owned(),
             ],
         },
         Figure {

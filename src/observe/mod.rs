@@ -145,10 +145,12 @@ impl Observer {
         let selecting = services::selecting(plan, &read.services, &read.found);
         let workloads: Vec<_> = read.found.iter().filter_map(|found| found.workload.clone()).collect();
         let in_flight = state.phase.rollout().is_some() || services::any_pinned(&selecting) || workloads.iter().any(|w| w.canary.is_some());
-        let (services, surroundings) = try_join!(
+        let (mut services, surroundings) = try_join!(
             services::read(&self.client, &namespace, &name, &selecting, in_flight),
             try_join_all(workloads.iter().map(|w| problems::of_surroundings(&self.client, &namespace, w))),
         )?;
+        let selected: Vec<String> = services.iter().map(|s| s.name.clone()).collect();
+        services.extend(services::bereft(plan, &read.services, &read.found).into_iter().filter(|s| !selected.contains(&s.name)));
         let mut problems: Vec<Reason> = plan.workloads.iter().zip(&read.found).flat_map(|(p, f)| problems::of_workload(p, f)).collect();
         problems.extend(surroundings.into_iter().flatten());
         problems.extend(services::problems(plan, &selecting));

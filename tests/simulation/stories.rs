@@ -185,12 +185,13 @@ async fn a_deployment_deleted_and_made_again() {
     let town = open().await;
     town.set_image(V2);
     town.phase("Canary").await;
+    // What serves the users is pinned to stable at this moment: that pin must come off when its pods are gone.
     town.watchman.disturb(Duration::from_secs(40));
     town.watchman.opened();
     town.does("kubectl delete deploy/web", |w| w.delete_deployment(NAMESPACE, APP, Propagation::Background));
     town.pass(Duration::from_secs(20)).await;
     town.does("kubectl apply of web with v2", |w| w.apply(&manifest(V2)).unwrap());
-    town.rest().await;
+    town.live("v2").await;
     told(&town, "deployment-recreated", "The Deployment is deleted in mid-rollout and made again.").await;
 }
 

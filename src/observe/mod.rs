@@ -11,7 +11,8 @@ use k8s_openapi::api::{
     apps::v1::ControllerRevision,
     core::v1::{Namespace, Service as RawService},
 };
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, Resource, ResourceExt as _, core::DeserializeGuard};
+use serde::de::DeserializeOwned;
 
 use crate::{
     api::{DELIVERY_LABEL, FINALIZER, command::Command, delivery::Delivery, hold::Hold, release::Release},
@@ -125,7 +126,7 @@ impl Observer {
             list(&revisions_api, "ControllerRevisions", &ours),
             list(&holds_api, "Holds", ""),
             list(&commands_api, "Commands", ""),
-            list(&deliveries_api, "Deliveries", ""),
+            readable(&deliveries_api, "Deliveries"),
             checks::read(client, namespace, plan),
         )?;
         Ok(Read { found, services, releases, revisions, holds, commands, deliveries, probes, probe_problems })
@@ -173,6 +174,15 @@ impl Observer {
         seen.probes = self.board.read(&key);
         Ok(seen)
     }
+}
+
+/// Those of a namespace that can be decoded: another app's damaged object is no reason to stop this one.
+async fn readable<K>(api: &Api<DeserializeGuard<K>>, kind: &'static str) -> Result<Vec<K>, KubeError>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let all: Vec<DeserializeGuard<K>> = list(api, kind, "").await?;
+    Ok(all.into_iter().filter_map(|guarded| guarded.0.ok()).collect())
 }
 
 #[cfg(test)]

@@ -50,10 +50,12 @@ impl Wish {
     /// The writes that make it a Release; none when it is one.
     #[must_use]
     pub fn record(&self, case: &Case<'_>, origin: OriginType) -> Vec<Effect> {
-        if self.release.is_some() {
+        let kept = |name: &ReleaseName| case.seen.release(name).is_some_and(|r| r.templates.is_some());
+        if self.release.as_ref().is_some_and(kept) {
             return Vec::new();
         }
-        if let Some(release) = &self.compose {
+        // Without its templates a Release cannot be made again; as long as the owner's are these, they can be kept anew.
+        if let Some(release) = self.release.as_ref().or(self.compose.as_ref()) {
             return vec![Effect::KeepTemplates { release: release.clone(), templates: self.templates.clone() }];
         }
         let name = release_name(&case.seen.delivery, &self.image, &self.identity);

@@ -75,11 +75,14 @@ pub fn keep(case: &Case<'_>, workload: &Workload, release: &Release, resumed: Re
 }
 
 /// Every pod that is meant to be there is one of that template's. They need not be available: a pod that was deleted, or a
-/// node that died, is not a reason to touch anything.
+/// node that died, is not a reason to touch anything. Nor need they be as many as wanted: Kubernetes scales behind a closed
+/// gate too, a moment after an autoscaler asked for it.
 fn meant(workload: &Workload, hash: &TemplateHash, home: bool) -> bool {
     match workload.replica_set(hash) {
         Some(current) => {
-            current.wanted == workload.replicas && workload.replica_sets.iter().all(|rs| rs.pod_hash == current.pod_hash || rs.wanted == 0)
+            // Coming back from 0, it is the template that stands there that runs.
+            let runs = current.wanted > 0 || workload.replicas == 0 || home;
+            runs && workload.replica_sets.iter().all(|rs| rs.pod_hash == current.pod_hash || rs.wanted == 0)
         }
         // Nothing is meant to run. Then no foreign template may wait there: coming back from 0 it would run.
         None => workload.replicas == 0 && (home || workload.replica_sets.iter().all(|rs| rs.wanted == 0)),

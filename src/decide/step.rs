@@ -45,7 +45,12 @@ pub fn next(case: &Case<'_>, stored: &Rollout) -> Decision {
         return back;
     }
     let (Some(to), Some(from)) = (with_templates(case, &rollout.release), with_templates(case, &rollout.from)) else {
-        return stay(case, &rollout, Reason::TemplateLost { release: rollout.release.to_string() }, Wait::Change);
+        let mut lost = stay(case, &rollout, Reason::TemplateLost { release: rollout.release.to_string() }, Wait::Change);
+        lost.effects = queued(case);
+        if !lost.effects.is_empty() {
+            lost.wait = Wait::Now;
+        }
+        return lost;
     };
     if let Judgement::Suspend(failure) = &judgement
         && rollout.suspended.is_none()

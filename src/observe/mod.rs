@@ -11,7 +11,8 @@ use k8s_openapi::api::{
     apps::v1::ControllerRevision,
     core::v1::{Namespace, Service as RawService},
 };
-use kube::{Api, Client, ResourceExt as _, core::DeserializeGuard};
+use kube::{Api, Client, Resource, ResourceExt as _, core::DeserializeGuard};
+use serde::de::DeserializeOwned;
 
 use crate::{
     api::{DELIVERY_LABEL, FINALIZER, command::Command, delivery::Delivery, hold::Hold, release::Release},
@@ -126,10 +127,9 @@ impl Observer {
             list(&revisions_api, "ControllerRevisions", &ours),
             list(&holds_api, "Holds", ""),
             list(&commands_api, "Commands", ""),
-            list(&deliveries_api, "Deliveries", ""),
+            readable(&deliveries_api, "Deliveries"),
             checks::read(client, namespace, plan),
         )?;
-        let deliveries = deliveries.into_iter().filter_map(|delivery| delivery.0.ok()).collect();
         Ok(Read { found, services, releases, revisions, holds, commands, deliveries, probes, probe_problems })
     }
 
@@ -147,10 +147,12 @@ impl Observer {
         let selecting = services::selecting(plan, &read.services, &read.found);
         let workloads: Vec<_> = read.found.iter().filter_map(|found| found.workload.clone()).collect();
         let in_flight = state.phase.rollout().is_some() || services::any_pinned(&selecting) || workloads.iter().any(|w| w.canary.is_some());
-        let (services, surroundings) = try_join!(
+        let (mut services, surroundings) = try_join!(
             services::read(&self.client, &namespace, &name, &selecting, in_flight),
             try_join_all(workloads.iter().map(|w| problems::of_surroundings(&self.client, &namespace, w))),
         )?;
+        let selected: Vec<String> = services.iter().map(|s| s.name.clone()).collect();
+        services.extend(services::bereft(plan, &read.services, &read.found).into_iter().filter(|s| !selected.contains(&s.name)));
         let mut problems: Vec<Reason> = plan.workloads.iter().zip(&read.found).flat_map(|(p, f)| problems::of_workload(p, f)).collect();
         problems.extend(surroundings.into_iter().flatten());
         problems.extend(services::problems(plan, &selecting));
@@ -173,6 +175,15 @@ impl Observer {
         seen.probes = self.board.read(&key);
         Ok(seen)
     }
+}
+
+/// Those of a namespace that can be decoded: another app's damaged object is no reason to stop this one.
+async fn readable<K>(api: &Api<DeserializeGuard<K>>, kind: &'static str) -> Result<Vec<K>, KubeError>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let all: Vec<DeserializeGuard<K>> = list(api, kind, "").await?;
+    Ok(all.into_iter().filter_map(|guarded| guarded.0.ok()).collect())
 }
 
 #[cfg(test)]

@@ -105,6 +105,28 @@ pub(super) async fn read(
     try_join_all(of.iter().map(|selects| one(client, namespace, delivery, selects, routable))).await
 }
 
+/// The Services of a canary whose Deployment was deleted: a pin of theirs to pods that are gone must be seen to be taken off.
+pub(super) fn bereft(plan: &Plan, services: &[Raw], found: &[Found]) -> Vec<Service> {
+    let of = |raw: &Raw| {
+        let (pin, selector) = pin(raw);
+        let left = |f: &Found| f.bereft.as_ref().is_some_and(|labels| matches(&selector, labels));
+        let (planned, _) = plan.workloads.iter().zip(found).find(|(_, f)| left(f))?;
+        Some(Service {
+            uid: raw.metadata.uid.clone().unwrap_or_default(),
+            resource_version: raw.metadata.resource_version.clone().unwrap_or_default(),
+            workload: planned.name.clone(),
+            pin,
+            shape: Service::shape_of(&serde_json::to_value(raw).unwrap_or_default()),
+            pinned_since: annotation(&raw.metadata, PINNED_ANNOTATION).and_then(|text| text.parse().ok()),
+            routable: Vec::new(),
+            no_switch: None,
+            owns_fields: owns_fields(&raw.metadata),
+            name: name(raw),
+        })
+    };
+    services.iter().filter_map(of).collect()
+}
+
 async fn one(client: &Client, namespace: &str, delivery: &str, of: &Selects<'_>, routable: bool) -> Result<Service, KubeError> {
     let name = name(of.raw);
     let strangers = if same_or_narrower(of) {

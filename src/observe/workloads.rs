@@ -2,6 +2,8 @@
 //!
 //! Deployments and `ReplicaSets` are read as JSON, so that a template keeps fields that are newer than our types.
 
+use std::collections::BTreeMap;
+
 use futures::try_join;
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -17,7 +19,10 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::pods::{self, Seen};
+use super::{
+    pods::{self, Seen},
+    problems::labels,
+};
 use crate::{
     api::{DELIVERY_LABEL, FIELD_MANAGER, GATE_ANNOTATION, POD_TEMPLATE_HASH, PUT_BACK_ANNOTATION, RELEASE_ANNOTATION, WORKLOAD_LABEL},
     edge::kube::{KubeError, get, list},
@@ -47,6 +52,8 @@ pub(super) struct Found {
     pub(super) selector: Selector,
     /// What is wrong with it.
     pub(super) problems: Vec<Reason>,
+    /// The labels of a canary whose Deployment is gone: what still serves.
+    pub(super) bereft: Option<BTreeMap<String, String>>,
 }
 
 /// Reads one workload.
@@ -56,14 +63,16 @@ pub(super) async fn read(client: &Client, namespace: &str, delivery: &str, plann
     let (raw, canary) = try_join!(get(&deployments, "Deployment", name), get(&deployments, "Deployment", &beside))?;
     let Some(raw) = raw else {
         let problems = vec![Reason::WorkloadMissing { workload: name.to_owned() }];
-        return Ok(Found { workload: None, raw: None, pods: Vec::new(), selector: Selector::default(), problems });
+        let left = canary.filter(|c| is_ours(c, delivery, name));
+        let bereft = left.map(|c| labels(c.data.pointer("/spec/template").unwrap_or(&Value::Null)));
+        return Ok(Found { workload: None, raw: None, pods: Vec::new(), selector: Selector::default(), problems, bereft });
     };
     let selector = selector(&raw);
-    let labels = selector.to_string();
+    let selected = selector.to_string();
     // Pods first: then the ReplicaSet of every pod is among the ReplicaSets that are read after it.
-    let pods: Vec<RawPod> = list(&Api::namespaced(client.clone(), namespace), "Pods", &labels).await?;
+    let pods: Vec<RawPod> = list(&Api::namespaced(client.clone(), namespace), "Pods", &selected).await?;
     let sets: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<RawReplicaSet>(&()));
-    let sets = list(&sets, "ReplicaSets", &labels).await?;
+    let sets = list(&sets, "ReplicaSets", &selected).await?;
     let pods: Vec<Seen> = pods.iter().map(|pod| pods::read(pod, delivery)).collect();
     let mut problems = Vec::new();
     let foreign = canary.as_ref().is_some_and(|c| !is_ours(c, delivery, name));
@@ -73,7 +82,7 @@ pub(super) async fn read(client: &Client, namespace: &str, delivery: &str, plann
     }
     let canary = canary.filter(|_| !foreign).map(|c| self::canary(&c, &sets, &pods));
     let workload = workload(planned, &raw, &sets, &pods, canary);
-    Ok(Found { workload: Some(workload), raw: Some(raw), pods, selector, problems })
+    Ok(Found { workload: Some(workload), raw: Some(raw), pods, selector, problems, bereft: None })
 }
 
 fn is_ours(canary: &DynamicObject, delivery: &str, workload: &str) -> bool {

@@ -52,6 +52,8 @@ pub struct Watch {
     proven: BTreeSet<String>,
     /// The owner's newest template.
     newest: Option<Value>,
+    /// Services that once had all their pods.
+    served: BTreeSet<String>,
     /// Services whose pin matches nobody, since when.
     empty: BTreeMap<String, Duration>,
     defects: Vec<String>,
@@ -72,7 +74,7 @@ impl Watchman {
             let now = watchman.clock.elapsed();
             watch.learn(store, change);
             let found = [
-                i1(&watch, store, now),
+                i1(&mut watch, store, now),
                 i2(store, now, &watch),
                 i3(store, change),
                 i5(store),
@@ -188,18 +190,16 @@ fn pinned(service: &Value) -> bool {
 }
 
 /// I1: enough ready pods are selectable through each Service, always.
-fn i1(watch: &Watch, store: &Store, now: Duration) -> Found {
+fn i1(watch: &mut Watch, store: &Store, now: Duration) -> Found {
     if now < watch.disturbed {
         return Ok(());
     }
     for service in store.list(&SERVICE, NAMESPACE) {
         let Some(deployment) = app_of(store, service) else { continue };
-        // Before its first pods were ready nobody was served.
-        if count(&deployment, "/status/observedGeneration") == 0 || watch.proven.is_empty() {
-            continue;
-        }
         let reached = ready(store, &json::strings(service, "/spec/selector")).len();
-        if reached < floor(&deployment) {
+        if reached >= floor(&deployment) {
+            watch.served.insert(json::name(service).to_owned());
+        } else if watch.served.contains(json::name(service)) {
             return Err(format!("I1: Service {} reaches {reached} ready pods, {} are needed", json::name(service), floor(&deployment)));
         }
     }

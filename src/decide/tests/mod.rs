@@ -475,3 +475,24 @@ fn more_for_an_unproven_version_is_a_step_forward_and_the_way_back_is_none() {
     assert!(advances(&rest, &preflight) && advances(&preflight, &canary));
     assert!(!advances(&canary, &canary) && !advances(&canary, &toy.state));
 }
+
+#[test]
+fn an_autoscaler_does_not_open_the_gate() {
+    let mut toy = Toy::adopted(4);
+    // Between the autoscaler's write and that of Kubernetes: 6 are asked for, the ReplicaSet still wants 4.
+    toy.seen.workloads[0].replicas = 6;
+    let decision = super::decide(&toy.plan, &toy.state, &toy.seen, toy.now);
+    assert_eq!(decision.effects, [], "the gate stays closed");
+    toy.until(Toy::quiet);
+    assert_eq!(toy.story(), "");
+}
+
+#[test]
+fn lost_templates_are_kept_again_while_the_owner_still_has_them() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Preflight");
+    let lost = toy.seen.releases.iter_mut().find(|r| r.version == "v2").unwrap();
+    lost.templates = None;
+    toy.until(|t| t.live() == "v2" && t.quiet());
+}

@@ -23,6 +23,7 @@ fn found(template_app: &str, running_app: &str) -> Found {
         pods: Vec::new(),
         selector: [("app".to_owned(), running_app.to_owned())].into_iter().collect(),
         problems: Vec::new(),
+        bereft: None,
     }
 }
 

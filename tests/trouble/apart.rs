@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{rest::Hand, shop::Shop};
 use crate::witness::{Neighbour, Standing, apply, goes_on, patch, told, undeliver};
-use crate::{ROLLOUT, bed, quick};
+use crate::{ROLLOUT, bed, calm, quick};
 
 fn deployment(shop: &Shop, change: &Value) -> Result<()> {
     patch(shop, "deployment/shop", change)
@@ -40,6 +40,7 @@ fn live(shop: &Shop, version: &str) -> Result<()> {
 
 #[test]
 fn a_template_that_cannot_stand_beside_another_is_held_until_it_is_mended() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::delivered(bed()?, "apart", quick())?;
     let neighbour = Neighbour::open(&shop)?;
     let port = "/spec/template/spec/containers/0/ports/0/hostPort";
@@ -68,6 +69,7 @@ fn a_template_that_cannot_stand_beside_another_is_held_until_it_is_mended() -> R
 
 #[test]
 fn a_deployment_that_is_recreated_is_not_adopted() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::open(bed()?, "apart-recreate", quick())?;
     deployment(&shop, &json!([{"op": "replace", "path": "/spec/strategy", "value": {"type": "Recreate"}}]))?;
     let before = Standing::of(&shop)?;
@@ -84,6 +86,7 @@ fn a_deployment_that_is_recreated_is_not_adopted() -> Result<()> {
 
 #[test]
 fn a_headless_service_holds_before_a_pod_starts() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::open(bed()?, "apart-headless", quick())?;
     let service: Value = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "shop", "labels": {"app": "shop"}},
         "spec": {"selector": {"app": "shop"}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]}});

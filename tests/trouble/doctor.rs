@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::namespace::run_as_printed;
 use crate::support::{rest::Hand, said, shop::Shop, until};
 use crate::witness::{apply, goes_on, patch};
-use crate::{SOON, bed, quick, tell};
+use crate::{SOON, bed, calm, quick, tell};
 
 /// Its output; that it found something is no error here.
 fn doctor(shop: &Shop) -> Result<String> {
@@ -35,6 +35,7 @@ fn mends(shop: &Shop, finding: &str) -> Result<()> {
 
 #[test]
 fn what_the_doctor_prints_mends_it() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::open(bed()?, "doctor", quick())?;
     shop.kubectl(&["delete", "rolebinding", "haldane"])?;
     for object in [shop.probe(), shop.delivery()] {

@@ -1,6 +1,8 @@
 //! Bad input on a real cluster: what is wrong is said on the object, with what to do about it, and as an Event; nothing is
 //! moved; nobody else notices; and after the mend it goes on by itself. `make test-cluster`.
 
+#![allow(clippy::indexing_slicing, reason = "manifests of our own, with fields that are there")]
+
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod support;
 

@@ -14,7 +14,7 @@ fn deployment(shop: &Shop, change: &Value) -> Result<()> {
 }
 
 /// Ships the version together with this change of its template; it is held, and nothing is started.
-fn held(shop: &Shop, version: &str, change: Value, word: &str, words: &[&str]) -> Result<()> {
+fn held(shop: &Shop, version: &str, change: &Value, word: &str, words: &[&str]) -> Result<()> {
     let mut all = vec![image(shop, version)];
     all.extend(change.as_array().cloned().unwrap_or_default());
     deployment(shop, &Value::Array(all))?;
@@ -47,7 +47,7 @@ fn a_template_that_cannot_stand_beside_another_is_held_until_it_is_mended() -> R
     held(
         &shop,
         "v2",
-        json!([{"op": "add", "path": port, "value": 18080}]),
+        &json!([{"op": "add", "path": port, "value": 18080}]),
         "CannotRunTwo",
         &["of shop ", "18080", "hostPort", "spec.workloads"],
     )?;
@@ -60,7 +60,7 @@ fn a_template_that_cannot_stand_beside_another_is_held_until_it_is_mended() -> R
     apply(&shop, &claim)?;
     let volumes = "/spec/template/spec/volumes";
     let volume = json!([{"op": "add", "path": volumes, "value": [{"name": "store", "persistentVolumeClaim": {"claimName": "store"}}]}]);
-    held(&shop, "v4", volume, "CannotRunTwo", &["of shop ", "volume claim store", "ReadWriteOnce"])?;
+    held(&shop, "v4", &volume, "CannotRunTwo", &["of shop ", "volume claim store", "ReadWriteOnce"])?;
     neighbour.noticed_nothing(&shop)?;
     mended(&shop, "v5", volumes)?;
     live(&shop, "v5")?;
@@ -95,7 +95,7 @@ fn a_headless_service_holds_before_a_pod_starts() -> Result<()> {
     headless["spec"]["clusterIP"] = json!("None");
     replace(&headless)?;
     shop.adopt()?;
-    held(&shop, "v2", json!([]), "SwitchNotProvable", &["Service shop", "headless", "cluster IP"])?;
+    held(&shop, "v2", &json!([]), "SwitchNotProvable", &["Service shop", "headless", "cluster IP"])?;
     replace(&service)?;
     live(&shop, "v2")?;
     shop.close()

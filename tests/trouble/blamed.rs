@@ -8,12 +8,12 @@ use crate::witness::{patch, stable_serves};
 use crate::{ROLLOUT, bed, calm, quick, tell};
 
 /// Ships that, waits until it is taken back, and says how long after the kubelet's word.
-fn taken_back(shop: &Shop, what: &str, words: &[&str], ship: impl FnOnce() -> Result<()>) -> Result<()> {
+fn taken_back(shop: &Shop, what: &str, words: &[&str], release: impl FnOnce() -> Result<()>) -> Result<()> {
     let before = shop.pod_lives()?;
     let mark = shop.bed.audit_mark()?;
     let mut life = shop.follow()?;
     life.until(ROLLOUT, "there", |_| true)?;
-    ship()?;
+    release()?;
     life.until(ROLLOUT, "on its way", |seen| !matches!(seen.phase(), "Live" | "RolledBack"))?;
     let back = life.until(ROLLOUT, "back on v1", |seen| seen.is_back("v1"))?;
     let missing: Vec<&&str> = words.iter().filter(|w| !back.message().contains(**w)).collect();

@@ -21,10 +21,10 @@ fn held(shop: &Shop, before: &[String], words: &[&str]) -> Result<()> {
 }
 
 /// A newer version takes over at once and goes live.
-fn newer_takes_over(shop: &Shop, version: &str, ship: impl FnOnce() -> Result<()>) -> Result<()> {
+fn newer_takes_over(shop: &Shop, version: &str, release: impl FnOnce() -> Result<()>) -> Result<()> {
     let mut life = shop.follow()?;
     let began = begin();
-    ship()?;
+    release()?;
     life.until(ROLLOUT, "taken over", |seen| seen.reason() == "Preflight" && seen.message().contains(version))?;
     tell(&format!("  {version} takes over {:.1} s after it is shipped", began.elapsed().as_secs_f64()));
     ensure!(life.past.iter().any(|seen| seen.reason() == "Superseded"), "nobody was told that it took over. {}", life.story());

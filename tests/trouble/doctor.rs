@@ -9,7 +9,7 @@ use crate::witness::{apply, goes_on, patch};
 use crate::{SOON, bed, calm, quick, tell};
 
 /// Its output; that it found something is no error here.
-fn doctor(shop: &Shop) -> Result<String> {
+pub(crate) fn doctor(shop: &Shop) -> Result<String> {
     let program = shop.bed.released("kubectl-haldane").display().to_string();
     let script = r#""$1" -n "$2" doctor || [ $? -lt 2 ]"#;
     said(shop.bed.command("bash").args(["-euc", script, "bash", &program, &shop.ns]))

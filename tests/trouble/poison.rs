@@ -92,7 +92,7 @@ fn one_delivery_that_cannot_be_decoded_stops_none_of_nine_others() -> Result<()>
     shop.set_image("v2")?;
     life.until(ROLLOUT, "live on v2 beside it", |seen| seen.is_live("v2"))?;
     shop.is_at_rest("v2", Hand::Haldane)?;
-    let doctor = shop.plugin(&["doctor"]).map_or_else(|error| format!("{error:#}"), |text| text);
+    let doctor = crate::doctor::doctor(&shop)?;
     ensure!(doctor.contains("poisoned"), "doctor does not see it: {doctor}");
     apply(&shop, &smallest("poisoned"))?;
     goes_on(&shop, "poisoned")?;

@@ -7,7 +7,7 @@ export RUSTFLAGS := -C target-feature=+crt-static
 export CARGO_TARGET_DIR ?= $(HALDANE_CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test test-code test-cluster matrix bench lint cluster cluster-down cluster-check
+.PHONY: help setup components demo demo-down test test-code test-cluster matrix bench lint cluster cluster-down cluster-check
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -20,7 +20,7 @@ demo-down: ## remove everything that the demo made
 
 test: test-code cluster-check test-cluster ## everything: code, the test cluster itself, the controller on a real cluster
 
-test-code: ## unit tests, simulation, stories, CRDs, chart
+test-code: components ## unit tests, simulation, stories, CRDs, chart
 	cargo test --locked --all-targets --no-fail-fast
 
 test-cluster: ## the controller on a real cluster
@@ -40,6 +40,9 @@ lint: ## format, clippy, documentation, licences
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; else echo "cargo deny is not installed: licences and bans are not checked"; fi
+
+components: setup
+	@tests/cluster/cluster build
 
 setup: ## install the Debian packages that are missing (root)
 	@tests/setup

@@ -11,6 +11,8 @@
     reason = "a test says what broke by panicking; nothing here is an interface"
 )]
 
+mod plane;
+
 mod requests {
     pub mod exact;
     pub mod fake;

@@ -40,33 +40,24 @@ impl Actor {
 /// Nothing differs but counts that a restart finds again: the samples since the last write are still known to who took
 /// them, and the book skips those that it has.
 fn same(before: &DeliveryStatus, after: &DeliveryStatus) -> bool {
-    before == after || light(before) == light(after)
+    // Pods come and go; the share that they give is written when they are as many as the stage wants, not one by one.
+    let growing = after.rollout.as_ref().and_then(|r| r.canary).is_some_and(|c| c.ready < c.wanted);
+    before == after || light(before, growing) == light(after, growing)
 }
 
-fn light(status: &DeliveryStatus) -> Value {
+fn light(status: &DeliveryStatus, growing: bool) -> Value {
     let mut value = serde_json::to_value(status).unwrap_or_default();
-    // Pods come and go; what people read of them is written when they are as many as the stage wants, not one by one.
-    let growing = status.rollout.as_ref().and_then(|r| r.canary).is_some_and(|c| c.ready < c.wanted);
-    if let Some(rollout) = value.pointer_mut("/rollout").and_then(Value::as_object_mut) {
-        rollout.remove("canary");
-        if growing {
-            rollout.remove("weight");
-        }
-    }
-    // No evidence and an evidence of nothing are the same.
-    if let Some(rollout) = value.pointer_mut("/rollout").and_then(Value::as_object_mut) {
-        rollout.retain(|_, value| *value != json!({}));
-    }
     if let Some(live) = value.pointer_mut("/live").and_then(Value::as_object_mut) {
         live.remove("digests");
     }
-    if let Some(all) = value.as_object_mut().filter(|_| growing) {
-        all.remove("weight");
-    }
     if let Some(evidence) = value.pointer_mut("/rollout/evidence").and_then(Value::as_object_mut) {
         // Failures are worth a write; what went well, and that nothing was learnt, a restart finds out again.
-        evidence.retain(|key, _| ["canaryOnly", "stableOnly", "both"].contains(&key.as_str()));
-        evidence.retain(|_, value| *value != json!(0));
+        evidence.retain(|key, value| ["canaryOnly", "stableOnly", "both"].contains(&key.as_str()) && *value != json!(0));
+    }
+    if let Some(rollout) = value.pointer_mut("/rollout").and_then(Value::as_object_mut) {
+        rollout.remove("canary");
+        // No evidence and an evidence of nothing are the same.
+        rollout.retain(|key, value| *value != json!({}) && !(growing && key == "weight"));
     }
     value
 }
@@ -88,6 +79,9 @@ mod tests {
         let before = with(Evidence { pairs: 3, until: Some(1), ..Evidence::default() });
         assert!(same(&before, &with(Evidence { pairs: 4, until: Some(2), ..Evidence::default() })));
         assert!(!same(&before, &with(Evidence { pairs: 4, canary_only: 1, ..Evidence::default() })));
+        assert!(same(&with(Evidence::default()), &with(Evidence { pairs: 1, recent: vec![false], ..Evidence::default() })));
+        let none = DeliveryStatus { rollout: Some(RolloutStatus::default()), ..DeliveryStatus::default() };
+        assert!(same(&none, &with(Evidence { pairs: 1, ..Evidence::default() })), "a first good pair neither");
         assert!(!same(&before, &DeliveryStatus { message: Some("new".to_owned()), ..before.clone() }));
     }
 }

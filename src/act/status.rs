@@ -22,7 +22,7 @@ use crate::{
         decision::Decision,
         phase::{Direction, Phase, Rollout, Stage, Why},
         plan::Plan,
-        version::{ReleaseName, Weight},
+        version::ReleaseName,
         world::{Observation, Pod, count},
     },
 };
@@ -49,7 +49,6 @@ pub fn status_of(plan: Option<&Plan>, decision: &Decision, seen: &Observation, d
         live.version = names.of(&recorded.release);
         live.digests = digests(seen, &recorded.release);
     }
-    status.weight = decision.health.weight.map(weight);
     if let (Some(rollout), Some(shown)) = (state.phase.rollout(), &mut status.rollout) {
         shown.steps = plan.map_or(0, |plan| bounded(plan.steps.len()));
         shown.weight =
@@ -67,10 +66,6 @@ pub fn status_of(plan: Option<&Plan>, decision: &Decision, seen: &Observation, d
     status.history = history(decision, before, &names, now);
     status.conditions = conditions::of(plan, decision, before, delivery.metadata.generation, now);
     shape::fit(status)
-}
-
-fn weight((asked, served): (Weight, Weight)) -> String {
-    if asked == served { served.to_string() } else { format!("{served} of {asked}") }
 }
 
 fn bounded(count: usize) -> i32 {

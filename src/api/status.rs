@@ -45,10 +45,6 @@ pub struct DeliveryStatus {
     /// The version that a `rollback` would bring back now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub way_back: Option<WayBack>,
-    /// Share of the new version: what its pods really get, and of what was asked, e.g. `20 % of 25 %`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    pub weight: Option<String>,
     /// The rollout in flight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,

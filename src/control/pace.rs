@@ -14,6 +14,9 @@ use crate::model::decision::Wait;
 
 /// The shortest pause between two looks at one Delivery: 20 looks a second × about 10 reads is what one app may cost.
 pub const FLOOR: Duration = Duration::from_millis(50);
+/// Before the look that follows a move: the move's own reads and writes take longer than this, and an app makes about ten in
+/// a rollout.
+pub const AGAIN: Duration = Duration::from_millis(5);
 /// Between two looks while a version is on its way and something is awaited that nobody tells us about.
 pub const POLL: Duration = Duration::from_millis(500);
 /// The same while nothing is on its way.
@@ -42,7 +45,7 @@ pub enum Retry {
 pub fn after(wait: Wait, rolling: bool, now: Timestamp, uid: &str) -> Duration {
     let resync = spread(RESYNC, uid);
     match wait {
-        Wait::Now => FLOOR,
+        Wait::Now => AGAIN,
         Wait::Poll if rolling => POLL,
         Wait::Poll => POLL_AT_REST,
         // A moment that has passed is due now.
@@ -87,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_wait_becomes_a_time() {
-        assert_eq!(after(Wait::Now, true, at(100), "u"), FLOOR);
+        assert_eq!(after(Wait::Now, true, at(100), "u"), AGAIN);
         assert_eq!(after(Wait::Poll, true, at(100), "u"), POLL);
         assert_eq!(after(Wait::Poll, false, at(100), "u"), POLL_AT_REST);
         assert_eq!(after(Wait::Until(at(107)), true, at(100), "u"), Duration::from_secs(7));

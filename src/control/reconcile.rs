@@ -27,10 +27,10 @@ use crate::{
         announce::Announcer,
         status::{status_of, with_error},
     },
-    api::delivery::Delivery,
+    api::{delivery::Delivery, status::DeliveryStatus},
     clock::Clock,
     decide::{
-        check::{Broken, check},
+        check::{Broken, advances, check},
         decide,
     },
     edge::kube,
@@ -174,8 +174,14 @@ impl Reconciler {
             return Ok(Passed::Gone);
         }
         let again = pace::after(decision.wait, decision.next.phase.rollout().is_some(), now, &uid);
-        let rewrite = self.record(proof, Recorded { stored, delivery, plan, seen, decision, done, now }, memory).await;
-        Ok(Passed::Again(rewrite.map_or(again, |rewrite| again.min(rewrite))))
+        let forward = advances(&state, &decision.next);
+        let rewrite = self.record(proof, Recorded { stored, delivery, plan, seen, decision, done, now, forward }, memory).await;
+        Ok(Passed::Again(match rewrite {
+            None => again,
+            // It waits to be stored, and nothing is done for it before.
+            Some(rewrite) if forward => rewrite,
+            Some(rewrite) => again.min(rewrite),
+        }))
     }
 
     /// What is, and what to do about it.
@@ -193,13 +199,15 @@ impl Reconciler {
     }
 
     /// Stores the status and tells people. A refused write ends nothing: the next pass goes on from the new status, and
-    /// the write is tried again after the time that this returns.
+    /// the write is tried again after the time that this returns. A move forward is the exception: as long as it is not
+    /// stored it has not happened.
     async fn record(&self, proof: &LeaderProof, recorded: Recorded, memory: &mut Memory) -> Option<Duration> {
-        let Recorded { stored, delivery, plan, seen, mut decision, done, now } = recorded;
+        let Recorded { stored, delivery, plan, seen, mut decision, done, now, forward } = recorded;
         let uid = stored.uid().unwrap_or_default();
         let status = status_of(plan.as_ref(), &decision, &seen, &delivery, now);
         if !memory.write_due(Instant::now()) {
-            memory.not_stored(&uid, status, untold(&delivery, decision), None, Instant::now());
+            let (status, untold) = kept(delivery, status, decision, forward);
+            memory.not_stored(&uid, status, untold, None, Instant::now());
             return memory.rewrite_in(Instant::now());
         }
         match self.actor.record(proof, &stored, done.delivery_version.as_deref(), &status).await {
@@ -218,7 +226,8 @@ impl Reconciler {
                     error = &error as &dyn std::error::Error,
                     "the status was not stored; going on from it"
                 );
-                memory.not_stored(&uid, status, untold(&delivery, decision), Some((of_act(&error), error.to_string())), Instant::now());
+                let (status, untold) = kept(delivery, status, decision, forward);
+                memory.not_stored(&uid, status, untold, Some((of_act(&error), error.to_string())), Instant::now());
                 memory.rewrite_in(Instant::now())
             }
         }
@@ -264,6 +273,17 @@ struct Recorded {
     decision: Decision,
     done: Done,
     now: Timestamp,
+    /// It gives an unproven version more than it has.
+    forward: bool,
+}
+
+/// What the next pass goes on from when the status was not stored, and what people are to be told once it is.
+fn kept(delivery: Delivery, status: DeliveryStatus, decision: Decision, forward: bool) -> (DeliveryStatus, Vec<Reason>) {
+    if forward {
+        return (delivery.status.unwrap_or_default(), Vec::new());
+    }
+    let untold = untold(&delivery, decision);
+    (status, untold)
 }
 
 /// The spec contradicts itself: nothing is moved, and it is said.

@@ -4,7 +4,7 @@
 use super::{Case, size};
 use crate::model::{
     decision::{Decision, Effect},
-    phase::{Direction, Phase, Stage},
+    phase::{Direction, Phase, Stage, State},
     plan::Plan,
     world::{Canary, Observation, Pin, Workload},
 };
@@ -23,13 +23,7 @@ pub struct Broken {
 ///
 /// # Errors
 /// The first one that is broken.
-pub fn check(
-    plan: &Plan,
-    state: &crate::model::phase::State,
-    seen: &Observation,
-    decision: &Decision,
-    now: jiff::Timestamp,
-) -> Result<(), Broken> {
+pub fn check(plan: &Plan, state: &State, seen: &Observation, decision: &Decision, now: jiff::Timestamp) -> Result<(), Broken> {
     let case = Case { plan, state, seen, now };
     let mut apart: Vec<&str> = Vec::new();
     for effect in &decision.effects {
@@ -97,8 +91,25 @@ fn not_below_traffic(seen: &Observation, name: &crate::model::version::WorkloadN
 }
 
 /// I8, I20: no step forward while something holds.
-fn advances_unheld(state: &crate::model::phase::State, decision: &Decision) -> Result<(), Broken> {
-    let rank = |phase: &Phase| match phase {
+fn advances_unheld(state: &State, decision: &Decision) -> Result<(), Broken> {
+    if rank(&decision.next.phase) > rank(&state.phase) && !decision.holds.is_empty() {
+        return broken("I20", "moves forward while something holds");
+    }
+    Ok(())
+}
+
+/// Whether the next state gives an unproven version more than the one before. Such a state is stored before anything is
+/// done for it: after a crash nobody would know why that version has traffic.
+#[must_use]
+pub fn advances(before: &State, next: &State) -> bool {
+    let resumed = |phase: &Phase| phase.rollout().is_some_and(|r| r.suspended.is_none() && !matches!(r.stage, Stage::RollingBack { .. }));
+    let off = |phase: &Phase| phase.rollout().is_some_and(|r| r.suspended.is_some());
+    rank(&next.phase) > rank(&before.phase) || (off(&before.phase) && resumed(&next.phase))
+}
+
+/// How far a new version is; 0: nowhere, or on its way back.
+fn rank(phase: &Phase) -> usize {
+    match phase {
         Phase::Rolling(r) if r.direction == Direction::Forward => match r.stage {
             Stage::Preflight => 1,
             Stage::Canary { step } => 2 + step,
@@ -108,10 +119,5 @@ fn advances_unheld(state: &crate::model::phase::State, decision: &Decision) -> R
             Stage::RollingBack { .. } => 0,
         },
         Phase::Adopting | Phase::Live | Phase::RolledBack { .. } | Phase::Rolling(_) => 0,
-    };
-    let (before, after) = (rank(&state.phase), rank(&decision.next.phase));
-    if after > before && !decision.holds.is_empty() {
-        return broken("I20", "moves forward while something holds");
     }
-    Ok(())
 }

@@ -263,7 +263,8 @@ fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision {
     let order = command::pending(case).filter(|c| c.action == Action::Promote);
     let over = match &rollout.stage {
         Stage::Canary { step } => after(case.state.since.max(ready), size::bake(case, *step)),
-        Stage::Guarding { until } => *until,
+        // It counts from when the traffic is there: a controller that was away in between did not guard anything.
+        Stage::Guarding { until } => (*until).max(after(moved(case, rollout), guard(case, rollout))),
         Stage::Preflight | Stage::Promoting | Stage::Finalizing | Stage::RollingBack { .. } => case.now,
     };
     let enough = evidence_is_enough(case, rollout);
@@ -295,6 +296,12 @@ fn ready_since(case: &Case<'_>, rollout: &Rollout) -> Option<jiff::Timestamp> {
         }
     }
     Some(since)
+}
+
+/// Since when every Service reaches the canary alone.
+fn moved(case: &Case<'_>, rollout: &Rollout) -> jiff::Timestamp {
+    let since = size::changed(case, rollout).filter_map(|w| pin::stands_since(case, w, Side::Canary)).max();
+    since.unwrap_or(jiff::Timestamp::MIN)
 }
 
 /// All of the traffic is on a canary that has fewer pods than stable may have.

@@ -59,7 +59,7 @@ pub(crate) fn measure(bed: &Bed, n: usize) -> Result<Vec<Figure>> {
             }),
             notes: vec![
                 format!(
-                    "from what made a write possible (a pod ready, a bake over, our write before it) to its answer, summed; whole rollouts: {} s",
+                    "from what made a write possible (a pod ready, a bake over, our own move before it) to its answer, summed; whole rollouts: {} s",
                     totals.join(" ")
                 ),
                 "bakes 3 x 3 s, guard 3 s, settle 2 s, and the pods' own time are not in it; waits for the next probe (every 1 s) are"
@@ -77,11 +77,12 @@ pub(crate) fn measure(bed: &Bed, n: usize) -> Result<Vec<Figure>> {
     ])
 }
 
-/// For each of our writes: the time since the last thing that it may have waited for.
+/// For each of our writes that moves something: the time since the last thing that it may have waited for. The Delivery's status is
+/// also written while a bake lasts (what the probes saw), so its writes are not looked at; the Release's end a rollout.
 fn own_ms(writes: &[Write], life: &Follow, asked_us: i64) -> f64 {
     let timers: Vec<i64> = life.past.iter().filter_map(crate::support::follow::Seen::until_us).collect();
     let (mut before, mut sum) = (asked_us, 0.0);
-    for write in writes.iter().filter(|write| write.ours() && write.done_us > asked_us) {
+    for write in writes.iter().filter(|write| write.ours() && write.resource != "deliveries/status" && write.done_us > asked_us) {
         let foreign = writes.iter().filter(|other| !other.ours() && enables(other)).map(|other| other.done_us);
         let settled = (write.asked_us >= before + SETTLE_US).then_some(before + SETTLE_US);
         let since = foreign.chain(timers.iter().copied()).chain(settled).filter(|at| *at <= write.asked_us).fold(before, i64::max);

@@ -54,7 +54,6 @@ pub fn program(name: &str) -> PathBuf {
     built.sort_by_key(|folder| std::cmp::Reverse(folder.metadata().and_then(|m| m.modified()).ok()));
     folders.append(&mut built);
     folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-    folders.push(cache.join("bin"));
     let found = folders.into_iter().map(|folder| folder.join(name)).find(|path| path.is_file());
     found.unwrap_or_else(|| panic!("{name} is missing; build it with: tests/cluster/cluster build"))
 }

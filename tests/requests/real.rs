@@ -1,12 +1,6 @@
-//! The same against a real API server, where etcd and kube-apiserver are at hand (`KUBEBUILDER_ASSETS`, else
-//! `~/.cache/haldane/bin`). A rule that only a fake has seen is not done.
+//! The same against a real API server. A rule that only a fake has seen is not done.
 
-use std::{
-    net::TcpListener,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
 use haldane::{
     act::ActError,
@@ -25,94 +19,20 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::world::*;
+use crate::plane::apiserver::ApiServer;
 
-struct Server {
-    children: Vec<Child>,
-    folder: PathBuf,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            child.kill().ok();
-            child.wait().ok();
-        }
-        std::fs::remove_dir_all(&self.folder).ok();
-    }
-}
-
-fn assets() -> Option<PathBuf> {
-    let own = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
-    let cached = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/haldane/bin"));
-    [own, cached].into_iter().flatten().find(|folder| folder.join("etcd").exists() && folder.join("kube-apiserver").exists())
-}
-
-fn port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-async fn start(assets: &std::path::Path) -> (Server, Client) {
-    let folder = std::env::temp_dir().join(format!("haldane-requests-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let file = |name: &str| folder.join(name).display().to_string();
-    let key = rcgen::KeyPair::generate().unwrap();
-    std::fs::write(file("key.pem"), key.serialize_pem()).unwrap();
-    std::fs::write(file("key.pub"), key.public_key_pem()).unwrap();
-    std::fs::write(file("tokens.csv"), "token,admin,admin,\"system:masters\"\n").unwrap();
-    let (etcd, peer, api) = (format!("http://127.0.0.1:{}", port()), format!("http://127.0.0.1:{}", port()), port());
-    let run = |binary: &str, args: &[String]| {
-        let mut command = Command::new(assets.join(binary));
-        command.args(args).stdout(Stdio::null()).stderr(std::fs::File::create(file(&format!("{binary}.log"))).unwrap());
-        command.spawn().unwrap()
-    };
-    let mut server = Server { children: Vec::new(), folder: folder.clone() };
-    server.children.push(run(
-        "etcd",
-        &[
-            format!("--data-dir={}", file("etcd")),
-            format!("--listen-client-urls={etcd}"),
-            format!("--advertise-client-urls={etcd}"),
-            format!("--listen-peer-urls={peer}"),
-        ],
-    ));
-    server.children.push(run(
-        "kube-apiserver",
-        &[
-            format!("--etcd-servers={etcd}"),
-            format!("--secure-port={api}"),
-            "--bind-address=127.0.0.1".to_owned(),
-            format!("--cert-dir={}", file("certs")),
-            "--service-account-issuer=https://haldane.test".to_owned(),
-            format!("--service-account-key-file={}", file("key.pub")),
-            format!("--service-account-signing-key-file={}", file("key.pem")),
-            format!("--token-auth-file={}", file("tokens.csv")),
-            "--authorization-mode=RBAC".to_owned(),
-            "--service-cluster-ip-range=10.97.0.0/24".to_owned(),
-        ],
-    ));
-    let client = client(api).await;
-    let mut last = String::new();
-    let up = tokio::time::timeout(Duration::from_secs(90), async {
+async fn start() -> Client {
+    let server = tokio::task::spawn_blocking(ApiServer::own).await.unwrap();
+    let kubeconfig = Kubeconfig::read_from(&server.kubeconfig).unwrap();
+    let client = Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()).unwrap();
+    let up = tokio::time::timeout(Duration::from_secs(60), async {
         // The allocator of Service addresses is the last part to be ready.
-        while let Err(error) = ready(&client).await {
-            last = format!("{error:?}");
+        while ready(&client).await.is_err() {
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
     });
-    let came = up.await.is_ok();
-    assert!(came, "the API server does not come up: {last}\n{}", std::fs::read_to_string(file("kube-apiserver.log")).unwrap_or_default());
-    (server, client)
-}
-
-async fn client(api: u16) -> Client {
-    let kubeconfig: Kubeconfig = serde_json::from_value(json!({
-        "clusters": [{"name": "c", "cluster": {"server": format!("https://127.0.0.1:{api}"), "insecure-skip-tls-verify": true}}],
-        "users": [{"name": "u", "user": {"token": "token"}}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-        "current-context": "x",
-    }))
-    .unwrap();
-    Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()).unwrap()
+    up.await.expect("the API server takes Services");
+    client
 }
 
 async fn ready(client: &Client) -> kube::Result<()> {
@@ -172,11 +92,7 @@ fn owners(object: &Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_real_api_server_makes_of_it() {
-    let Some(assets) = assets() else {
-        eprintln!("skipped: no etcd and kube-apiserver; set KUBEBUILDER_ASSETS");
-        return;
-    };
-    let (_server, client) = start(&assets).await;
+    let client = start().await;
     apply(&client, "apps", "Deployment", &their_deployment("web:1", &["V"])).await.unwrap();
     a_pin_leaves_no_trace(&client).await;
     the_gate_leaves_the_owners_fields_to_the_owner(&client).await;

@@ -446,3 +446,32 @@ fn a_deployment_deleted_in_mid_rollout_leaves_the_canary_serving_and_nothing_pro
         toy.until(|t| t.live() == "v2" && t.quiet());
     }
 }
+
+#[test]
+fn the_guard_counts_from_when_the_traffic_is_on_the_canary() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Guarding" && t.seen.services[0].pin != Pin::Canary);
+    // The controller is away between the record and the write.
+    toy.now = after(toy.now, Duration::from_secs(600));
+    toy.until(|t| t.seen.services[0].pin == Pin::Canary);
+    let moved = toy.now;
+    toy.until(|t| t.phase() == "Finalizing");
+    assert!(toy.now >= after(moved, toy.plan.guard - Duration::from_secs(1)), "it guarded what nobody used");
+}
+
+#[test]
+fn more_for_an_unproven_version_is_a_step_forward_and_the_way_back_is_none() {
+    use super::check::advances;
+    let mut toy = Toy::adopted(4);
+    let rest = toy.state.clone();
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Preflight");
+    let preflight = toy.state.clone();
+    toy.until(|t| t.phase() == "Canary");
+    let canary = toy.state.clone();
+    toy.canary_fails = true;
+    toy.until(|t| t.phase() == "RollingBack");
+    assert!(advances(&rest, &preflight) && advances(&preflight, &canary));
+    assert!(!advances(&canary, &canary) && !advances(&canary, &toy.state));
+}

@@ -199,7 +199,10 @@ fn tell(pod: &mut Value, run: &Run, hindered: Option<&str>, now: &str) {
     let scheduled = run.stage != Stage::Waiting;
     set(pod, "/status/phase", if started { "Running" } else { "Pending" }.into());
     let reason = if hindered == Some("Unschedulable") { "Unschedulable" } else { "" };
-    condition(pod, "PodScheduled", scheduled, reason, now);
+    // The scheduler says no before it says yes only when no node takes the pod.
+    if scheduled || !reason.is_empty() {
+        condition(pod, "PodScheduled", scheduled, reason, now);
+    }
     if scheduled {
         let unready = if ready { "" } else { "ContainersNotReady" };
         condition(pod, "Initialized", true, "", now);

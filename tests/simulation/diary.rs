@@ -1,0 +1,211 @@
+//! What an outsider sees, in words and in order: the golden text of the stories.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::{
+    app,
+    sim::{
+        Answer, ApiServer, SimClock, Store,
+        api::{
+            kinds::{DELIVERY, DEPLOYMENT, NEW_EVENT, POD, RELEASE, SERVICE},
+            store::Change,
+        },
+        json::{self, count, flag, text},
+        world::traffic,
+    },
+    town::{USER, lock},
+};
+
+/// Shorter pauses are not worth a line.
+const PAUSE: Duration = Duration::from_secs(4);
+
+/// Clones write into the same book.
+#[derive(Clone)]
+pub struct Diary {
+    book: Arc<Mutex<Book>>,
+    clock: SimClock,
+}
+
+#[derive(Default)]
+struct Book {
+    lines: Vec<(Duration, String)>,
+    traffic: BTreeMap<String, String>,
+    probes: BTreeMap<(String, String), (String, usize)>,
+}
+
+impl Diary {
+    pub fn new(clock: SimClock) -> Self {
+        Self { book: Arc::default(), clock }
+    }
+
+    /// Reads along from now on.
+    pub fn read(&self, api: &ApiServer) {
+        let diary = self.clone();
+        api.observe(Box::new(move |store, change| {
+            for (who, words) in words(change) {
+                diary.tell(who, words);
+            }
+            diary.traffic(store);
+            Ok(())
+        }));
+    }
+
+    /// A line of its own.
+    pub fn tell(&self, who: &str, words: impl AsRef<str>) {
+        let line = format!("{who:<8} {}", words.as_ref());
+        lock(&self.book).lines.push((self.clock.elapsed(), line));
+    }
+
+    /// An answer that a probe got. Told when it is another than before, and whenever it is a failure.
+    pub fn probe(&self, api: &ApiServer, probe: &str, ip: &str, answer: Answer) {
+        let version = api.read(|store| {
+            let pod = store.list(&POD, "").find(|p| text(p, "/status/podIP") == ip);
+            pod.map(|p| app::tag(text(p, "/spec/containers/0/image")).to_owned()).unwrap_or_default()
+        });
+        let said = match answer {
+            Answer::Status(code) => code.to_string(),
+            Answer::Refused => "connection refused".to_owned(),
+            Answer::Timeout => "no answer".to_owned(),
+        };
+        let fresh = {
+            let mut book = lock(&self.book);
+            let place = book.probes.entry((probe.to_owned(), version.clone())).or_default();
+            let fresh = place.0 != said;
+            *place = (said.clone(), place.1 + 1);
+            fresh
+        };
+        if fresh || said != "200" {
+            self.tell("probe", format!("{probe}: {version} answers {said}"));
+        }
+    }
+
+    fn traffic(&self, store: &Store) {
+        for share in traffic::shares(store) {
+            let by: Vec<String> = share.by_image().iter().map(|(image, pods)| format!("{} on {pods}", app::tag(image))).collect();
+            let now = if by.is_empty() { "nobody serves".to_owned() } else { by.join(", ") };
+            let before = lock(&self.book).traffic.insert(share.service.clone(), now.clone());
+            if before.as_ref() != Some(&now) {
+                self.tell("traffic", format!("{}: {now}", share.service));
+            }
+        }
+    }
+
+    /// From now on: what was before is no part of the story.
+    pub fn begin(&self) {
+        let mut book = lock(&self.book);
+        book.lines.clear();
+        book.probes.clear();
+    }
+
+    /// The story so far.
+    pub fn text(&self) -> String {
+        let book = lock(&self.book);
+        let mut out = String::new();
+        let mut last = book.lines.first().map_or(Duration::ZERO, |(at, _)| *at);
+        for (at, line) in &book.lines {
+            let gap = at.saturating_sub(last);
+            if gap >= PAUSE {
+                // To five seconds: a story is the same one when a pod took some milliseconds more.
+                let rounded = (gap.as_secs() + 2) / 5 * 5;
+                out.push_str(&format!("         … {rounded} s\n"));
+            }
+            last = *at;
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+        out
+    }
+}
+
+fn words(change: &Change) -> Vec<(&'static str, String)> {
+    let kind = change.key.kind;
+    let before = change.before.as_deref();
+    let now = change.object.as_ref();
+    let name = json::name(now);
+    if kind == &DELIVERY {
+        return delivery(before, now, change.removed);
+    }
+    if kind == &RELEASE {
+        let outcome = text(now, "/status/outcome");
+        let told = !outcome.is_empty() && before.is_none_or(|b| text(b, "/status/outcome") != outcome);
+        return if told { vec![("release", format!("{} is {outcome}", text(now, "/spec/version")))] } else { Vec::new() };
+    }
+    if kind == &NEW_EVENT && before.is_none() {
+        return vec![("event", format!("{} {}", text(now, "/type"), text(now, "/reason")))];
+    }
+    if change.by != USER {
+        return Vec::new();
+    }
+    if kind == &SERVICE {
+        return service(before, now);
+    }
+    if kind == &DEPLOYMENT {
+        let ours = json::labels(now).contains_key("haldane.dev/workload");
+        return if ours { canary(before, now, change.removed) } else { owners(before, now, name) };
+    }
+    Vec::new()
+}
+
+fn delivery(before: Option<&Value>, now: &Value, removed: bool) -> Vec<(&'static str, String)> {
+    let name = json::name(now);
+    if removed {
+        return vec![("then", format!("Delivery {name} is gone"))];
+    }
+    let said = |d: &Value| (text(d, "/status/phase").to_owned(), text(d, "/status/message").to_owned());
+    let (phase, message) = said(now);
+    if phase.is_empty() || before.map(said) == Some((phase.clone(), message.clone())) {
+        return Vec::new();
+    }
+    vec![("then", format!("{name} is {phase}: {message}"))]
+}
+
+fn service(before: Option<&Value>, now: &Value) -> Vec<(&'static str, String)> {
+    let pin = |s: &Value| {
+        let selector = json::strings(s, "/spec/selector");
+        match (selector.get("haldane.dev/track"), selector.get("pod-template-hash")) {
+            (Some(track), _) => track.clone(),
+            (None, Some(_)) => "stable".to_owned(),
+            (None, None) => String::new(),
+        }
+    };
+    let name = json::name(now);
+    match (before.map(pin).unwrap_or_default(), pin(now)) {
+        (was, is) if was == is => Vec::new(),
+        (_, is) if is.is_empty() => vec![("write", format!("Service {name} as its owner wrote it"))],
+        (_, is) => vec![("write", format!("Service {name} pinned to {is}"))],
+    }
+}
+
+fn image(object: &Value) -> &str {
+    app::tag(text(object, "/spec/template/spec/containers/0/image"))
+}
+
+fn canary(before: Option<&Value>, now: &Value, removed: bool) -> Vec<(&'static str, String)> {
+    let pods = count(now, "/spec/replicas");
+    let told = match before {
+        _ if removed || json::is_terminating(now) => "canary ends".to_owned(),
+        None => format!("canary of {} with {pods}", image(now)),
+        Some(before) if count(before, "/spec/replicas") != pods => format!("canary of {} to {pods}", image(now)),
+        Some(_) => return Vec::new(),
+    };
+    vec![("write", told)]
+}
+
+fn owners(before: Option<&Value>, now: &Value, name: &str) -> Vec<(&'static str, String)> {
+    let Some(before) = before else { return Vec::new() };
+    let template = before.pointer("/spec/template") != now.pointer("/spec/template");
+    let told = match (flag(before, "/spec/paused"), flag(now, "/spec/paused")) {
+        (false, true) => format!("gate of {name} closed"),
+        (true, false) => format!("gate of {name} opened for {}", image(now)),
+        (false, false) if template => format!("{} written into the open {name}", image(now)),
+        (true, true) if template => format!("{} put into {name}, inert", image(now)),
+        _ => return Vec::new(),
+    };
+    vec![("write", told)]
+}

@@ -1,0 +1,179 @@
+//! Bad days of the API: one fault at every write of two histories, watches that break, an API that is away.
+
+use std::time::Duration;
+
+use crate::{
+    app::{APP, NAMESPACE, V2},
+    crash::settled,
+    script::Script,
+    sim::{
+        Behaviour, Fault, Refusal,
+        api::{
+            faults::{Stage, once},
+            kinds::DELIVERY,
+            managed::Writer,
+            write::Propagation,
+        },
+        json,
+        world::behaviour::Answers,
+    },
+    town::{Town, USER},
+};
+
+const SEED: u64 = 11;
+const FAULTS: [(&str, u16); 5] = [("422", 422), ("429", 429), ("500", 500), ("503", 503), ("409", 409)];
+
+async fn with(script: Script, name: &str, k: usize) -> bool {
+    let town = Town::hurried(SEED).await;
+    town.diary.begin();
+    let fault = match FAULTS.iter().find(|(n, _)| *n == name) {
+        Some((_, 429)) => Fault::Answer(Refusal::of(429, "too many requests").retry_after(2)),
+        Some((_, code)) => Fault::Answer(Refusal::of(*code, "a bad day")),
+        None => Fault::Disconnect,
+    };
+    let (mut seen, api) = (0, town.api.clone());
+    town.api.on_request(once(fault, move |call, stage| {
+        let counts = call.user == USER && call.is_write() && !call.is_background() && stage == Stage::Before;
+        seen += usize::from(counts);
+        let _ = &api;
+        counts && seen == k
+    }));
+    script.play(&town).await;
+    let reached = town.api.writes(USER).len() >= k;
+    settled(&town).await;
+    reached
+}
+
+/// Every fourth write with each fault, shifted, so that every write meets one of them. The crash sweep has the lost replies.
+#[tokio::test(start_paused = true)]
+async fn one_bad_answer_at_any_write_ends_well() {
+    let mut ran = 0;
+    for script in [Script::Good, Script::BadFirst] {
+        for (at, name) in ["409", "422", "429", "500", "503", "refused"].iter().enumerate() {
+            let mut k = 1 + at;
+            while k <= 24 {
+                with(script, name, k).await;
+                ran += 1;
+                k += 6;
+            }
+        }
+    }
+    println!("{ran} schedules");
+}
+
+/// A genuine foreign write just before ours.
+#[tokio::test(start_paused = true)]
+async fn a_foreign_write_in_between_is_a_conflict_and_nothing_worse() {
+    let town = Town::hurried(SEED).await;
+    let api = town.api.clone();
+    let disturb = async {
+        for n in 0..200 {
+            tokio::time::sleep(Duration::from_millis(170)).await;
+            for kind in [&crate::sim::api::kinds::DEPLOYMENT, &crate::sim::api::kinds::SERVICE, &DELIVERY] {
+                let key = crate::sim::Key::new(kind, NAMESPACE, APP);
+                let note = format!("{n}");
+                api.write(|s| s.edit(&Writer::new("annotator"), &key, "", |o| json::set(o, "/metadata/annotations/n", note.into()))).ok();
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! { () = Script::Good.play(&town) => {}, () = disturb => {} }
+    settled(&town).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn broken_and_expired_watches_delay_nothing_for_long() {
+    for expire in [false, true] {
+        let town = Town::hurried(SEED).await;
+        let api = town.api.clone();
+        let disturb = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                for plural in ["deliveries", "deployments", "services", "releases"] {
+                    if expire { api.expire_watches(plural) } else { api.cut_watches(plural) }
+                }
+            }
+        };
+        tokio::select! { () = Script::Superseded.play(&town) => {}, () = disturb => {} }
+        settled(&town).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_api_away_for_half_a_minute_in_each_phase() {
+    for phase in ["Preflight", "Canary", "Promoting", "Guarding", "Finalizing"] {
+        let town = Town::open(SEED).await;
+        town.diary.begin();
+        town.set_image(V2);
+        if phase != "Promoting" {
+            town.phase(phase).await;
+        }
+        let until = town.api.clock().elapsed() + Duration::from_secs(30);
+        let clock = town.api.clock();
+        town.watchman.unheard(Duration::from_secs(62));
+        town.api.on_request(Box::new(move |call, stage| {
+            (clock.elapsed() < until && call.user == USER && stage == Stage::Before).then_some(Fault::Disconnect)
+        }));
+        town.live("v2").await;
+        town.check();
+        settled(&town).await;
+    }
+}
+
+/// Users are off a failing version although not one status can be stored.
+#[tokio::test(start_paused = true)]
+async fn a_refused_status_never_stops_the_way_back() {
+    let town = Town::open(SEED).await;
+    town.set_image(V2);
+    town.phase("Canary").await;
+    town.pass(Duration::from_secs(3)).await;
+    town.api.on_request(Box::new(|call, stage| {
+        (call.user == USER && call.is_about("deliveries/status") && stage == Stage::Before)
+            .then(|| Fault::Answer(Refusal::of(403, "no rights")))
+    }));
+    town.world.set_behaviour(V2, Behaviour::answering(Answers::Always(500)));
+    town.pass(Duration::from_secs(20)).await;
+    let share = town.world.share(NAMESPACE, APP);
+    assert_eq!(share.fraction(|p| p.image == V2), 0.0, "{}", town.report());
+    town.api.clear_faults();
+    town.phase("RolledBack").await;
+    town.rest().await;
+    town.check();
+}
+
+/// I17: nothing that serves changes while no controller runs.
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_is_away_changes_nothing() {
+    for phase in ["Preflight", "Canary", "Guarding", "Finalizing"] {
+        let town = Town::open(SEED).await;
+        town.set_image(V2);
+        town.phase(phase).await;
+        town.pass(Duration::from_secs(2)).await;
+        town.stop();
+        town.pass(Duration::from_secs(10)).await;
+        let before = town.world.share(NAMESPACE, APP).by_image();
+        town.pass(Duration::from_hours(1)).await;
+        assert_eq!(town.world.share(NAMESPACE, APP).by_image(), before, "in {phase}");
+        town.start();
+        town.live("v2").await;
+        town.check();
+    }
+}
+
+/// Deleted in any phase, also in the foreground: everything is the owner's again.
+#[tokio::test(start_paused = true)]
+async fn deleted_in_any_phase() {
+    for phase in ["Preflight", "Canary", "Guarding", "Finalizing"] {
+        for how in [Propagation::Background, Propagation::Foreground] {
+            let town = Town::open(SEED).await;
+            town.set_image(V2);
+            town.phase(phase).await;
+            town.delete_delivery(how);
+            town.until("it is gone", |s| s.find(&DELIVERY, NAMESPACE, APP).is_none()).await;
+            town.rest().await;
+            let end = town.api.read(crate::invariants::i16);
+            assert!(end.is_ok(), "{phase}: {end:?}\n{}", town.report());
+            town.check();
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! A cluster with an app in it and the real controller beside it, which is started again whenever it dies.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::{BoxFuture, FutureExt as _};
+use haldane::{
+    clock::Clock,
+    control::{Identity, Options, Parts, run},
+    edge::probe::Prober,
+    model::probe::{Check, Class, Outcome},
+};
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::{self, APP, NAMESPACE},
+    diary::Diary,
+    invariants::Watchman,
+    sim::{
+        Answer, ApiServer, Incarnation, Key, SimClock, Store, World,
+        api::{
+            kinds::{CONTROLLER_REVISION, DELIVERY, DEPLOYMENT, POD, RELEASE, SERVICE},
+            write::{Deletion, Propagation},
+        },
+        json,
+    },
+};
+
+/// As the API server knows the controller.
+pub const USER: &str = "haldane";
+/// No step of any story takes longer.
+pub const LONG: Duration = Duration::from_mins(8);
+/// A dead controller is back after that.
+const RESTART: Duration = Duration::from_secs(2);
+
+impl Clock for SimClock {
+    fn now(&self) -> Timestamp {
+        Self::now(self)
+    }
+}
+
+/// The cluster, the app and the controller.
+pub struct Town {
+    pub api: ApiServer,
+    pub world: Arc<World>,
+    pub diary: Diary,
+    pub watchman: Watchman,
+    controllers: Mutex<Vec<Controller>>,
+    seed: u64,
+}
+
+/// A process that Kubernetes starts again.
+struct Controller {
+    task: JoinHandle<()>,
+    life: Arc<Mutex<Option<Life>>>,
+}
+
+struct Life {
+    incarnation: Arc<Incarnation>,
+    alive: Arc<AtomicBool>,
+}
+
+impl Controller {
+    fn kill(&self) {
+        if let Some(life) = lock(&self.life).as_ref() {
+            life.incarnation.kill();
+            life.alive.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.kill();
+    }
+}
+
+impl Town {
+    /// Three pods of v1 behind a Service, and no controller yet.
+    pub async fn built(seed: u64) -> Self {
+        let api = ApiServer::new(seed);
+        let world = Arc::new(World::start(&api, seed));
+        api.add_namespace(NAMESPACE);
+        let town =
+            Self { diary: Diary::new(api.clock()), watchman: Watchman::new(api.clock()), api, world, controllers: Mutex::default(), seed };
+        town.diary.read(&town.api);
+        town.watchman.watch(&town.api);
+        town.settle_app(APP).await;
+        town
+    }
+
+    /// The same with a controller that has adopted it.
+    pub async fn open(seed: u64) -> Self {
+        let town = Self::built(seed).await;
+        town.start();
+        town.adopt(APP).await;
+        town
+    }
+
+    /// The same in a hurry.
+    pub async fn hurried(seed: u64) -> Self {
+        let town = Self::built(seed).await;
+        town.api.seed(&app::hurried_probe(APP));
+        town.api.seed(&app::hurried(APP));
+        town.start();
+        town.phase("Live").await;
+        town.rest().await;
+        town
+    }
+
+    pub async fn adopt(&self, name: &str) {
+        self.api.seed(&app::probe(name));
+        self.api.seed(&app::delivery(name));
+        self.phase_of(name, "Live").await;
+        self.rest().await;
+    }
+
+    /// One more app, its pods ready.
+    pub async fn settle_app(&self, name: &str) {
+        self.world.apply(&app::deployment(name, app::V1)).unwrap();
+        self.world.apply(&app::service(name)).unwrap();
+        let all = |store: &Store| {
+            store.find(&DEPLOYMENT, NAMESPACE, name).is_some_and(|d| json::count(d, "/status/availableReplicas") == app::REPLICAS)
+        };
+        assert!(self.world.until(LONG, all).await, "{name} never became available");
+        self.world.settle_for(Duration::from_secs(3), LONG).await;
+    }
+
+    /// Starts a controller that is alone.
+    pub fn start(&self) {
+        self.start_as(Arc::new(|_| Identity::Alone));
+    }
+
+    /// Starts a controller; `identity` is asked for each of its lives, counted from 0.
+    pub fn start_as(&self, identity: Arc<dyn Fn(usize) -> Identity + Send + Sync>) {
+        let life = Arc::new(Mutex::new(None));
+        let supervisor = Supervisor {
+            api: self.api.clone(),
+            world: self.world.clone(),
+            diary: self.diary.clone(),
+            watchman: self.watchman.clone(),
+            life: life.clone(),
+            lives: AtomicUsize::new(0),
+            seed: self.seed,
+        };
+        let task = tokio::spawn(supervisor.run(identity));
+        lock(&self.controllers).push(Controller { task, life });
+    }
+
+    /// Ends every controller for good.
+    pub fn stop(&self) {
+        lock(&self.controllers).clear();
+        self.watchman.absent();
+    }
+
+    /// `kill -9` of every controller; each is back two seconds later.
+    pub fn kill(&self) {
+        self.diary.tell("kill", "kill -9 of the controller");
+        lock(&self.controllers).iter().for_each(Controller::kill);
+    }
+
+    /// The number of the life that the n-th controller lives now.
+    pub fn incarnation(&self, n: usize) -> Option<u32> {
+        lock(&lock(&self.controllers).get(n)?.life).as_ref().map(|life| life.incarnation.id)
+    }
+
+    /// Waits until the app is in that phase.
+    pub async fn phase(&self, phase: &str) {
+        self.phase_of(APP, phase).await;
+    }
+
+    pub async fn phase_of(&self, name: &str, phase: &str) {
+        let so = |store: &Store| store.find(&DELIVERY, NAMESPACE, name).is_some_and(|d| json::text(d, "/status/phase") == phase);
+        self.until(&format!("{name} is {phase}"), so).await;
+    }
+
+    /// Waits until the stored state is so.
+    pub async fn until(&self, what: &str, so: impl Fn(&Store) -> bool) {
+        if !self.world.until(LONG, so).await {
+            panic!("never came: {what}\n{}", self.report());
+        }
+    }
+
+    /// Waits until the app's version with that tag is live and nothing is in flight.
+    pub async fn live(&self, tag: &str) {
+        let so = |store: &Store| {
+            store.find(&DELIVERY, NAMESPACE, APP).is_some_and(|d| {
+                json::text(d, "/status/live/version") == tag && ["Live", "RolledBack"].contains(&json::text(d, "/status/phase"))
+            })
+        };
+        self.until(&format!("{tag} is live"), so).await;
+        self.rest().await;
+    }
+
+    /// Lets virtual time pass.
+    pub async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    /// Until nothing is stored for five seconds.
+    pub async fn rest(&self) {
+        if !self.world.settle_for(Duration::from_secs(8), LONG).await {
+            panic!("it never came to rest\n{}", self.report());
+        }
+    }
+
+    // ---- what people do
+
+    /// `kubectl set image`.
+    pub fn set_image(&self, image: &str) {
+        self.diary.tell("owner", format!("kubectl set image deploy/{APP} app={}", app::tag(image)));
+        self.world.set_image(NAMESPACE, APP, image);
+    }
+
+    /// An act in words, then the act.
+    pub fn does<R>(&self, words: &str, act: impl FnOnce(&World) -> R) -> R {
+        self.diary.tell("owner", words);
+        act(&self.world)
+    }
+
+    /// `kubectl delete dlv`.
+    pub fn delete_delivery(&self, propagation: Propagation) {
+        let how = if matches!(propagation, Propagation::Foreground) { " --cascade=foreground" } else { "" };
+        self.diary.tell("owner", format!("kubectl delete dlv {APP}{how}"));
+        self.world.delete(&Key::new(&DELIVERY, NAMESPACE, APP), &Deletion::with(propagation));
+    }
+
+    /// A Hold or a Command.
+    pub fn create(&self, words: &str, manifest: &Value) {
+        self.diary.tell("owner", words);
+        self.api.seed(manifest);
+    }
+
+    /// Something changes on the Delivery that means nothing.
+    pub fn touch(&self, n: usize) {
+        let key = Key::new(&DELIVERY, NAMESPACE, APP);
+        let by = crate::sim::api::managed::Writer::new("kubectl-annotate");
+        self.api.write(|store| store.edit(&by, &key, "", |d| json::set(d, "/metadata/annotations/touched", n.to_string().into()))).ok();
+    }
+
+    // ---- what is there
+
+    pub fn get(&self, kind: &'static crate::sim::Kind, name: &str) -> Option<Value> {
+        self.api.read(|store| store.find(kind, NAMESPACE, name).cloned())
+    }
+
+    pub fn deployment(&self) -> Value {
+        self.get(&DEPLOYMENT, APP).unwrap_or_default()
+    }
+
+    pub fn service(&self) -> Value {
+        self.get(&SERVICE, APP).unwrap_or_default()
+    }
+
+    pub fn status(&self) -> Value {
+        self.get(&DELIVERY, APP).map(|d| d["status"].clone()).unwrap_or_default()
+    }
+
+    /// Names of pods with that image.
+    pub fn pods(&self, image: &str) -> Vec<String> {
+        self.api.read(|store| {
+            let of = |p: &&Value| json::text(p, "/spec/containers/0/image") == image && !json::is_terminating(p);
+            store.list(&POD, NAMESPACE).filter(of).map(|p| json::name(p).to_owned()).collect()
+        })
+    }
+
+    /// Everything that should be the same at the end, however the way there was.
+    pub fn end_state(&self) -> Value {
+        self.api.read(|store| {
+            let kinds = [&DEPLOYMENT, &SERVICE, &DELIVERY, &RELEASE, &CONTROLLER_REVISION];
+            let objects =
+                kinds.iter().flat_map(|kind| store.list(kind, NAMESPACE).map(|o| (format!("{} {}", kind.kind, json::name(o)), masked(o))));
+            let mut all: serde_json::Map<String, Value> = objects.collect();
+            let mut pods: Vec<String> = store.list(&POD, NAMESPACE).map(|p| json::text(p, "/spec/containers/0/image").to_owned()).collect();
+            pods.sort();
+            all.insert("pods".to_owned(), pods.into());
+            Value::Object(all)
+        })
+    }
+
+    /// What happened, for a failing test.
+    pub fn report(&self) -> String {
+        let log: Vec<String> = self.api.writes(USER).iter().map(ToString::to_string).collect();
+        format!(
+            "{}\n--- writes\n{}\n--- violations\n{}\n--- status\n{:#}",
+            self.diary.text(),
+            log.join("\n"),
+            self.violations().join("\n"),
+            self.status()
+        )
+    }
+
+    /// What broke an invariant.
+    pub fn violations(&self) -> Vec<String> {
+        self.watchman.overdue(&self.api);
+        let mut all: Vec<String> = self.api.violations().iter().map(|v| format!("{} {}: {}", v.at, v.change, v.what)).collect();
+        all.extend(self.watchman.defects());
+        all
+    }
+
+    /// Everything as it should be whenever a story is over.
+    pub fn check(&self) {
+        let found = self.violations();
+        assert!(found.is_empty(), "{}\n{}", found.join("\n"), self.report());
+    }
+}
+
+/// Without what differs from run to run.
+fn masked(object: &Value) -> Value {
+    let mut object = object.clone();
+    for place in
+        ["/metadata/uid", "/metadata/resourceVersion", "/metadata/creationTimestamp", "/metadata/managedFields", "/metadata/generation"]
+    {
+        json::remove(&mut object, place);
+    }
+    match object["kind"].as_str() {
+        Some("Deployment" | "Service") => json::remove(&mut object, "/status"),
+        Some("Release") => {
+            let outcome = object["status"]["outcome"].clone();
+            object["status"] = outcome;
+        }
+        Some("Delivery") => {
+            let status = object["status"].clone();
+            let releases: Vec<Value> = json::list(&status, "/quarantine")
+                .iter()
+                .map(|q| serde_json::json!([q["release"], q["outcome"], q["why"]["reason"]]))
+                .collect();
+            object["status"] = serde_json::json!({
+                "phase": status["phase"], "reason": status["reason"], "live": status["live"]["version"],
+                "desired": status["desired"]["version"], "quarantine": releases,
+            });
+        }
+        _ => {}
+    }
+    json::remove(&mut object, "/metadata/annotations/deployment.kubernetes.io~1revision");
+    json::remove(&mut object, "/metadata/annotations/touched");
+    object
+}
+
+struct Supervisor {
+    api: ApiServer,
+    world: Arc<World>,
+    diary: Diary,
+    watchman: Watchman,
+    life: Arc<Mutex<Option<Life>>>,
+    lives: AtomicUsize,
+    seed: u64,
+}
+
+impl Supervisor {
+    async fn run(self, identity: Arc<dyn Fn(usize) -> Identity + Send + Sync>) {
+        loop {
+            let life = self.lives.fetch_add(1, Ordering::AcqRel);
+            let incarnation = Arc::new(self.api.incarnation(USER));
+            let alive = Arc::new(AtomicBool::new(true));
+            *lock(&self.life) = Some(Life { incarnation: incarnation.clone(), alive: alive.clone() });
+            self.watchman.present();
+            let parts = Parts {
+                client: incarnation.client.clone(),
+                clock: Arc::new(self.api.clock()),
+                prober: Arc::new(SimProber {
+                    api: self.api.clone(),
+                    world: self.world.clone(),
+                    diary: self.diary.clone(),
+                    alive: alive.clone(),
+                }),
+                identity: identity(life),
+                options: Options {
+                    instance: format!("haldane-{}-{life}", self.seed),
+                    compare_definitions: false,
+                    listen: None,
+                    ..Options::default()
+                },
+            };
+            // Everything that it has begun ends with it.
+            let mut process = JoinSet::new();
+            process.spawn(run(parts, CancellationToken::new()));
+            tokio::select! {
+                biased;
+                () = incarnation.crashed() => {}
+                ended = process.join_next() => self.watchman.defect(format!("the controller ended by itself: {ended:?}")),
+            }
+            alive.store(false, Ordering::Release);
+            self.watchman.absent();
+            drop(process);
+            tokio::time::sleep(RESTART).await;
+        }
+    }
+}
+
+/// Asks the pods of the world instead of a network.
+struct SimProber {
+    api: ApiServer,
+    world: Arc<World>,
+    diary: Diary,
+    alive: Arc<AtomicBool>,
+}
+
+impl SimProber {
+    async fn ask(&self, check: &Check, target: SocketAddr) -> Outcome {
+        let took = Duration::from_millis(5);
+        tokio::time::sleep(took).await;
+        if !self.alive.load(Ordering::Acquire) {
+            std::future::pending::<()>().await;
+        }
+        let (Some(step), ip) = (check.steps.first(), target.ip().to_string()) else {
+            return Outcome::Void { class: Class::Spec, said: "no step".to_owned() };
+        };
+        let answer = self.world.ask(&ip);
+        self.diary.probe(&self.api, &check.name, &ip, answer);
+        let fail = |class, said: String, status, took| Outcome::Fail { class, step: step.name.clone(), said, status, took };
+        let asked = format!("{} {}", step.method, step.shown_path());
+        match answer {
+            Answer::Status(code) if step.expect.accepts(code) => Outcome::Pass { took },
+            Answer::Status(code) => {
+                fail(Class::HttpStatus, format!("{asked} answered {code}, expected {}", step.expect.wanted()), Some(code), took)
+            }
+            Answer::Refused => fail(Class::Connect, format!("{asked} was refused"), None, took),
+            Answer::Timeout => {
+                tokio::time::sleep(step.deadline).await;
+                fail(Class::Timeout, format!("{asked} did not answer within {:?}", step.deadline), None, step.deadline)
+            }
+        }
+    }
+}
+
+impl Prober for SimProber {
+    fn run<'a>(&'a self, check: &'a Check, target: SocketAddr) -> BoxFuture<'a, Outcome> {
+        self.ask(check, target).boxed()
+    }
+}
+
+/// A test that panicked while it held this has failed already.
+pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,6 +1,8 @@
 //! Bad input on a real cluster: what is wrong is said on the object, with what to do about it, and as an Event; nothing is
 //! moved; nobody else notices; and after the mend it goes on by itself. `make test-cluster`.
 
+#![allow(clippy::indexing_slicing, reason = "manifests of our own, with fields that are there")]
+
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod support;
 
@@ -23,7 +25,7 @@ mod sentence;
 #[path = "trouble/witness.rs"]
 mod witness;
 
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
@@ -42,6 +44,19 @@ fn bed() -> Result<&'static Bed> {
     static BED: OnceLock<Result<Bed, String>> = OnceLock::new();
     let up = || Bed::up(&std::env::var("TROUBLE_CLUSTER").unwrap_or_else(|_| "test".to_owned())).map_err(|error| format!("{error:#}"));
     BED.get_or_init(up).as_ref().map_err(|error| anyhow!("{error}"))
+}
+
+/// Every watch of Deliveries ends when their definition is changed, as one test does: nobody else may be watching then.
+static DEFINITION: RwLock<()> = RwLock::new(());
+
+/// The definition stays as it is while this is held.
+fn calm() -> RwLockReadGuard<'static, ()> {
+    DEFINITION.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The definition may be changed.
+fn storm() -> RwLockWriteGuard<'static, ()> {
+    DEFINITION.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Says how far a test is; the harness itself is silent until the end.

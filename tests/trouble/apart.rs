@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use crate::support::{rest::Hand, shop::Shop};
 use crate::witness::{Neighbour, Standing, apply, goes_on, patch, told, undeliver};
-use crate::{ROLLOUT, bed, quick};
+use crate::{ROLLOUT, bed, calm, quick};
 
 fn deployment(shop: &Shop, change: &Value) -> Result<()> {
     patch(shop, "deployment/shop", change)
 }
 
 /// Ships the version together with this change of its template; it is held, and nothing is started.
-fn held(shop: &Shop, version: &str, change: Value, word: &str, words: &[&str]) -> Result<()> {
+fn held(shop: &Shop, version: &str, change: &Value, word: &str, words: &[&str]) -> Result<()> {
     let mut all = vec![image(shop, version)];
     all.extend(change.as_array().cloned().unwrap_or_default());
     deployment(shop, &Value::Array(all))?;
@@ -40,13 +40,14 @@ fn live(shop: &Shop, version: &str) -> Result<()> {
 
 #[test]
 fn a_template_that_cannot_stand_beside_another_is_held_until_it_is_mended() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::delivered(bed()?, "apart", quick())?;
     let neighbour = Neighbour::open(&shop)?;
     let port = "/spec/template/spec/containers/0/ports/0/hostPort";
     held(
         &shop,
         "v2",
-        json!([{"op": "add", "path": port, "value": 18080}]),
+        &json!([{"op": "add", "path": port, "value": 18080}]),
         "CannotRunTwo",
         &["of shop ", "18080", "hostPort", "spec.workloads"],
     )?;
@@ -59,7 +60,7 @@ fn a_template_that_cannot_stand_beside_another_is_held_until_it_is_mended() -> R
     apply(&shop, &claim)?;
     let volumes = "/spec/template/spec/volumes";
     let volume = json!([{"op": "add", "path": volumes, "value": [{"name": "store", "persistentVolumeClaim": {"claimName": "store"}}]}]);
-    held(&shop, "v4", volume, "CannotRunTwo", &["of shop ", "volume claim store", "ReadWriteOnce"])?;
+    held(&shop, "v4", &volume, "CannotRunTwo", &["of shop ", "volume claim store", "ReadWriteOnce"])?;
     neighbour.noticed_nothing(&shop)?;
     mended(&shop, "v5", volumes)?;
     live(&shop, "v5")?;
@@ -68,6 +69,7 @@ fn a_template_that_cannot_stand_beside_another_is_held_until_it_is_mended() -> R
 
 #[test]
 fn a_deployment_that_is_recreated_is_not_adopted() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::open(bed()?, "apart-recreate", quick())?;
     deployment(&shop, &json!([{"op": "replace", "path": "/spec/strategy", "value": {"type": "Recreate"}}]))?;
     let before = Standing::of(&shop)?;
@@ -84,6 +86,7 @@ fn a_deployment_that_is_recreated_is_not_adopted() -> Result<()> {
 
 #[test]
 fn a_headless_service_holds_before_a_pod_starts() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::open(bed()?, "apart-headless", quick())?;
     let service: Value = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "shop", "labels": {"app": "shop"}},
         "spec": {"selector": {"app": "shop"}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]}});
@@ -92,7 +95,7 @@ fn a_headless_service_holds_before_a_pod_starts() -> Result<()> {
     headless["spec"]["clusterIP"] = json!("None");
     replace(&headless)?;
     shop.adopt()?;
-    held(&shop, "v2", json!([]), "SwitchNotProvable", &["Service shop", "headless", "cluster IP"])?;
+    held(&shop, "v2", &json!([]), "SwitchNotProvable", &["Service shop", "headless", "cluster IP"])?;
     replace(&service)?;
     live(&shop, "v2")?;
     shop.close()

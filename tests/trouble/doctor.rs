@@ -6,10 +6,10 @@ use serde_json::json;
 use crate::namespace::run_as_printed;
 use crate::support::{rest::Hand, said, shop::Shop, until};
 use crate::witness::{apply, goes_on, patch};
-use crate::{SOON, bed, quick, tell};
+use crate::{SOON, bed, calm, quick, tell};
 
 /// Its output; that it found something is no error here.
-fn doctor(shop: &Shop) -> Result<String> {
+pub(crate) fn doctor(shop: &Shop) -> Result<String> {
     let program = shop.bed.released("kubectl-haldane").display().to_string();
     let script = r#""$1" -n "$2" doctor || [ $? -lt 2 ]"#;
     said(shop.bed.command("bash").args(["-euc", script, "bash", &program, &shop.ns]))
@@ -35,6 +35,7 @@ fn mends(shop: &Shop, finding: &str) -> Result<()> {
 
 #[test]
 fn what_the_doctor_prints_mends_it() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::open(bed()?, "doctor", quick())?;
     shop.kubectl(&["delete", "rolebinding", "haldane"])?;
     for object in [shop.probe(), shop.delivery()] {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{rest::Hand, shop::Shop};
 use crate::witness::{Neighbour, Standing, apply, deliver, goes_on, patch, smallest, tiny, told, undeliver};
-use crate::{bed, quick};
+use crate::{bed, calm, quick};
 
 /// One Delivery that is wrong, and its mend.
 struct Case {
@@ -20,6 +20,7 @@ struct Case {
     tidy: fn(&Shop) -> Result<()>,
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "the shape of the others")]
 fn nothing(_: &Shop) -> Result<()> {
     Ok(())
 }
@@ -134,6 +135,7 @@ fn cases() -> Vec<Case> {
 
 #[test]
 fn a_name_that_leads_nowhere_is_told_and_nothing_is_adopted() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::open(bed()?, "names", quick())?;
     let neighbour = Neighbour::open(&shop)?;
     for case in cases() {
@@ -156,6 +158,7 @@ fn a_name_that_leads_nowhere_is_told_and_nothing_is_adopted() -> Result<()> {
 
 #[test]
 fn a_deployment_that_comes_later_is_waited_for() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::open(bed()?, "names-late", quick())?;
     let neighbour = Neighbour::open(&shop)?;
     apply(&shop, &smallest("late"))?;
@@ -170,6 +173,7 @@ fn a_deployment_that_comes_later_is_waited_for() -> Result<()> {
 
 #[test]
 fn the_second_delivery_of_a_deployment_waits_until_the_first_is_gone() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::delivered(bed()?, "names-twice", quick())?;
     let before = Standing::of(&shop)?;
     let mut twin = shop.delivery();
@@ -189,6 +193,7 @@ fn the_second_delivery_of_a_deployment_waits_until_the_first_is_gone() -> Result
 
 #[test]
 fn a_manifest_that_names_paused_is_not_adopted() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::open(bed()?, "names-paused", quick())?;
     let manifest = shop.manifest("v1", "Deployment")?;
     let named = manifest.replacen("spec:\n", "spec:\n  paused: false\n", 1);

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::support::{begin, rest::Hand, said, shop::Shop, until};
 use crate::witness::{Standing, apply, goes_on, told};
-use crate::{ROLLOUT, bed, quick, tell};
+use crate::{ROLLOUT, bed, calm, quick, tell};
 use std::time::Duration;
 
 /// Runs a command as it was printed, as a person would.
@@ -18,6 +18,7 @@ pub(crate) fn run_as_printed(shop: &Shop, command: &str) -> Result<()> {
 
 #[test]
 fn a_namespace_that_did_not_opt_in_is_told_the_command_that_does() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::open(bed()?, "place-closed", quick())?;
     shop.kubectl(&["delete", "rolebinding", "haldane"])?;
     let mark = shop.bed.audit_mark()?;
@@ -36,6 +37,7 @@ fn a_namespace_that_did_not_opt_in_is_told_the_command_that_does() -> Result<()>
 
 #[test]
 fn a_namespace_that_is_deleted_in_mid_rollout_goes() -> Result<()> {
+    let _calm = calm();
     let bed = bed()?;
     let shop = Shop::delivered(bed, "place-going", crate::support::shop::Setup { guard: "60s", ..quick() })?;
     let mut life = shop.follow()?;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Bed, rest::Hand, shop::Shop, until};
 use crate::witness::{apply, goes_on, smallest, tiny};
-use crate::{ROLLOUT, SOON, bed, quick, tell};
+use crate::{ROLLOUT, SOON, bed, quick, storm, tell};
 
 const CRD: &str = "deliveries.haldane.dev";
 const WORKLOADS: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/workloads";
@@ -66,6 +66,7 @@ fn told(shop: &Shop, name: &str) -> Result<()> {
 
 #[test]
 fn one_delivery_that_cannot_be_decoded_stops_none_of_nine_others() -> Result<()> {
+    let _storm = storm();
     let bed = bed()?;
     let shop = Shop::delivered(bed, "poison", quick())?;
     let others: Vec<String> = (1..9).map(|n| format!("app{n}")).collect();
@@ -91,7 +92,7 @@ fn one_delivery_that_cannot_be_decoded_stops_none_of_nine_others() -> Result<()>
     shop.set_image("v2")?;
     life.until(ROLLOUT, "live on v2 beside it", |seen| seen.is_live("v2"))?;
     shop.is_at_rest("v2", Hand::Haldane)?;
-    let doctor = shop.plugin(&["doctor"]).map_or_else(|error| format!("{error:#}"), |text| text);
+    let doctor = crate::doctor::doctor(&shop)?;
     ensure!(doctor.contains("poisoned"), "doctor does not see it: {doctor}");
     apply(&shop, &smallest("poisoned"))?;
     goes_on(&shop, "poisoned")?;

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::support::{begin, rest::Hand, shop::Shop};
 use crate::witness::{Neighbour, apply, patch, stable_serves, told_within};
-use crate::{ROLLOUT, bed, quick, tell};
+use crate::{ROLLOUT, bed, calm, quick, tell};
 
 const RESOURCES: &str = "/spec/template/spec/containers/0/resources";
 const SECURITY: &str = "/spec/template/spec/containers/0/securityContext";
@@ -21,10 +21,10 @@ fn held(shop: &Shop, before: &[String], words: &[&str]) -> Result<()> {
 }
 
 /// A newer version takes over at once and goes live.
-fn newer_takes_over(shop: &Shop, version: &str, ship: impl FnOnce() -> Result<()>) -> Result<()> {
+fn newer_takes_over(shop: &Shop, version: &str, release: impl FnOnce() -> Result<()>) -> Result<()> {
     let mut life = shop.follow()?;
     let began = begin();
-    ship()?;
+    release()?;
     life.until(ROLLOUT, "taken over", |seen| seen.reason() == "Preflight" && seen.message().contains(version))?;
     tell(&format!("  {version} takes over {:.1} s after it is shipped", began.elapsed().as_secs_f64()));
     ensure!(life.past.iter().any(|seen| seen.reason() == "Superseded"), "nobody was told that it took over. {}", life.story());
@@ -34,6 +34,7 @@ fn newer_takes_over(shop: &Shop, version: &str, ship: impl FnOnce() -> Result<()
 
 #[test]
 fn an_image_that_does_not_exist_holds_and_a_newer_version_takes_over() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::delivered(bed()?, "refused-image", quick())?;
     let neighbour = Neighbour::open(&shop)?;
     let before = shop.pod_lives()?;
@@ -47,6 +48,7 @@ fn an_image_that_does_not_exist_holds_and_a_newer_version_takes_over() -> Result
 
 #[test]
 fn a_pod_that_no_node_has_room_for_holds_and_a_newer_version_takes_over() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::delivered(bed()?, "refused-room", quick())?;
     let before = shop.pod_lives()?;
     patch(&shop, "deployment/shop", &json!([{"op": "replace", "path": format!("{RESOURCES}/requests/cpu"), "value": "1000"}]))?;
@@ -65,6 +67,7 @@ fn a_pod_that_no_node_has_room_for_holds_and_a_newer_version_takes_over() -> Res
 
 #[test]
 fn a_quota_that_is_used_up_holds_until_there_is_more() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::delivered(bed()?, "refused-quota", quick())?;
     let before = shop.pod_lives()?;
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}, "spec": {"hard": {"pods": "4"}}});
@@ -81,6 +84,7 @@ fn a_quota_that_is_used_up_holds_until_there_is_more() -> Result<()> {
 
 #[test]
 fn a_pod_that_admission_denies_holds_and_a_newer_version_takes_over() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::delivered(bed()?, "refused-admission", quick())?;
     let before = shop.pod_lives()?;
     let deployment = shop.object("deployment", "shop")?.context("Deployment shop is gone")?;

@@ -4,10 +4,11 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::support::{load::Load, rest::Hand, shop::Shop, until};
-use crate::{ROLLOUT, SOON, bed, quick, tell};
+use crate::{ROLLOUT, SOON, bed, calm, quick, tell};
 
 #[test]
 fn after_a_rollback_every_surface_says_the_same_sentence() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::delivered(bed()?, "sentence", quick())?;
     let mut life = shop.follow()?;
     let customers = Load::start(shop.bed, "sentence", 20, 1)?;
@@ -44,6 +45,7 @@ fn after_a_rollback_every_surface_says_the_same_sentence() -> Result<()> {
 
 #[test]
 fn kubectl_wait_sees_a_rollout_through() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::delivered(bed()?, "sentence-wait", quick())?;
     let mut life = shop.follow()?;
     shop.set_image("v2")?;

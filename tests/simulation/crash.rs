@@ -187,8 +187,10 @@ fn diff(should: &str, is: &str) -> Vec<String> {
 #[test]
 fn every_crash_and_every_lost_reply_ends_the_same() {
     let wall = Instant::now();
-    let golden: Vec<Ended> =
-        Script::ALL.into_iter().map(|script| run(Schedule { script, seed: SEED, blow: None }).unwrap_or_else(|what| panic!("{script}: {what}"))).collect();
+    let golden: Vec<Ended> = Script::ALL
+        .into_iter()
+        .map(|script| run(Schedule { script, seed: SEED, blow: None }).unwrap_or_else(|what| panic!("{script}: {what}")))
+        .collect();
     let mut schedules: Vec<(Schedule, usize)> = Vec::new();
     for (at, (script, golden)) in Script::ALL.into_iter().zip(&golden).enumerate() {
         println!("{script}: {} writes", golden.writes);

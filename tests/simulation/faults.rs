@@ -128,7 +128,8 @@ async fn a_refused_status_never_stops_the_way_back() {
     town.phase("Canary").await;
     town.pass(Duration::from_secs(3)).await;
     town.api.on_request(Box::new(|call, stage| {
-        (call.user == USER && call.is_about("deliveries/status") && stage == Stage::Before).then(|| Fault::Answer(Refusal::of(403, "no rights")))
+        (call.user == USER && call.is_about("deliveries/status") && stage == Stage::Before)
+            .then(|| Fault::Answer(Refusal::of(403, "no rights")))
     }));
     town.world.set_behaviour(V2, Behaviour::answering(Answers::Always(500)));
     town.pass(Duration::from_secs(20)).await;

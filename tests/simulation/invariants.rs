@@ -217,7 +217,8 @@ fn i2(store: &Store, now: Duration, watch: &Watch) -> Found {
         let Some(deployment) = app_of(store, service) else { continue };
         let reached = ready(store, &json::strings(service, "/spec/selector"));
         let canaries = reached.iter().filter(|p| labels(p).get(TRACK).is_some_and(|t| t == "canary")).count();
-        let stable = ready(store, &without_pin(service)).len() - ready(store, &without_pin(service)).iter().filter(|p| labels(p).contains_key(TRACK)).count();
+        let stable = ready(store, &without_pin(service)).len()
+            - ready(store, &without_pin(service)).iter().filter(|p| labels(p).contains_key(TRACK)).count();
         let replicas = u32::try_from(count(&deployment, "/spec/replicas")).unwrap_or(0);
         let allowed = match phase {
             "Preflight" => 0,
@@ -365,7 +366,9 @@ fn is_canary_set(set: &Value) -> bool {
 /// I25: the owner's newest template is somewhere, always.
 fn i25(watch: &Watch, store: &Store) -> Found {
     let Some(newest) = &watch.newest else { return Ok(()) };
-    let here = store.find(&DEPLOYMENT, NAMESPACE, APP).is_none_or(|d| d.pointer("/spec/template").map(template::normalise).as_ref() == Some(newest));
+    let here = store
+        .find(&DEPLOYMENT, NAMESPACE, APP)
+        .is_none_or(|d| d.pointer("/spec/template").map(template::normalise).as_ref() == Some(newest));
     let kept = || {
         store.list(&CONTROLLER_REVISION, NAMESPACE).any(|r| {
             let templates = r.pointer("/data/templates").and_then(Value::as_object);

@@ -5,7 +5,12 @@ use std::fmt;
 use crate::{
     app::{V2, V3},
     invariants::{i16, i24},
-    sim::{Behaviour, Store, World, api::{kinds::DELIVERY, write::Propagation}, json, world::behaviour::Answers},
+    sim::{
+        Behaviour, Store, World,
+        api::{kinds::DELIVERY, write::Propagation},
+        json,
+        world::behaviour::Answers,
+    },
     town::Town,
 };
 

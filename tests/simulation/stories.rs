@@ -67,7 +67,9 @@ async fn gone(town: &Town) {
 }
 
 fn live_set(store: &Store) -> String {
-    let set = store.list(&REPLICA_SET, NAMESPACE).find(|s| place::count(s, "/spec/replicas") > 0 && place::labels(s).get("haldane.dev/track").is_none());
+    let set = store
+        .list(&REPLICA_SET, NAMESPACE)
+        .find(|s| place::count(s, "/spec/replicas") > 0 && place::labels(s).get("haldane.dev/track").is_none());
     set.map(|s| place::name(s).to_owned()).expect("a ReplicaSet with pods")
 }
 

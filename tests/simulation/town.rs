@@ -91,14 +91,8 @@ impl Town {
         let api = ApiServer::new(seed);
         let world = Arc::new(World::start(&api, seed));
         api.add_namespace(NAMESPACE);
-        let town = Self {
-            diary: Diary::new(api.clock()),
-            watchman: Watchman::new(api.clock()),
-            api,
-            world,
-            controllers: Mutex::default(),
-            seed,
-        };
+        let town =
+            Self { diary: Diary::new(api.clock()), watchman: Watchman::new(api.clock()), api, world, controllers: Mutex::default(), seed };
         town.diary.read(&town.api);
         town.watchman.watch(&town.api);
         town.settle_app(APP).await;
@@ -135,7 +129,9 @@ impl Town {
     pub async fn settle_app(&self, name: &str) {
         self.world.apply(&app::deployment(name, app::V1)).unwrap();
         self.world.apply(&app::service(name)).unwrap();
-        let all = |store: &Store| store.find(&DEPLOYMENT, NAMESPACE, name).is_some_and(|d| json::count(d, "/status/availableReplicas") == app::REPLICAS);
+        let all = |store: &Store| {
+            store.find(&DEPLOYMENT, NAMESPACE, name).is_some_and(|d| json::count(d, "/status/availableReplicas") == app::REPLICAS)
+        };
         assert!(self.world.until(LONG, all).await, "{name} never became available");
         self.world.settle_for(Duration::from_secs(3), LONG).await;
     }
@@ -282,7 +278,8 @@ impl Town {
     pub fn end_state(&self) -> Value {
         self.api.read(|store| {
             let kinds = [&DEPLOYMENT, &SERVICE, &DELIVERY, &RELEASE, &CONTROLLER_REVISION];
-            let objects = kinds.iter().flat_map(|kind| store.list(kind, NAMESPACE).map(|o| (format!("{} {}", kind.kind, json::name(o)), masked(o))));
+            let objects =
+                kinds.iter().flat_map(|kind| store.list(kind, NAMESPACE).map(|o| (format!("{} {}", kind.kind, json::name(o)), masked(o))));
             let mut all: serde_json::Map<String, Value> = objects.collect();
             let mut pods: Vec<String> = store.list(&POD, NAMESPACE).map(|p| json::text(p, "/spec/containers/0/image").to_owned()).collect();
             pods.sort();
@@ -321,7 +318,9 @@ impl Town {
 /// Without what differs from run to run.
 fn masked(object: &Value) -> Value {
     let mut object = object.clone();
-    for place in ["/metadata/uid", "/metadata/resourceVersion", "/metadata/creationTimestamp", "/metadata/managedFields", "/metadata/generation"] {
+    for place in
+        ["/metadata/uid", "/metadata/resourceVersion", "/metadata/creationTimestamp", "/metadata/managedFields", "/metadata/generation"]
+    {
         json::remove(&mut object, place);
     }
     match object["kind"].as_str() {
@@ -332,8 +331,10 @@ fn masked(object: &Value) -> Value {
         }
         Some("Delivery") => {
             let status = object["status"].clone();
-            let releases: Vec<Value> =
-                json::list(&status, "/quarantine").iter().map(|q| serde_json::json!([q["release"], q["outcome"], q["why"]["reason"]])).collect();
+            let releases: Vec<Value> = json::list(&status, "/quarantine")
+                .iter()
+                .map(|q| serde_json::json!([q["release"], q["outcome"], q["why"]["reason"]]))
+                .collect();
             object["status"] = serde_json::json!({
                 "phase": status["phase"], "reason": status["reason"], "live": status["live"]["version"],
                 "desired": status["desired"]["version"], "quarantine": releases,
@@ -367,7 +368,12 @@ impl Supervisor {
             let parts = Parts {
                 client: incarnation.client.clone(),
                 clock: Arc::new(self.api.clock()),
-                prober: Arc::new(SimProber { api: self.api.clone(), world: self.world.clone(), diary: self.diary.clone(), alive: alive.clone() }),
+                prober: Arc::new(SimProber {
+                    api: self.api.clone(),
+                    world: self.world.clone(),
+                    diary: self.diary.clone(),
+                    alive: alive.clone(),
+                }),
                 identity: identity(life),
                 options: Options {
                     instance: format!("haldane-{}-{life}", self.seed),
@@ -438,4 +444,3 @@ impl Prober for SimProber {
 pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-

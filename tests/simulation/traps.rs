@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use crate::{
     app::{self, APP, NAMESPACE, V2},
-    sim::{api::kinds::{DEPLOYMENT, SERVICE}, json},
+    sim::{
+        api::kinds::{DEPLOYMENT, SERVICE},
+        json,
+    },
     town::Town,
 };
 
@@ -13,7 +16,10 @@ async fn trap_01_no_service_is_pinned_to_a_hash_behind_an_open_gate() {
     let town = Town::open(3).await;
     town.set_image(V2);
     town.phase("Preflight").await;
-    town.until("it is pinned", |s| s.find(&SERVICE, NAMESPACE, APP).is_some_and(|s| json::strings(s, "/spec/selector").contains_key("pod-template-hash"))).await;
+    town.until("it is pinned", |s| {
+        s.find(&SERVICE, NAMESPACE, APP).is_some_and(|s| json::strings(s, "/spec/selector").contains_key("pod-template-hash"))
+    })
+    .await;
     town.watchman.opened();
     town.world.resume(NAMESPACE, APP);
     town.pass(Duration::from_secs(2)).await;
@@ -45,7 +51,13 @@ async fn trap_14_every_service_over_the_pods_is_pinned() {
     town.rest().await;
     town.set_image(V2);
     town.phase("Canary").await;
-    let both = town.api.read(|s| s.history().iter().filter(|c| c.key.kind == &SERVICE && json::strings(&c.object, "/spec/selector").contains_key("pod-template-hash")).map(|c| c.key.name.clone()).collect::<std::collections::BTreeSet<_>>());
+    let both = town.api.read(|s| {
+        s.history()
+            .iter()
+            .filter(|c| c.key.kind == &SERVICE && json::strings(&c.object, "/spec/selector").contains_key("pod-template-hash"))
+            .map(|c| c.key.name.clone())
+            .collect::<std::collections::BTreeSet<_>>()
+    });
     assert_eq!(both.into_iter().collect::<Vec<_>>(), ["internal", "web"]);
     town.live("v2").await;
     town.check();
@@ -77,10 +89,15 @@ async fn trap_26_what_waits_in_a_workload_at_zero_does_not_run_when_it_comes_bac
 #[tokio::test(start_paused = true)]
 async fn trap_27_a_deleted_replicaset_is_made_again_behind_the_gate() {
     let town = Town::open(3).await;
-    let set = town.api.read(|s| s.list(&crate::sim::api::kinds::REPLICA_SET, NAMESPACE).next().map(|s| json::name(s).to_owned()).expect("one"));
+    let set =
+        town.api.read(|s| s.list(&crate::sim::api::kinds::REPLICA_SET, NAMESPACE).next().map(|s| json::name(s).to_owned()).expect("one"));
     town.watchman.disturb(Duration::from_secs(15));
     town.world.delete_replicaset(NAMESPACE, &set);
-    town.until("its pods are back", |s| s.find(&DEPLOYMENT, NAMESPACE, APP).is_some_and(|d| json::flag(d, "/spec/paused") && json::count(d, "/status/availableReplicas") == 3)).await;
+    town.until("its pods are back", |s| {
+        s.find(&DEPLOYMENT, NAMESPACE, APP)
+            .is_some_and(|d| json::flag(d, "/spec/paused") && json::count(d, "/status/availableReplicas") == 3)
+    })
+    .await;
     town.rest().await;
     town.check();
 }

@@ -12,7 +12,14 @@ fn words(template: &Value, rest: &Value, meta: &Value) -> Vec<String> {
     spec.as_object_mut().unwrap().insert("template".to_owned(), template.clone());
     let raw: DynamicObject = serde_json::from_value(json!({"metadata": meta, "spec": spec})).unwrap();
     let workload = crate::observe::tests::workload(template);
-    let found = Found { workload: Some(workload), raw: Some(raw), pods: Vec::new(), selector: Selector::default(), problems: Vec::new(), bereft: None };
+    let found = Found {
+        workload: Some(workload),
+        raw: Some(raw),
+        pods: Vec::new(),
+        selector: Selector::default(),
+        problems: Vec::new(),
+        bereft: None,
+    };
     of_workload(&PlannedWorkload { containers: vec!["app".to_owned()], ..planned() }, &found).iter().map(ToString::to_string).collect()
 }
 

@@ -69,7 +69,9 @@ pub fn adopt(case: &Case<'_>) -> Decision {
     });
     let next =
         State { live: Some(Live { release: name, since: case.now }), adopted: adopted.collect(), ..case.state.to(Phase::Live, case.now) };
-    let mut decision = Decision::stay(&next, Reason::Adopted { workload: names(case), version }, Wait::Now);
+    // At rest people read what serves; that it is gated is told once.
+    let mut decision = Decision::stay(&next, Reason::Serving { version: version.clone() }, Wait::Now);
+    decision.notes.push(Reason::Adopted { workload: names(case), version });
     decision.effects = effects;
     decision
 }

@@ -1,10 +1,8 @@
 # `make help` lists what there is.
 
-export HALDANE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/haldane
-# One static binary is the whole image. The target is named because without it the flags would link build scripts statically too.
-export CARGO_BUILD_TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
-export RUSTFLAGS := -C target-feature=+crt-static
-export CARGO_TARGET_DIR ?= $(HALDANE_CACHE)/target
+SHELL := bash
+# Every recipe that builds starts with this.
+env := . tests/support/env.sh &&
 
 .DEFAULT_GOAL := help
 .PHONY: help setup components demo demo-down test test-code test-cluster matrix bench lint cluster cluster-down cluster-check
@@ -21,24 +19,24 @@ demo-down: ## remove everything that the demo made
 test: test-code cluster-check test-cluster ## everything: code, the test cluster itself, the controller on a real cluster
 
 test-code: components ## unit tests, simulation, stories, CRDs, chart
-	cargo test --locked --all-targets --no-fail-fast
+	$(env) cargo test --locked --all-targets --no-fail-fast
 
 test-cluster: ## the controller on a real cluster
-	cargo test --locked --test cluster --test trouble -- --nocapture --test-threads=3
+	$(env) cargo test --locked --test cluster --test trouble -- --nocapture --test-threads=3
 	@tests/cluster/cluster down test
 
 matrix: ## every phase of a rollout x everything that others may do meanwhile, as a table (long)
-	cargo test --locked --test matrix
+	$(env) cargo test --locked --test matrix
 	@tests/cluster/cluster down matrix
 
 bench: ## the figures of the README (ROWS="P2 P4" N=5)
-	cargo run --locked --example bench
+	$(env) cargo run --locked --example bench
 	@tests/cluster/cluster down bench
 
 lint: ## format, clippy, documentation, licences
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	$(env) cargo clippy --locked --all-targets -- -D warnings
+	$(env) RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; else echo "cargo deny is not installed: licences and bans are not checked"; fi
 
 components: setup

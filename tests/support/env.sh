@@ -1,11 +1,19 @@
 # shellcheck shell=bash
-# Where things are built. The same as in the Makefile, for scripts that are started without it.
+# Where things are built. For the Makefile and for scripts.
 
 HALDANE_CACHE=${HALDANE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/haldane}
 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$HALDANE_CACHE/target}
 CARGO_BUILD_TARGET=${CARGO_BUILD_TARGET:-$(rustc -vV | sed -n 's/^host: //p')}
-# One static binary is the whole image.
+# One static binary is the whole image. The target is named because without it the flags would link build scripts statically too.
 RUSTFLAGS=${RUSTFLAGS--C target-feature=+crt-static}
 export HALDANE_CACHE CARGO_TARGET_DIR CARGO_BUILD_TARGET RUSTFLAGS
 # shellcheck disable=SC2034 # for those who source this
 released=$CARGO_TARGET_DIR/$CARGO_BUILD_TARGET/release
+
+# Checkouts share the target folder, and cargo goes by the age of files alone: it would take another checkout's newer build for this one's.
+checkout=$(readlink -f "$(dirname "${BASH_SOURCE[0]}")/../..")
+if [ "$(cat "$CARGO_TARGET_DIR/checkout" 2>/dev/null)" != "$checkout" ]; then
+  mkdir -p "$CARGO_TARGET_DIR"
+  find "$checkout/src" "$checkout/tests" -name '*.rs' -exec touch {} +
+  echo "$checkout" >"$CARGO_TARGET_DIR/checkout"
+fi

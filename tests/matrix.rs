@@ -27,13 +27,14 @@ const PHASES: [&str; 8] = ["Live", "Preflight", "Canary", "Promoting", "Guarding
 enum Event {
     Killed,
     ApiAway,
-    Deleted,
+    /// With this `--cascade`.
+    Deleted(&'static str),
     Foreign(Change),
 }
 
 impl Event {
     fn all() -> Vec<Self> {
-        let mut all = vec![Self::Killed, Self::ApiAway, Self::Deleted];
+        let mut all = vec![Self::Killed, Self::ApiAway, Self::Deleted("background"), Self::Deleted("foreground")];
         all.extend(changes::all().into_iter().map(Self::Foreign));
         all
     }
@@ -42,7 +43,8 @@ impl Event {
         match self {
             Self::Killed => "controllers killed",
             Self::ApiAway => "API server away 30 s",
-            Self::Deleted => "Delivery deleted",
+            Self::Deleted("foreground") => "Delivery deleted, foreground",
+            Self::Deleted(_) => "Delivery deleted",
             Self::Foreign(change) => change.name,
         }
     }
@@ -99,7 +101,7 @@ impl Cell<'_> {
                 std::thread::sleep(Duration::from_secs(30));
                 said(shop.bed.cluster("apiserver").args(["start", &shop.bed.name])).map(drop)
             }
-            Event::Deleted => shop.kubectl(&["delete", "delivery", "shop", "--timeout=90s"]).map(drop),
+            Event::Deleted(how) => shop.kubectl(&["delete", "delivery", "shop", &format!("--cascade={how}"), "--timeout=90s"]).map(drop),
             Event::Foreign(change) if change.ships => (change.act)(shop, "v4"),
             Event::Foreign(change) => (change.act)(shop, if self.forward() { "v2" } else { "v1" }),
         }
@@ -113,7 +115,7 @@ impl Cell<'_> {
     fn allowed(&self) -> (Vec<&'static str>, Vec<Hand>) {
         let planned = if self.forward() { "v2" } else { "v1" };
         match self.event {
-            Event::Deleted => (vec!["v1", "v2"], vec![Hand::Owner]),
+            Event::Deleted(_) => (vec!["v1", "v2"], vec![Hand::Owner]),
             Event::Foreign(change) if change.ships => (vec!["v4"], vec![Hand::Haldane]),
             // With nothing waiting it is respected; with a template waiting it is another version's start, and the gate closes again.
             Event::Foreign(change) if change.name == "kubectl rollout resume" => (vec!["v1", "v2"], vec![Hand::Haldane, Hand::Owner]),

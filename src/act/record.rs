@@ -2,15 +2,21 @@
 
 use serde_json::{Value, json};
 
-use super::{Actor, calls::Kind, error::ActError, patch::Ops};
+use super::{
+    Actor,
+    calls::{Kind, text},
+    error::ActError,
+    patch::Ops,
+};
 use crate::{
     api::{delivery::Delivery, status::DeliveryStatus},
     control::lease::LeaderProof,
 };
 
 impl Actor {
-    /// Writes the status if it says something new; true if it was written. `version` is the Delivery's resourceVersion if a
-    /// write of this very pass moved it ([`Done::delivery_version`](super::Done)).
+    /// Writes the status if it says something new, and returns the resourceVersion that the Delivery has then; none: nothing
+    /// was written. `version` is the Delivery's resourceVersion if a write of this very pass moved it
+    /// ([`Done::delivery_version`](super::Done)).
     ///
     /// # Errors
     /// A conflict when the Delivery has changed since it was read. One that is gone needs no record.
@@ -20,9 +26,9 @@ impl Actor {
         delivery: &Delivery,
         version: Option<&str>,
         status: &DeliveryStatus,
-    ) -> Result<bool, ActError> {
+    ) -> Result<Option<String>, ActError> {
         if delivery.status.as_ref().is_some_and(|before| same(before, status)) {
-            return Ok(false);
+            return Ok(None);
         }
         let metadata = &delivery.metadata;
         let version = version.or(metadata.resource_version.as_deref()).unwrap_or_default();
@@ -30,8 +36,8 @@ impl Actor {
         let value = serde_json::to_value(status).unwrap_or_default();
         let ops = Ops::exactly(metadata.uid.as_deref().unwrap_or_default(), version).add(&["status"], value);
         match self.calls(proof, delivery).patch_status(Kind::Delivery, metadata.name.as_deref().unwrap_or_default(), ops).await {
-            Ok(_) => Ok(true),
-            Err(ActError::Gone { .. }) => Ok(false),
+            Ok(written) => Ok(Some(text(&written, "/metadata/resourceVersion").to_owned())),
+            Err(ActError::Gone { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }

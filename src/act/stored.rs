@@ -5,7 +5,7 @@
 //! that, adoption begins anew.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use super::releases::cut;
 use crate::{
@@ -109,13 +109,14 @@ pub(super) fn told(why: &Why) -> Told {
     Told { reason: cut(&why.word, 64), message: cut(&why.says, MESSAGE) }
 }
 
-fn at(time: Option<&Time>, otherwise: Timestamp) -> Timestamp {
+fn at(time: Option<&MicroTime>, otherwise: Timestamp) -> Timestamp {
     time.map_or(otherwise, |time| time.0)
 }
 
-/// Whole seconds: what is stored must read back as the same, or each look would find a change.
-pub(super) fn time(at: Timestamp) -> Time {
-    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+/// Whole microseconds: what is stored must read back as the same, or each look would find a change. Whole seconds would cut a bake
+/// of a few seconds short.
+pub(super) fn time(at: Timestamp) -> MicroTime {
+    MicroTime(Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at))
 }
 
 fn quarantined(entry: &QuarantineEntry) -> Quarantined {

@@ -1,6 +1,6 @@
 //! What people read of a Delivery, and what Haldane itself needs after a restart: one object, written in one call.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +35,7 @@ pub struct DeliveryStatus {
     pub message: Option<String>,
     /// Since when the phase stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Time>,
+    pub since: Option<MicroTime>,
     /// The version that should serve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired: Option<Version>,
@@ -113,7 +113,7 @@ pub struct LiveVersion {
     pub digests: Vec<DigestPods>,
     /// Since when it has all of the traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Time>,
+    pub since: Option<MicroTime>,
 }
 
 /// How many pods run an image.
@@ -173,13 +173,13 @@ pub struct RolloutStatus {
     pub weight: Option<WeightStatus>,
     /// When it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub started_at: Option<Time>,
+    pub started_at: Option<MicroTime>,
     /// Until when it stays where it is, at least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<Time>,
+    pub until: Option<MicroTime>,
     /// Traffic is off the canary, reversibly, since then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub suspended_since: Option<Time>,
+    pub suspended_since: Option<MicroTime>,
     /// Pods of the canary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<PodCount>,
@@ -318,7 +318,7 @@ pub struct LastRollback {
     pub to: String,
     /// When it was decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at: Option<Time>,
+    pub at: Option<MicroTime>,
     /// Why, in one word.
     #[schemars(length(max = 64))]
     pub reason: String,
@@ -355,7 +355,7 @@ pub struct HistoryEntry {
     /// What became of it.
     pub outcome: Outcome,
     /// When.
-    pub at: Time,
+    pub at: MicroTime,
 }
 
 /// A workload whose gate is ours.

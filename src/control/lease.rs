@@ -4,7 +4,7 @@
 //! precondition (its resourceVersion, or that there is none), so of two that think it free only one succeeds.
 //!
 //! Deliberately absent: any promise that a write of ours which is already under way at the end of a term arrives before
-//! another leads. That is what [`LeaderProof::fence`] and the preconditions of the writes themselves are for.
+//! another leads. That is what the preconditions of the writes are for.
 //!
 //! The arithmetic, with an API server that answers:
 //! - **Never two.** A renewal sent at t ends our proof at t + 8 s − 2 s = t + 6 s. Others see it at t or later and wait 8 s,

@@ -15,7 +15,10 @@ use super::{
     Key,
     pace::{self, Retry},
 };
-use crate::{api::status::DeliveryStatus, model::decision::Reason};
+use crate::{
+    api::{delivery::Delivery, status::DeliveryStatus},
+    model::decision::Reason,
+};
 
 /// How many times in a row a status may be refused before nothing moves forward any more: a conflict or a restart of the
 /// API server is over by then (200 + 400 ms).
@@ -38,6 +41,8 @@ pub struct Unwritten {
     pub uid: String,
     /// What it would say.
     pub status: DeliveryStatus,
+    /// What the API server has instead.
+    pub instead_of: Option<DeliveryStatus>,
     /// What people are to be told once it is stored.
     pub notes: Vec<Reason>,
     /// Refusals in a row.
@@ -53,6 +58,14 @@ impl Memory {
     #[must_use]
     pub fn status(&self, uid: &str) -> Option<&DeliveryStatus> {
         self.unwritten.as_ref().filter(|u| u.uid == uid).map(|u| &u.status)
+    }
+
+    /// The Delivery was read with this status. One that is neither what we wanted to replace nor what we wanted to write is
+    /// somebody else's, who went on from there; so do we.
+    pub fn overtaken_by(&mut self, stored: Option<&DeliveryStatus>) {
+        if self.unwritten.as_ref().is_some_and(|u| stored != u.instead_of.as_ref() && stored != Some(&u.status)) {
+            self.unwritten = None;
+        }
     }
 
     /// Why nothing may move forward: a crash now would lose where the rollout stands.
@@ -71,16 +84,25 @@ impl Memory {
 
     /// How long until a refused write is tried again.
     #[must_use]
-    pub fn rewrite_in(&self, now: Instant) -> Option<Duration> {
-        self.unwritten.as_ref().map(|u| u.again.saturating_duration_since(now).max(pace::FLOOR))
+    pub fn rewrite_in(&self, now: Instant) -> Duration {
+        self.unwritten.as_ref().map_or(pace::FLOOR, |u| u.again.saturating_duration_since(now).max(pace::FLOOR))
     }
 
-    /// The status was not stored: remembers it. `refusal` is none when it was not tried.
-    pub fn not_stored(&mut self, uid: &str, status: DeliveryStatus, notes: Vec<Reason>, refusal: Option<(Retry, String)>, now: Instant) {
+    /// The status was not stored in place of the one of `stored`: remembers it. `refusal` is none when it was not tried.
+    pub fn not_stored(
+        &mut self,
+        stored: &Delivery,
+        status: DeliveryStatus,
+        notes: Vec<Reason>,
+        refusal: Option<(Retry, String)>,
+        now: Instant,
+    ) {
+        let uid = stored.metadata.uid.as_deref().unwrap_or_default();
         let before = self.unwritten.take().filter(|u| u.uid == uid);
         let mut next = before.unwrap_or_else(|| Unwritten {
             uid: uid.to_owned(),
             status: DeliveryStatus::default(),
+            instead_of: stored.status.clone(),
             notes: Vec::new(),
             failures: 0,
             again: now,
@@ -139,6 +161,14 @@ mod tests {
         DeliveryStatus { phase: Some(phase.to_owned()), ..DeliveryStatus::default() }
     }
 
+    fn delivery(uid: &str, phase: &str) -> Delivery {
+        let spec = serde_json::from_value(serde_json::json!({"workloads": [{"name": "shop"}]})).unwrap();
+        let mut delivery = Delivery::new("shop", spec);
+        delivery.metadata.uid = Some(uid.to_owned());
+        delivery.status = Some(status(phase));
+        delivery
+    }
+
     fn refused() -> (Retry, String) {
         (Retry::Backoff, "500".to_owned())
     }
@@ -148,18 +178,30 @@ mod tests {
         let now = Instant::now();
         let mut memory = Memory::default();
         assert!(memory.write_due(now));
-        memory.not_stored("u", status("RollingBack"), vec![Reason::DeliveryDeleted], Some(refused()), now);
+        memory.not_stored(&delivery("u", "Canary"), status("RollingBack"), vec![Reason::DeliveryDeleted], Some(refused()), now);
         assert_eq!(memory.status("u"), Some(&status("RollingBack")));
         assert!(!memory.write_due(now + Duration::from_millis(199)));
         assert!(memory.write_due(now + Duration::from_millis(200)));
 
-        memory.not_stored("u", status("RolledBack"), Vec::new(), None, now);
+        memory.not_stored(&delivery("u", "Canary"), status("RolledBack"), Vec::new(), None, now);
         assert_eq!(memory.status("u"), Some(&status("RolledBack")), "a pass that does not try moves on all the same");
         assert!(memory.write_due(now + Duration::from_millis(200)), "and does not put the next try off");
 
-        memory.not_stored("u", status("RolledBack"), Vec::new(), Some(refused()), now);
+        memory.not_stored(&delivery("u", "Canary"), status("RolledBack"), Vec::new(), Some(refused()), now);
         assert!(!memory.write_due(now + Duration::from_millis(399)));
         assert_eq!(memory.stored("u"), [Reason::DeliveryDeleted], "nothing that people should be told is lost");
+        assert_eq!(memory.status("u"), None);
+    }
+
+    #[test]
+    fn a_status_that_somebody_else_wrote_meanwhile_is_gone_on_from() {
+        let mut memory = Memory::default();
+        memory.not_stored(&delivery("u", "Canary"), status("Guarding"), Vec::new(), Some(refused()), Instant::now());
+        memory.overtaken_by(Some(&status("Canary")));
+        assert_eq!(memory.status("u"), Some(&status("Guarding")), "only the spec was changed");
+        memory.overtaken_by(Some(&status("Guarding")));
+        assert_eq!(memory.status("u"), Some(&status("Guarding")), "only the answer was lost");
+        memory.overtaken_by(Some(&status("RollingBack")));
         assert_eq!(memory.status("u"), None);
     }
 
@@ -168,10 +210,10 @@ mod tests {
         let now = Instant::now();
         let mut memory = Memory::default();
         for _ in 0..REFUSED_MOST - 1 {
-            memory.not_stored("u", status("Canary"), Vec::new(), Some(refused()), now);
+            memory.not_stored(&delivery("u", "Canary"), status("Canary"), Vec::new(), Some(refused()), now);
         }
         assert_eq!(memory.problem(), None, "a hiccup is no reason to hold");
-        memory.not_stored("u", status("Canary"), Vec::new(), Some(refused()), now);
+        memory.not_stored(&delivery("u", "Canary"), status("Canary"), Vec::new(), Some(refused()), now);
         assert!(memory.problem().unwrap().to_string().contains("cannot be stored"));
         memory.stored("u");
         assert_eq!(memory.problem(), None);
@@ -180,7 +222,7 @@ mod tests {
     #[test]
     fn a_delivery_made_again_and_another_term_start_anew() {
         let mut memory = Memory::default();
-        memory.not_stored("old", status("Canary"), Vec::new(), Some(refused()), Instant::now());
+        memory.not_stored(&delivery("old", "Live"), status("Canary"), Vec::new(), Some(refused()), Instant::now());
         assert_eq!(memory.status("new"), None);
 
         let (memories, key) = (Memories::default(), Key::new("shop", "checkout"));

@@ -155,67 +155,99 @@ impl Reconciler {
                 return Poison { client: &self.client, now: self.clock.now(), metrics: &self.metrics }.mark(key, proof, &invalid).await;
             }
         };
-        let uid = stored.uid().unwrap_or_default();
-        let mut delivery = stored.clone();
-        if let Some(status) = memory.status(&uid) {
-            delivery.status = Some(status.clone());
-        }
+        memory.overtaken_by(stored.status.as_ref());
         let now = self.clock.now();
-        let state = State::read(delivery.status.as_ref().unwrap_or(&<_>::default()), now);
-        let Judged { plan, seen, decision } = self.judge(&delivery, &state, memory, now).await?;
+        let looked = self.look(&stored, memory, now).await?;
+        let mut moved = self.go(key, proof, stored, &looked, memory, now).await?;
+        // To enter a stage changes nothing in the world: what it asks for needs no second look at it.
+        if let Moved::Entered(stored) = moved {
+            moved = self.go(key, proof, *stored, &looked, memory, now).await?;
+        }
+        Ok(match moved {
+            Moved::Away => Passed::Gone,
+            Moved::Entered(_) => Passed::Again(pace::AGAIN),
+            Moved::On(again) => Passed::Again(again),
+        })
+    }
 
-        let done = match self.actor.act(proof, &delivery, &seen, &decision.effects).await {
+    /// What is.
+    async fn look(&self, stored: &Delivery, memory: &Memory, now: Timestamp) -> Result<Looked, Error> {
+        let plan = match Plan::try_from(&stored.spec) {
+            Ok(plan) => plan,
+            Err(error) => return Ok(Looked::Invalid(Reason::Invalid { why: error.to_string() })),
+        };
+        let delivery = remembered(stored, memory);
+        let state = State::read(delivery.status.as_ref().unwrap_or(&<_>::default()), now);
+        let mut seen = self.observer.observe(&delivery, &plan, &state, now).await?;
+        seen.problems.extend(self.outdated.borrow().clone());
+        seen.problems.extend(memory.problem());
+        Ok(Looked::Well { plan, seen: Box::new(seen) })
+    }
+
+    /// Decides what to do about it, does it, and records it.
+    async fn go(
+        &self,
+        key: &Key,
+        proof: &LeaderProof,
+        stored: Delivery,
+        looked: &Looked,
+        memory: &mut Memory,
+        now: Timestamp,
+    ) -> Result<Moved, Error> {
+        let delivery = remembered(&stored, memory);
+        let state = State::read(delivery.status.as_ref().unwrap_or(&<_>::default()), now);
+        let unseen = Observation::default();
+        let (plan, seen, decision) = match looked {
+            Looked::Well { plan, seen } => {
+                let decision = decide(plan, &state, seen, now);
+                check(plan, &state, seen, &decision, now)?;
+                (Some(plan), &**seen, decision)
+            }
+            Looked::Invalid(reason) => (None, &unseen, invalid(&state, reason)),
+        };
+        let done = match self.actor.act(proof, &delivery, seen, &decision.effects).await {
             Ok(done) => done,
             Err(error) => return Err(self.refused(proof, &stored, &delivery, error).await),
         };
         self.metrics.effects(&decision.effects);
         self.metrics.phase(key, decision.next.phase.label());
         if decision.effects.contains(&Effect::RemoveFinalizer) {
-            return Ok(Passed::Gone);
+            return Ok(Moved::Away);
         }
-        let again = pace::after(decision.wait, decision.next.phase.rollout().is_some(), now, &uid);
+        let again = pace::after(decision.wait, decision.next.phase.rollout().is_some(), now, &stored.uid().unwrap_or_default());
         let forward = advances(&state, &decision.next);
-        let rewrite = self.record(proof, Recorded { stored, delivery, plan, seen, decision, done, now, forward }, memory).await;
-        Ok(Passed::Again(match rewrite {
-            None => again,
+        let entered = decision.effects.is_empty() && decision.wait == Wait::Now;
+        Ok(match self.record(proof, Recorded { stored, delivery, plan, seen, decision, done, now, forward }, memory).await {
+            Kept::Stored(stored) if entered => Moved::Entered(stored),
+            Kept::Stored(_) | Kept::Same => Moved::On(again),
             // It waits to be stored, and nothing is done for it before.
-            Some(rewrite) if forward => rewrite,
-            Some(rewrite) => again.min(rewrite),
-        }))
-    }
-
-    /// What is, and what to do about it.
-    async fn judge(&self, delivery: &Delivery, state: &State, memory: &Memory, now: Timestamp) -> Result<Judged, Error> {
-        let plan = match Plan::try_from(&delivery.spec) {
-            Ok(plan) => plan,
-            Err(error) => return Ok(invalid(state, &Reason::Invalid { why: error.to_string() })),
-        };
-        let mut seen = self.observer.observe(delivery, &plan, state, now).await?;
-        seen.problems.extend(self.outdated.borrow().clone());
-        seen.problems.extend(memory.problem());
-        let decision = decide(&plan, state, &seen, now);
-        check(&plan, state, &seen, &decision, now)?;
-        Ok(Judged { plan: Some(plan), seen, decision })
+            Kept::Later(rewrite) if forward => Moved::On(rewrite),
+            Kept::Later(rewrite) => Moved::On(again.min(rewrite)),
+        })
     }
 
     /// Stores the status and tells people. A refused write ends nothing: the next pass goes on from the new status, and
-    /// the write is tried again after the time that this returns. A move forward is the exception: as long as it is not
+    /// the write is tried again. A move forward is the exception: as long as it is not
     /// stored it has not happened.
-    async fn record(&self, proof: &LeaderProof, recorded: Recorded, memory: &mut Memory) -> Option<Duration> {
+    async fn record(&self, proof: &LeaderProof, recorded: Recorded<'_>, memory: &mut Memory) -> Kept {
         let Recorded { stored, delivery, plan, seen, mut decision, done, now, forward } = recorded;
         let uid = stored.uid().unwrap_or_default();
-        let status = status_of(plan.as_ref(), &decision, &seen, &delivery, now);
+        let status = status_of(plan, &decision, seen, &delivery, now);
         if !memory.write_due(Instant::now()) {
             let (status, untold) = kept(delivery, status, decision, forward);
-            memory.not_stored(&uid, status, untold, None, Instant::now());
-            return memory.rewrite_in(Instant::now());
+            memory.not_stored(&stored, status, untold, None, Instant::now());
+            return Kept::Later(memory.rewrite_in(Instant::now()));
         }
         match self.actor.record(proof, &stored, done.delivery_version.as_deref(), &status).await {
-            Ok(written) => {
-                self.metrics.status_write(if written { Attempt::Done } else { Attempt::Unchanged });
+            Ok(version) => {
+                self.metrics.status_write(if version.is_some() { Attempt::Done } else { Attempt::Unchanged });
                 decision.notes.splice(0..0, memory.stored(&uid));
                 self.announcer.announce(proof, &stored, stored.status.as_ref(), &decision).await;
-                None
+                let Some(version) = version else { return Kept::Same };
+                let mut next = stored;
+                next.status = Some(status);
+                next.metadata.resource_version = Some(version);
+                Kept::Stored(Box::new(next))
             }
             Err(error) => {
                 self.metrics.status_write(Attempt::Failed);
@@ -227,8 +259,8 @@ impl Reconciler {
                     "the status was not stored; going on from it"
                 );
                 let (status, untold) = kept(delivery, status, decision, forward);
-                memory.not_stored(&uid, status, untold, Some((of_act(&error), error.to_string())), Instant::now());
-                memory.rewrite_in(Instant::now())
+                memory.not_stored(&stored, status, untold, Some((of_act(&error), error.to_string())), Instant::now());
+                Kept::Later(memory.rewrite_in(Instant::now()))
             }
         }
     }
@@ -240,8 +272,8 @@ impl Reconciler {
             let status = with_error(&delivery.status.clone().unwrap_or_default(), &why);
             let written = self.actor.record(proof, stored, None, &status).await;
             self.metrics.status_write(match written {
-                Ok(true) => Attempt::Done,
-                Ok(false) => Attempt::Unchanged,
+                Ok(Some(_)) => Attempt::Done,
+                Ok(None) => Attempt::Unchanged,
                 Err(_) => Attempt::Failed,
             });
         }
@@ -255,26 +287,56 @@ impl Reconciler {
     }
 }
 
-/// What is, and what to do about it. Without a plan the spec contradicts itself.
-struct Judged {
-    plan: Option<Plan>,
-    seen: Observation,
-    decision: Decision,
+/// What one pass looked at.
+enum Looked {
+    /// The app, and what is asked for it.
+    Well { plan: Plan, seen: Box<Observation> },
+    /// Nothing: the spec contradicts itself.
+    Invalid(Reason),
+}
+
+/// How far a decision went.
+enum Moved {
+    /// The Delivery is gone.
+    Away,
+    /// Into a stage, which is stored like this, and no further.
+    Entered(Box<Delivery>),
+    /// As far as it can now; the next look is due after this long.
+    On(Duration),
+}
+
+/// What became of a record.
+enum Kept {
+    /// The Delivery as it is stored now.
+    Stored(Box<Delivery>),
+    /// There was nothing to write.
+    Same,
+    /// It is tried again after this long.
+    Later(Duration),
 }
 
 /// What a pass leaves to be recorded.
-struct Recorded {
+struct Recorded<'a> {
     /// As the API server has it.
     stored: Delivery,
     /// As the decision was based on it.
     delivery: Delivery,
-    plan: Option<Plan>,
-    seen: Observation,
+    plan: Option<&'a Plan>,
+    seen: &'a Observation,
     decision: Decision,
     done: Done,
     now: Timestamp,
     /// It gives an unproven version more than it has.
     forward: bool,
+}
+
+/// The Delivery with the status that decisions go on from: the one that could not be stored yet, if there is one.
+fn remembered(stored: &Delivery, memory: &Memory) -> Delivery {
+    let mut delivery = stored.clone();
+    if let Some(status) = memory.status(&stored.uid().unwrap_or_default()) {
+        delivery.status = Some(status.clone());
+    }
+    delivery
 }
 
 /// What the next pass goes on from when the status was not stored, and what people are to be told once it is.
@@ -287,10 +349,10 @@ fn kept(delivery: Delivery, status: DeliveryStatus, decision: Decision, forward:
 }
 
 /// The spec contradicts itself: nothing is moved, and it is said.
-fn invalid(state: &State, reason: &Reason) -> Judged {
+fn invalid(state: &State, reason: &Reason) -> Decision {
     let mut decision = Decision::stay(state, reason.clone(), Wait::Change);
     decision.health.stalled = Some(Why::from(reason));
-    Judged { plan: None, seen: Observation::default(), decision }
+    decision
 }
 
 /// What people are to be told later: the notes, and the reason, if it is a new one.

@@ -31,7 +31,7 @@ struct Measurement {
 const ALL: [Measurement; 5] = [
     Measurement { rows: &["P2"], usually: 10, run: |bed, n| rollback::measure(bed, n, rollback::Stable::Ready) },
     Measurement { rows: &["P11"], usually: 5, run: |bed, n| rollback::measure(bed, n, rollback::Stable::OneNotReady) },
-    Measurement { rows: &["P4", "P7"], usually: 5, run: rollout::measure },
+    Measurement { rows: &["P4", "P7"], usually: 4, run: rollout::measure },
     Measurement { rows: &["P6"], usually: 1, run: idle::measure },
     Measurement { rows: &["P10", "P10b"], usually: 5, run: killed::measure },
 ];

@@ -1,6 +1,12 @@
 //! Bad days of the API: one fault at every write of two histories, watches that break, an API that is away.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use crate::{
     app::{APP, NAMESPACE, V2},
@@ -12,6 +18,7 @@ use crate::{
             faults::{Stage, once},
             kinds::DELIVERY,
             managed::Writer,
+            request::Verb,
             write::Propagation,
         },
         json,
@@ -174,6 +181,44 @@ async fn deleted_in_any_phase() {
             let end = town.api.read(crate::invariants::i16);
             assert!(end.is_ok(), "{phase}: {end:?}\n{}", town.report());
             town.check();
+        }
+    }
+}
+
+/// Two controllers that both believe they lead, all the way: their writes collide, and what one of them does the other finds done.
+#[tokio::test(start_paused = true)]
+async fn two_that_both_lead() {
+    for script in Script::ALL {
+        let town = Town::hurried(SEED).await;
+        town.diary.begin();
+        town.start();
+        script.play(&town).await;
+        settled(&town).await;
+    }
+}
+
+/// A server that lags: every other list shows what was there some writes ago.
+#[tokio::test(start_paused = true)]
+async fn lists_that_are_a_little_old() {
+    for script in Script::ALL {
+        for behind in [1, 4] {
+            let town = Town::hurried(SEED).await;
+            town.diary.begin();
+            let current = Arc::new(AtomicU64::new(0));
+            let (writes, mut asked) = (current.clone(), 0);
+            town.api.observe(Box::new(move |store, _| {
+                writes.store(store.version(), Ordering::Relaxed);
+                Ok(())
+            }));
+            town.api.on_request(Box::new(move |call, stage| {
+                let list = call.user == USER && call.verb == Verb::List && stage == Stage::Before;
+                asked += usize::from(list);
+                let now = current.load(Ordering::Relaxed);
+                (list && asked % 2 == 0 && now > behind).then(|| Fault::Stale { version: now - behind })
+            }));
+            script.play(&town).await;
+            town.api.clear_faults();
+            settled(&town).await;
         }
     }
 }

@@ -42,9 +42,9 @@ impl Write {
         })
     }
 
-    /// By the controller, and about an app: neither its lease nor an Event.
+    /// By the controller, and about an app: neither its lease, an Event, nor a question about rights, which is a POST and stores nothing.
     pub(crate) fn ours(&self) -> bool {
-        self.user == CONTROLLER && self.resource != "leases" && self.resource != "events"
+        self.user == CONTROLLER && !["leases", "events", "selfsubjectaccessreviews"].contains(&self.resource.as_str())
     }
 
     pub(crate) fn succeeded(&self) -> bool {

@@ -49,7 +49,8 @@ impl LeaderProof {
     /// Whether writing is allowed at `now`: false from [`MARGIN`](super::MARGIN) before another may start.
     ///
     /// On tokio's clock, which a step of the wall clock does not move. A machine that was suspended does not know it; there
-    /// the fence is what stops the late write.
+    /// the precondition of each write is what stops the late one: the object has another version by then, or the next leader
+    /// has not looked at it yet.
     #[must_use]
     pub fn still_valid(&self, now: Instant) -> bool {
         self.end.is_after(now)
@@ -69,8 +70,8 @@ impl LeaderProof {
         self.epoch
     }
 
-    /// The value for the annotation that a new leader changes once on each object in flight: `<epoch>.<nonce>`. Unlike
-    /// the epoch alone it differs from all before even if the lease was deleted and counts from 1 again.
+    /// Tells this term from all others: `<epoch>.<nonce>`. Unlike the epoch alone it differs from all before even if the lease
+    /// was deleted and counts from 1 again.
     #[must_use]
     pub fn fence(&self) -> &str {
         &self.fence

@@ -170,7 +170,7 @@ fn overdue(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Option<Decis
 fn up(case: &Case<'_>, rollout: &Rollout, (to, from): (&Release, &Release), mut holds: Vec<Reason>, judgement: &Judgement) -> Decision {
     let standing = stable::keep_all(case, from, Resumed::Respected, false);
     holds.extend(standing.hold.clone());
-    let recovered = rollout.suspended.is_some() && *judgement == Judgement::Fine;
+    let recovered = rollout.suspended.is_some() && *judgement == Judgement::Fine && holds.is_empty();
     let mut decision = if recovered && standing.effects.is_empty() {
         resume(case, rollout)
     } else {

@@ -40,14 +40,14 @@ pub fn judge(case: &Case<'_>, rollout: &Rollout) -> Judgement {
             fail @ (Judgement::Fail(_) | Judgement::Suspend(_)) => return fail,
         }
     }
-    if case.seen.probes.voting > 0 {
-        match rollout.book.verdict() {
-            Verdict::Fail(failure) => return Judgement::Fail(Reason::CanaryFailed { version, failure }),
-            Verdict::Suspend(failure) => return Judgement::Suspend(failure),
-            Verdict::Both(failure) => hold = hold.or(Some(Reason::BothFailing { failure })),
-            Verdict::Void(why) if silent(case, rollout) => hold = hold.or(Some(Reason::NoData { why })),
-            Verdict::Void(_) | Verdict::Fine => {}
-        }
+    let asked = case.seen.probes.voting > 0;
+    match rollout.book.verdict() {
+        // What was seen stays true when the probe that saw it is gone: its loss lifts nothing.
+        Verdict::Fail(failure) => return Judgement::Fail(Reason::CanaryFailed { version, failure }),
+        Verdict::Suspend(failure) => return Judgement::Suspend(failure),
+        Verdict::Both(failure) if asked => hold = hold.or(Some(Reason::BothFailing { failure })),
+        Verdict::Void(why) if asked && silent(case, rollout) => hold = hold.or(Some(Reason::NoData { why })),
+        Verdict::Both(_) | Verdict::Void(_) | Verdict::Fine => {}
     }
     hold.map_or(Judgement::Fine, Judgement::Hold)
 }

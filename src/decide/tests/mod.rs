@@ -496,3 +496,37 @@ fn lost_templates_are_kept_again_while_the_owner_still_has_them() {
     lost.templates = None;
     toy.until(|t| t.live() == "v2" && t.quiet());
 }
+
+/// At the first step with traffic, then suspended by one confirmed failure.
+fn suspended() -> Toy {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Canary" && t.quiet());
+    toy.canary_fails = true;
+    toy.pass();
+    toy.canary_fails = false;
+    assert_eq!(toy.last.as_ref().unwrap().reason.word(), "Suspended");
+    toy.log.clear();
+    toy
+}
+
+#[test]
+fn a_suspension_outlives_the_probe_that_saw_the_failure() {
+    let mut toy = suspended();
+    toy.seen.probes.voting = 0;
+    let samples = std::mem::take(&mut toy.seen.probes.samples);
+    toy.mute = true;
+    toy.seen.problems.push(Reason::ProbeMissing { probe: "home".into() });
+    for _ in 0..20 {
+        toy.pass();
+        assert_ne!(toy.seen.services[0].pin, Pin::Off, "traffic is back without a sample");
+    }
+    assert_eq!((toy.phase(), toy.story().as_str()), ("Canary", ""));
+    (toy.seen.probes.voting, toy.seen.probes.samples, toy.mute) = (1, samples, false);
+    for _ in 0..20 {
+        toy.pass();
+        assert_ne!(toy.seen.services[0].pin, Pin::Off, "traffic is back while something holds");
+    }
+    toy.seen.problems.clear();
+    toy.until(|t| t.live() == "v2" && t.quiet());
+}

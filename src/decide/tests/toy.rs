@@ -48,6 +48,8 @@ pub(super) struct Toy {
     /// What the canary answers to a probe.
     pub(super) canary_fails: bool,
     pub(super) stable_fails: bool,
+    /// No probe runs.
+    pub(super) mute: bool,
     /// No pod of stable is ready.
     pub(super) stable_down: bool,
     /// The templates that were put in while the gate was open roll only when told.
@@ -108,6 +110,7 @@ impl Toy {
             log: vec![],
             canary_fails: false,
             stable_fails: false,
+            mute: false,
             stable_down: false,
             roll: true,
             last: None,
@@ -180,7 +183,7 @@ impl Toy {
     fn probe(&mut self) {
         let workload = self.seen.workloads.first();
         let asked = self.state.phase.rollout().is_some() && workload.is_some_and(|w| w.canary.as_ref().is_some_and(|c| c.ready() > 0));
-        if !asked {
+        if !asked || self.mute {
             return;
         }
         let seen = |fails| if fails { Seen::Fail("GET / answered 500, expected 200".into()) } else { Seen::Pass };

@@ -4,7 +4,7 @@
 //! all workloads rolled and closed again, every Service on the new hash, seen routable, settle, the canary away, and only
 //! when its pods are gone the pins off.
 
-use super::{Case, pin, pin::Side, rollback, size, stable, stable::Resumed, step, verdict};
+use super::{Case, hold, pin, pin::Side, rollback, size, stable, stable::Resumed, step, verdict};
 use crate::{
     api::release::Outcome,
     model::{
@@ -35,9 +35,9 @@ pub(super) fn finalize(case: &Case<'_>, rollout: &Rollout, to: &Release, holds: 
     decision.notes.extend(standing.note);
     decision.holds = holds.to_vec();
     let stuck = case.seen.workloads.iter().find(|w| w.stuck && !w.paused);
-    if let Some(workload) = stuck {
-        let reason = Reason::StableNotRolling { workload: workload.name.to_string() };
-        decision.holds.push(reason.clone());
+    let stuck = stuck.map(|w| Reason::StableNotRolling { workload: w.name.to_string() });
+    decision.holds.extend(stuck.clone());
+    if let Some(reason) = stuck.or_else(|| hold::missing(case)) {
         decision.reason = reason;
     }
     decision

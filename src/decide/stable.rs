@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::{Case, candidate};
+use super::{Case, candidate, hold};
 use crate::{
     api::release::OriginType,
     model::{
@@ -145,7 +145,8 @@ fn recorded(case: &Case<'_>, kept: &Release) -> (Vec<Effect>, Option<ReleaseName
 /// All workloads on one Release, in the plan's order; `in_turn`: a workload waits until those before it are settled.
 #[must_use]
 pub fn keep_all(case: &Case<'_>, release: &Release, resumed: Resumed, in_turn: bool) -> Standing {
-    let mut all = Standing::settled();
+    // One that is missing is not settled: nothing of it is seen, also not the canary that serves on alone.
+    let mut all = Standing { settled: hold::missing(case).is_none(), ..Standing::settled() };
     for workload in &case.seen.workloads {
         let mut one = keep(case, workload, release, resumed);
         all.effects.append(&mut one.effects);

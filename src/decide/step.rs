@@ -23,7 +23,7 @@ use crate::{
         decision::{Decision, Effect, Reason, Wait},
         phase::{Direction, Phase, Rollout, Stage, State, after},
         version::Weight,
-        world::{Canary, Pin, Release, Workload},
+        world::{Canary, Pin, Release, Service, Workload},
     },
 };
 
@@ -31,21 +31,32 @@ use crate::{
 #[must_use]
 pub fn next(case: &Case<'_>, stored: &Rollout) -> Decision {
     let rollout = Rollout { book: stored.book.with(&case.seen.probes.samples), ..stored.clone() };
-    if case.seen.workloads.len() < case.plan.workloads.len() {
-        return bereft(case, &rollout);
-    }
+    let mut decision = answer(case, &rollout);
+    decision.effects.extend(unpinned(case));
+    decision.holds.extend(hold::missing(case).filter(|missing| !decision.holds.contains(missing)));
+    decision
+}
+
+/// A Deployment was deleted in mid-rollout. Its canary serves on alone; a pin to pods that are gone comes off at once.
+fn unpinned(case: &Case<'_>) -> impl Iterator<Item = Effect> {
+    let gone = |s: &&Service| case.seen.workload(&s.workload).is_none() && matches!(s.pin, Pin::Stable(_));
+    case.seen.services.iter().filter(gone).map(|s| Effect::PinService { service: s.name.clone(), pin: Pin::Off })
+}
+
+/// The questions, in the order that is the policy.
+fn answer(case: &Case<'_>, rollout: &Rollout) -> Decision {
     if let Stage::RollingBack { .. } = rollout.stage {
-        return rollback::next(case, &rollout);
+        return rollback::next(case, rollout);
     }
-    let judgement = verdict::judge(case, &rollout);
+    let judgement = verdict::judge(case, rollout);
     if let Judgement::Fail(reason) = judgement {
-        return rollback::begin(case, &rollout, Outcome::RolledBack, reason);
+        return rollback::begin(case, rollout, Outcome::RolledBack, reason);
     }
-    if let Some(back) = called_back(case, &rollout) {
+    if let Some(back) = called_back(case, rollout) {
         return back;
     }
     let (Some(to), Some(from)) = (with_templates(case, &rollout.release), with_templates(case, &rollout.from)) else {
-        let mut lost = stay(case, &rollout, Reason::TemplateLost { release: rollout.release.to_string() }, Wait::Change);
+        let mut lost = stay(case, rollout, Reason::TemplateLost { release: rollout.release.to_string() }, Wait::Change);
         lost.effects = queued(case);
         if !lost.effects.is_empty() {
             lost.wait = Wait::Now;
@@ -56,37 +67,24 @@ pub fn next(case: &Case<'_>, stored: &Rollout) -> Decision {
         && rollout.suspended.is_none()
         && rollout.stage != Stage::Finalizing
     {
-        return suspend(case, &rollout, failure.clone());
+        return suspend(case, rollout, failure.clone());
     }
-    let mut holds = held(case, &rollout);
+    let mut holds = held(case, rollout);
     if let Judgement::Hold(reason) = &judgement {
         holds.push(reason.clone());
     }
-    if let Some(newer) = superseding(case, &rollout, &holds, &judgement) {
+    if let Some(newer) = superseding(case, rollout, &holds, &judgement) {
         let by = verdict::called(case, &newer);
-        let reason = Reason::Superseded { version: verdict::version_of(case, &rollout), by };
-        return rollback::begin(case, &rollout, Outcome::Superseded, reason);
+        let reason = Reason::Superseded { version: verdict::version_of(case, rollout), by };
+        return rollback::begin(case, rollout, Outcome::Superseded, reason);
     }
-    if let Some(decision) = overdue(case, &rollout, &holds) {
+    if let Some(decision) = overdue(case, rollout, &holds) {
         return decision;
     }
     if rollout.stage == Stage::Finalizing {
-        return super::home::finalize(case, &rollout, to, &holds);
+        return super::home::finalize(case, rollout, to, &holds);
     }
-    up(case, &rollout, (to, from), holds, &judgement)
-}
-
-/// A Deployment was deleted in mid-rollout. Its canary serves on alone; a pin to pods that are gone comes off at once.
-fn bereft(case: &Case<'_>, rollout: &Rollout) -> Decision {
-    let missing = |s: &&crate::model::world::Service| case.seen.workload(&s.workload).is_none() && matches!(s.pin, Pin::Stable(_));
-    let pins = case.seen.services.iter().filter(missing);
-    let effects: Vec<Effect> = pins.map(|s| Effect::PinService { service: s.name.clone(), pin: Pin::Off }).collect();
-    let gone = case.plan.workloads.iter().find(|p| case.seen.workload(&p.name).is_none());
-    let reason = Reason::WorkloadMissing { workload: gone.map_or_else(String::new, |p| p.name.to_string()) };
-    let mut decision = stay(case, rollout, reason.clone(), Wait::Poll);
-    decision.effects = effects;
-    decision.holds = vec![reason];
-    decision
+    up(case, rollout, (to, from), holds, &judgement)
 }
 
 fn with_templates<'a>(case: &Case<'a>, name: &crate::model::version::ReleaseName) -> Option<&'a Release> {
@@ -117,13 +115,15 @@ fn called_back(case: &Case<'_>, rollout: &Rollout) -> Option<Decision> {
 
 /// Reasons not to move forward. A version that comes back is held by nobody.
 fn held(case: &Case<'_>, rollout: &Rollout) -> Vec<Reason> {
-    match rollout.direction {
+    let mut holds = match rollout.direction {
         Direction::Forward => {
             let away = hold::away(case);
             hold::reasons(case, Some(&rollout.release)).into_iter().chain(away).chain(hold::unswitchable(case)).collect()
         }
         Direction::Return(_) => case.seen.problems.clone(),
-    }
+    };
+    holds.extend(hold::missing(case).filter(|missing| !holds.contains(missing)));
+    holds
 }
 
 /// A newer version that takes the place of one that is held or failing: it may be the mend.
@@ -219,6 +219,10 @@ fn arrange(case: &Case<'_>, rollout: &Rollout, to: &Release, from: &Release) -> 
         Stage::Canary { .. } | Stage::Promoting | Stage::Finalizing | Stage::RollingBack { .. } => Side::Both,
     };
     let mut effects: Vec<Effect> = size::changed(case, rollout).flat_map(|w| pin::writes(case, w, side)).collect();
+    if hold::missing(case).is_some() {
+        // Who starts when, and with how many pods, cannot be said without all of them.
+        return effects;
+    }
     for workload in size::changed(case, rollout) {
         // A canary that cannot be kept apart from the users' traffic does not start, unless nothing else serves: then it
         // may be the mend, and there is no traffic to keep it from.

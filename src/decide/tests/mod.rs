@@ -12,8 +12,8 @@ use crate::{
     model::{
         decision::{Reason, Wait},
         phase::{Phase, after},
-        plan::Source,
-        version::ReleaseName,
+        plan::{PlannedWorkload, Source},
+        version::{ReleaseName, WorkloadName},
         world::{Command, Hold, Pin, RestSample, Trouble},
     },
 };
@@ -529,4 +529,51 @@ fn a_suspension_outlives_the_probe_that_saw_the_failure() {
     }
     toy.seen.problems.clear();
     toy.until(|t| t.live() == "v2" && t.quiet());
+}
+
+/// At the first step with traffic, and then the plan names a second workload that does not exist.
+fn one_of_two() -> Toy {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Canary" && t.quiet());
+    let worker = PlannedWorkload { name: WorkloadName::new("worker"), containers: vec![], service: None, port: None };
+    toy.plan.workloads.push(worker);
+    for _ in 0..20 {
+        toy.pass();
+    }
+    assert_eq!((toy.phase(), toy.last.as_ref().unwrap().reason.word()), ("Canary", "WorkloadMissing"));
+    toy.log.clear();
+    toy
+}
+
+#[test]
+fn a_workload_that_is_missing_does_not_stop_the_way_back_of_the_others() {
+    let mut failing = one_of_two();
+    failing.canary_fails = true;
+    let mut aborted = one_of_two();
+    let release = aborted.state.phase.rollout().unwrap().release.clone();
+    let order = Command { name: "c1".into(), release, action: Action::Abort, by: "ana".into(), reason: None };
+    aborted.seen.commands.push(order);
+    let mut late = one_of_two();
+    late.now = after(late.now, late.plan.deadline);
+    for mut toy in [failing, aborted, late] {
+        toy.until(|t| t.phase() == "RollingBack" && t.w().canary.is_none());
+        assert!(toy.story().starts_with("pin v1; "));
+        assert!(toy.last.as_ref().unwrap().holds.iter().any(|h| h.word() == "WorkloadMissing"), "people are told what it waits for");
+        for _ in 0..5 {
+            toy.pass();
+        }
+        assert_eq!(toy.phase(), "RollingBack", "it has not arrived without what it cannot see");
+        toy.plan.workloads.pop();
+        toy.until(live_and_quiet);
+        assert_eq!((toy.phase(), toy.live().as_str()), ("RolledBack", "v1"));
+    }
+}
+
+#[test]
+fn a_workload_that_is_missing_does_not_stop_a_suspension() {
+    let mut toy = one_of_two();
+    toy.canary_fails = true;
+    toy.pass();
+    assert_eq!(toy.story(), "pin v1");
 }

@@ -111,7 +111,7 @@ pub fn next(case: &Case<'_>) -> Decision {
     let Some(live) = candidate::live(case).filter(|r| r.templates.is_some()) else {
         return recover(case);
     };
-    if let Some(order) = command::pending(case) {
+    if let Some(order) = command::pending(case, |_| true) {
         return obey(case, live, order);
     }
     let standing = stable::keep_all(case, live, Resumed::Respected, false);

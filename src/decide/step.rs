@@ -94,7 +94,7 @@ fn with_templates<'a>(case: &Case<'a>, name: &crate::model::version::ReleaseName
 /// People or the owner want it back.
 fn called_back(case: &Case<'_>, rollout: &Rollout) -> Option<Decision> {
     let version = verdict::version_of(case, rollout);
-    if let Some(order) = command::pending(case).filter(|c| matches!(c.action, Action::Abort | Action::Rollback)) {
+    if let Some(order) = command::pending(case, |action| matches!(action, Action::Abort | Action::Rollback)) {
         let (by, why) = command::words(order);
         let (outcome, reason) = match order.action {
             Action::Rollback => (Outcome::RolledBack, Reason::RolledBackBy { version, by, why }),
@@ -269,7 +269,7 @@ fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision {
     if rollout.suspended.is_some() || !holds.is_empty() {
         return wait(Wait::Poll);
     }
-    let order = command::pending(case).filter(|c| c.action == Action::Promote);
+    let order = command::pending(case, |action| action == Action::Promote);
     let over = match &rollout.stage {
         Stage::Canary { step } => after(case.state.since.max(ready), size::bake(case, *step)),
         // It counts from when the traffic is there: a controller that was away in between did not guard anything.

@@ -577,3 +577,22 @@ fn a_workload_that_is_missing_does_not_stop_a_suspension() {
     toy.pass();
     assert_eq!(toy.story(), "pin v1");
 }
+
+#[test]
+fn an_order_that_has_to_wait_does_not_stand_before_an_abort() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.canary_fails = true;
+    toy.until(|t| t.phase() == "RolledBack" && t.quiet());
+    let v2 = toy.state.quarantine[0].release.clone();
+    toy.canary_fails = false;
+    toy.set_image("v3");
+    toy.until(|t| t.phase() == "Canary" && t.quiet());
+    let v3 = toy.state.phase.rollout().unwrap().release.clone();
+    let order = |name: &str, release, action| Command { name: name.into(), release, action, by: "ana".into(), reason: None };
+    toy.seen.commands.push(order("c1", v2, Action::Retry));
+    toy.pass();
+    toy.seen.commands.push(order("c2", v3, Action::Abort));
+    toy.pass();
+    assert_eq!(toy.phase(), "RollingBack");
+}

@@ -113,14 +113,14 @@ fn called_back(case: &Case<'_>, rollout: &Rollout) -> Option<Decision> {
     })
 }
 
-/// Reasons not to move forward. A version that comes back is held by nobody.
+/// Reasons not to move forward. A version that comes back is held by nobody, and by nothing that is wrong with the set-up.
 fn held(case: &Case<'_>, rollout: &Rollout) -> Vec<Reason> {
     let mut holds = match rollout.direction {
         Direction::Forward => {
             let away = hold::away(case);
             hold::reasons(case, Some(&rollout.release)).into_iter().chain(away).chain(hold::unswitchable(case)).collect()
         }
-        Direction::Return(_) => case.seen.problems.clone(),
+        Direction::Return(_) => Vec::new(),
     };
     holds.extend(hold::missing(case).filter(|missing| !holds.contains(missing)));
     holds
@@ -130,7 +130,7 @@ fn held(case: &Case<'_>, rollout: &Rollout) -> Vec<Reason> {
 fn superseding(case: &Case<'_>, rollout: &Rollout, holds: &[Reason], judgement: &Judgement) -> Option<crate::model::version::ReleaseName> {
     let early = matches!(rollout.stage, Stage::Preflight | Stage::Canary { .. } | Stage::Promoting);
     let stopped = rollout.suspended.is_some() || matches!(judgement, Judgement::Hold(_)) || own_hold(case, rollout);
-    if rollout.direction != Direction::Forward || !early || !stopped || (holds.is_empty() && rollout.suspended.is_none()) {
+    if !early || !stopped || (holds.is_empty() && rollout.suspended.is_none()) {
         return None;
     }
     let wish = candidate::wish(case)?;
@@ -276,7 +276,7 @@ fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision {
         Stage::Guarding { until } => (*until).max(after(moved(case, rollout), guard(case, rollout))),
         Stage::Preflight | Stage::Promoting | Stage::Finalizing | Stage::RollingBack { .. } => case.now,
     };
-    let enough = evidence_is_enough(case, rollout);
+    let enough = evidence_is_enough(case, rollout, ready);
     if order.is_none() && over > case.now {
         return wait(Wait::Until(over));
     }
@@ -291,9 +291,17 @@ fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision {
 }
 
 /// Promotion needs evidence of its own: a good pair of every voting probe at this stage. Growing is not a stage of its own.
-fn evidence_is_enough(case: &Case<'_>, rollout: &Rollout) -> bool {
+fn evidence_is_enough(case: &Case<'_>, rollout: &Rollout, ready: jiff::Timestamp) -> bool {
     let asks = size::changed(case, rollout).any(|w| size::routed(case, w));
-    rollout.stage == Stage::Promoting || !asks || case.seen.probes.voting == 0 || rollout.book.good_of_each(case.seen.probes.voting) > 0
+    let good = |probes| rollout.book.good_of_each(probes) > 0;
+    rollout.stage == Stage::Promoting
+        || !asks
+        || case.seen.probes.voting == 0
+        || match rollout.direction {
+            Direction::Forward => good(case.seen.probes.voting),
+            // It was proven before, and what serves now is bad: it is asked, but silence does not keep it waiting.
+            Direction::Return(_) => good(1) || verdict::commanded(rollout) || after(ready, verdict::PATIENCE) <= case.now,
+        }
 }
 
 /// Every canary that should have pods at this stage has them ready, since then.

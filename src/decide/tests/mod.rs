@@ -217,16 +217,7 @@ fn a_bad_version_in_mid_roll_is_brought_back_by_its_old_pods() {
 
 #[test]
 fn a_live_version_that_fails_while_young_goes_back_through_a_split() {
-    let mut toy = Toy::adopted(4);
-    toy.set_image("v2");
-    toy.until(|t| t.live() == "v2" && t.quiet());
-    toy.story();
-    for second in 1..=5 {
-        let at = after(toy.now, Duration::from_secs(second));
-        toy.seen.probes.rest.push(RestSample { at, probe: "home".into(), wrong: Some("GET / answered 500".into()) });
-    }
-    toy.now = after(toy.now, Duration::from_secs(10));
-    toy.stable_fails = true;
+    let mut toy = young_and_failing();
     toy.until(|t| t.live() == "v1" && t.quiet());
     assert_eq!(toy.phase(), "RolledBack");
     let story = toy.story();
@@ -595,4 +586,60 @@ fn an_order_that_has_to_wait_does_not_stand_before_an_abort() {
     toy.seen.commands.push(order("c2", v3, Action::Abort));
     toy.pass();
     assert_eq!(toy.phase(), "RollingBack");
+}
+
+/// v2 is live, and fails the probes at rest.
+fn young_and_failing() -> Toy {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.live() == "v2" && t.quiet());
+    toy.story();
+    for second in 1..=5 {
+        let at = after(toy.now, Duration::from_secs(second));
+        toy.seen.probes.rest.push(RestSample { at, probe: "home".into(), wrong: Some("GET / answered 500".into()) });
+    }
+    toy.now = after(toy.now, Duration::from_secs(10));
+    toy.stable_fails = true;
+    toy
+}
+
+#[test]
+fn what_is_wrong_with_the_set_up_does_not_keep_the_good_version_from_coming_back() {
+    let mut toy = young_and_failing();
+    toy.seen.problems.push(Reason::ProbeMissing { probe: "other".into() });
+    toy.until(|t| t.phase() == "RolledBack" && t.live() == "v1");
+}
+
+#[test]
+fn silence_does_not_keep_the_good_version_from_coming_back() {
+    let mut mute = young_and_failing();
+    mute.mute = true;
+    let mut silent = young_and_failing();
+    silent.silent = true;
+    for mut toy in [mute, silent] {
+        toy.until(|t| t.phase() == "RolledBack" && t.live() == "v1");
+    }
+}
+
+#[test]
+fn what_a_person_takes_back_goes_back_while_both_sides_fail() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.live() == "v2" && t.quiet());
+    let release = toy.state.live.as_ref().unwrap().release.clone();
+    (toy.canary_fails, toy.stable_fails) = (true, true);
+    toy.seen.commands.push(Command { name: "c1".into(), release, action: Action::Rollback, by: "ana".into(), reason: None });
+    toy.until(|t| t.phase() == "RolledBack" && t.live() == "v1");
+}
+
+#[test]
+fn a_mend_takes_the_place_of_a_way_back_that_is_stuck() {
+    let mut toy = young_and_failing();
+    toy.canary_fails = true;
+    toy.until(|t| t.last.as_ref().unwrap().reason.word() == "BothFailing");
+    toy.set_image("v3");
+    toy.until(|t| t.state.phase.rollout().is_none());
+    assert_eq!((toy.phase(), toy.live().as_str()), ("Live", "v2"));
+    (toy.canary_fails, toy.stable_fails) = (false, false);
+    toy.until(|t| t.live() == "v3" && t.quiet());
 }

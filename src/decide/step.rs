@@ -224,12 +224,11 @@ fn arrange(case: &Case<'_>, rollout: &Rollout, to: &Release, from: &Release) -> 
         return effects;
     }
     for workload in size::changed(case, rollout) {
-        // A canary that cannot be kept apart from the users' traffic does not start, unless nothing else serves: then it
-        // may be the mend, and there is no traffic to keep it from.
+        // A canary that cannot be kept apart from the users' traffic has no pods, unless nothing else serves: then it may be
+        // the mend, and there is no traffic to keep it from.
         let apart = rollout.stage != Stage::Preflight || !size::routed(case, workload) || pin::to(workload, side) != Pin::Off;
-        if apart || !serves(workload) {
-            effects.extend(canary(case, rollout, workload, to));
-        }
+        let replicas = if apart || !serves(workload) { size::pods(case, rollout, workload, &rollout.stage) } else { 0 };
+        effects.extend(canary(workload, to, replicas));
     }
     effects
 }
@@ -240,8 +239,7 @@ fn serves(workload: &Workload) -> bool {
 }
 
 /// The write that gives a workload's canary its size.
-fn canary(case: &Case<'_>, rollout: &Rollout, workload: &Workload, to: &Release) -> Option<Effect> {
-    let replicas = size::pods(case, rollout, workload, &rollout.stage);
+fn canary(workload: &Workload, to: &Release, replicas: u32) -> Option<Effect> {
     let name = workload.name.clone();
     match &workload.canary {
         None if replicas == 0 || workload.canary_left > 0 => None,

@@ -643,3 +643,20 @@ fn a_mend_takes_the_place_of_a_way_back_that_is_stuck() {
     (toy.canary_fails, toy.stable_fails) = (false, false);
     toy.until(|t| t.live() == "v3" && t.quiet());
 }
+
+#[test]
+fn a_gate_opened_by_hand_in_preflight_leaves_the_canary_without_pods_for_users_to_reach() {
+    let mut toy = Toy::adopted(4);
+    // The owner's template is the live one, so that opening the gate rolls nothing: the wish is a Release made by hand.
+    toy.plan.source = Source::Manual;
+    toy.release(ReleaseName::new("shop-v2"), "v2".into(), "r/shop:v2".into(), None, None);
+    toy.mute = true;
+    toy.until(|t| t.phase() == "Preflight" && t.w().canary.is_some() && t.quiet());
+    toy.story();
+    toy.workload().paused = false;
+    toy.pass();
+    assert_eq!(toy.story(), "pin off; canary 0");
+    toy.workload().paused = true;
+    toy.mute = false;
+    toy.until(|t| t.live() == "v2" && t.quiet());
+}

@@ -269,7 +269,7 @@ fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision {
     }
     let order = command::pending(case, |action| action == Action::Promote);
     let over = match &rollout.stage {
-        Stage::Canary { step } => after(case.state.since.max(ready), size::bake(case, *step)),
+        Stage::Canary { step } => after(ready.max(beside(case, rollout)), size::bake(case, *step)),
         // It counts from when the traffic is there: a controller that was away in between did not guard anything.
         Stage::Guarding { until } => (*until).max(after(moved(case, rollout), guard(case, rollout))),
         Stage::Preflight | Stage::Promoting | Stage::Finalizing | Stage::RollingBack { .. } => case.now,
@@ -311,6 +311,13 @@ fn ready_since(case: &Case<'_>, rollout: &Rollout) -> Option<jiff::Timestamp> {
         }
     }
     Some(since)
+}
+
+/// Since when stable serves beside the canary, where it serves at all: what baked while its Deployment was gone was compared
+/// with nothing. Its oldest pod counts, so that one that was moved or added by an autoscaler starts no bake anew.
+fn beside(case: &Case<'_>, rollout: &Rollout) -> jiff::Timestamp {
+    let oldest = |w: &Workload| w.pods.iter().filter_map(|p| p.ready_since).min();
+    size::changed(case, rollout).filter_map(oldest).max().unwrap_or(jiff::Timestamp::MIN)
 }
 
 /// Since when every Service reaches the canary alone.

@@ -660,3 +660,17 @@ fn a_gate_opened_by_hand_in_preflight_leaves_the_canary_without_pods_for_users_t
     toy.mute = false;
     toy.until(|t| t.live() == "v2" && t.quiet());
 }
+
+#[test]
+fn a_bake_counts_from_when_stable_is_back() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Canary" && t.quiet());
+    let gone = toy.seen.workloads.pop().unwrap();
+    toy.now = after(toy.now, Duration::from_secs(600));
+    toy.pass();
+    toy.seen.workloads.push(crate::model::world::Workload { pods: vec![], ..gone });
+    let (back, step) = (toy.now, toy.state.phase.clone());
+    toy.until(|t| t.phase() != "Canary" || t.state.phase.rollout().unwrap().stage != step.rollout().unwrap().stage);
+    assert!(toy.now >= after(back, Duration::from_secs(60)), "what baked was compared with nothing");
+}

@@ -248,10 +248,12 @@ impl Toy {
                 rs.wanted = if rs.pod_hash == active { workload.replicas } else { rs.wanted };
             }
         }
-        workload.pods.clear();
+        let before = std::mem::take(&mut workload.pods);
         for rs in &mut workload.replica_sets {
             (rs.pods, rs.available) = (rs.wanted, rs.wanted);
-            workload.pods.extend(self.pods(rs.pod_hash.as_str(), Some(&rs.pod_hash), rs.wanted));
+            let pods = self.pods(rs.pod_hash.as_str(), Some(&rs.pod_hash), rs.wanted);
+            let since = |pod: &Pod| before.iter().find(|p| p.name == pod.name).and_then(|p| p.ready_since);
+            workload.pods.extend(pods.into_iter().map(|pod| Pod { ready_since: since(&pod).or(pod.ready_since), ..pod }));
         }
         if self.stable_down {
             let old = pod_hash(&template("v1"));

@@ -24,7 +24,7 @@ pub(super) fn finalize(case: &Case<'_>, rollout: &Rollout, to: &Release, holds: 
         decision
     } else {
         // The canary serves while stable has no traffic: first where the traffic is, then the roll.
-        let mut effects: Vec<Effect> = size::changed(case, rollout).flat_map(|w| pin::writes(case, w, serving(w))).collect();
+        let mut effects: Vec<Effect> = size::changed(case, rollout).flat_map(|w| pin::writes(case, w, serving(case, w))).collect();
         effects.extend(standing.effects);
         effects.extend(canary_kept(case, rollout));
         let wait = if effects.is_empty() { Wait::Poll } else { Wait::Now };
@@ -48,10 +48,15 @@ fn at(workload: &Workload, release: &Release) -> bool {
     release.template_hash(&workload.name).is_some_and(|hash| workload.rolled_to(&hash))
 }
 
-/// Where traffic goes while stable rolls: to the canary, as long as that has the pods for it.
-fn serving(workload: &Workload) -> Side<'static> {
+/// Where traffic goes while stable rolls: to the canary, as long as that has the pods for it. What it lost for want of them it
+/// gets again when they have stayed ready: a pin does not follow every flap of theirs.
+fn serving(case: &Case<'_>, workload: &Workload) -> Side<'static> {
     let ready = workload.canary.as_ref().map_or(0, Canary::ready);
-    if ready >= workload.replicas.saturating_sub(workload.max_unavailable).max(1) { Side::Canary } else { Side::Both }
+    let enough = ready >= workload.replicas.saturating_sub(workload.max_unavailable).max(1);
+    let there = case.seen.services_of(&workload.name).any(|s| s.pin == Pin::Canary);
+    let whole = workload.canary.as_ref().and_then(Canary::ready_since);
+    let steady = whole.is_some_and(|since| after(since, case.plan.settle) <= case.now);
+    if enough && (there || steady) { Side::Canary } else { Side::Both }
 }
 
 /// The canary keeps the size of stable, also when that changes now.

@@ -215,6 +215,7 @@ fn arrange(case: &Case<'_>, rollout: &Rollout, to: &Release, from: &Release) -> 
     let side = match &rollout.stage {
         Stage::Preflight => Side::Stable(from),
         _ if rollout.suspended.is_some() => Side::Back(from),
+        Stage::Guarding { .. } if weak(case, rollout) => Side::Both,
         Stage::Guarding { .. } => Side::Canary,
         Stage::Canary { .. } | Stage::Promoting | Stage::Finalizing | Stage::RollingBack { .. } => Side::Both,
     };
@@ -272,7 +273,9 @@ fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision {
         Stage::Canary { step } => after(ready.max(beside(case, rollout)), size::bake(case, *step)),
         // It counts from when the traffic is there: a controller that was away in between did not guard anything.
         Stage::Guarding { until } => (*until).max(after(moved(case, rollout), guard(case, rollout))),
-        Stage::Preflight | Stage::Promoting | Stage::Finalizing | Stage::RollingBack { .. } => case.now,
+        // The traffic moves to pods that have stayed ready: a pin does not follow every flap of theirs.
+        Stage::Promoting => after(ready, case.plan.settle),
+        Stage::Preflight | Stage::Finalizing | Stage::RollingBack { .. } => case.now,
     };
     let enough = evidence_is_enough(case, rollout, ready);
     if order.is_none() && over > case.now {

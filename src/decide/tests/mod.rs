@@ -674,3 +674,33 @@ fn a_bake_counts_from_when_stable_is_back() {
     toy.until(|t| t.phase() != "Canary" || t.state.phase.rollout().unwrap().stage != step.rollout().unwrap().stage);
     assert!(toy.now >= after(back, Duration::from_secs(60)), "what baked was compared with nothing");
 }
+
+#[test]
+fn a_pin_does_not_follow_every_flap_of_the_canarys_pods() {
+    for (phase, left) in [("Guarding", 1), ("Guarding", 0), ("Finalizing", 1), ("Finalizing", 0)] {
+        let mut toy = Toy::adopted(4);
+        toy.set_image("v2");
+        toy.until(|t| t.phase() == phase);
+        (toy.roll, toy.mute) = (false, true);
+        toy.until(|t| t.seen.services[0].pin == Pin::Canary && t.quiet());
+        toy.story();
+        let start = toy.now;
+        for pass in 0..40 {
+            let now = toy.now;
+            let ready = if pass % 4 < 2 { left } else { 4 };
+            for (at, pod) in toy.workload().canary.as_mut().unwrap().pods.iter_mut().enumerate() {
+                pod.ready_since = if at < ready { pod.ready_since.or(Some(now)) } else { None };
+            }
+            toy.pass();
+            if pass == 1 {
+                assert_ne!(toy.seen.services[0].pin, Pin::Canary, "{phase}: too few pods keep nothing");
+            }
+        }
+        let seconds = toy.now.duration_since(start).as_secs();
+        let moves = toy.story().matches("pin canary").count();
+        assert!(moves <= usize::try_from(seconds / 5 + 1).unwrap(), "{phase} {left}: {moves} times in {seconds} s");
+        toy.roll = true;
+        toy.mute = false;
+        toy.until(|t| t.live() == "v2" && t.quiet());
+    }
+}

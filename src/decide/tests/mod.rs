@@ -233,11 +233,29 @@ fn resumed_by_hand_is_respected_until_somebody_adopts_it_again() {
         toy.pass();
     }
     assert_eq!(toy.last.as_ref().unwrap().reason.word(), "Ungated");
-    assert!(!toy.w().paused);
+    assert!(!toy.w().paused && toy.state.ungated);
     let release = toy.state.live.as_ref().unwrap().release.clone();
     toy.seen.commands.push(Command { name: "c1".into(), release, action: Action::Adopt, by: "ana".into(), reason: None });
     toy.until(|t| t.w().paused && t.quiet());
     assert!(toy.story().contains("command Done"));
+    assert!(!toy.state.ungated);
+}
+
+#[test]
+fn a_pin_that_comes_off_goes_before_every_other_write() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.mute = true;
+    toy.until(|t| t.phase() == "Preflight" && t.w().canary.is_some() && t.quiet());
+    toy.story();
+    // Replaced by something newer: the gate is open, and the mark of it is gone.
+    toy.set_image("v3");
+    let w = toy.workload();
+    (w.paused, w.gate_marked) = (false, false);
+    toy.roll = false;
+    toy.pass();
+    let story = toy.story();
+    assert!(story.starts_with("pin off; record v3; open"), "{story}");
 }
 
 #[test]

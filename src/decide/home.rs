@@ -4,19 +4,32 @@
 //! all workloads rolled and closed again, every Service on the new hash, seen routable, settle, the canary away, and only
 //! when its pods are gone the pins off.
 
-use super::{Case, hold, pin, pin::Side, rollback, size, stable, stable::Resumed, step, verdict};
+use std::time::Duration;
+
+use super::{
+    Case, hold, pin,
+    pin::Side,
+    rollback, size, stable,
+    stable::{Resumed, Standing},
+    step, verdict,
+};
 use crate::{
     api::release::Outcome,
     model::{
         decision::{Decision, Effect, Reason, Wait},
-        phase::{Direction, Live, Phase, Rollout, State, after},
+        phase::{Direction, Fought, Live, Phase, Rollout, State, after},
         world::{Canary, Pin, Release, Workload},
     },
 };
 
+/// How long a foreign template that came back is left behind the closed gate before stable is rolled anew: each try gives it
+/// a moment in the open. To write the proven one there ends it at once.
+const TRUCE: Duration = Duration::from_mins(5);
+
 /// The next move of a rollout whose version has all of the traffic. Deadlines and holds do not apply any more.
 pub(super) fn finalize(case: &Case<'_>, rollout: &Rollout, to: &Release, holds: &[Reason]) -> Decision {
-    let standing = stable::keep_all(case, to, Resumed::Welcome, true);
+    let (standing, fought) = truce(case, rollout, stable::keep_all(case, to, Resumed::Welcome, true));
+    let rollout = &Rollout { fought, ..rollout.clone() };
     let rolled = standing.settled && case.seen.workloads.iter().all(|w| at(w, to));
     let mut decision = if rolled {
         let mut decision = come_home(case, rollout, to);
@@ -36,11 +49,38 @@ pub(super) fn finalize(case: &Case<'_>, rollout: &Rollout, to: &Release, holds: 
     decision.holds = holds.to_vec();
     let stuck = case.seen.workloads.iter().find(|w| w.stuck && !w.paused);
     let stuck = stuck.map(|w| Reason::StableNotRolling { workload: w.name.to_string() });
+    let stuck = stuck.or(standing.hold.filter(|hold| matches!(hold, Reason::FoughtBy { .. })));
     decision.holds.extend(stuck.clone());
     if let Some(reason) = stuck.or_else(|| hold::missing(case)) {
         decision.reason = reason;
     }
     decision
+}
+
+/// What is written about stable, and who fights it. A foreign template that comes back is left behind the closed gate for a
+/// while, where it does nothing: to write ours again would only call for the next of theirs.
+fn truce(case: &Case<'_>, rollout: &Rollout, mut standing: Standing) -> (Standing, Option<Fought>) {
+    let replaced = |effect: &Effect| match effect {
+        Effect::OpenGate { workload, template: Some(_), .. } => case.seen.workload(workload),
+        _ => None,
+    };
+    let Some(workload) = standing.effects.iter().find_map(replaced) else { return (standing, rollout.fought.clone()) };
+    let theirs = workload.template_hash();
+    let again = rollout.fought.clone().filter(|f| f.template == theirs);
+    let mut fought = match (again, workload.paused) {
+        (Some(fought), true) if after(fought.at, TRUCE) <= case.now => return (standing, Some(fought)),
+        (Some(fought), _) => fought,
+        (None, true) => return (standing, rollout.fought.clone()),
+        (None, false) => return (standing, Some(Fought { template: theirs, at: case.now })),
+    };
+    standing.effects.retain(|effect| replaced(effect).is_none());
+    if !workload.paused {
+        standing.effects.push(Effect::CloseGate { workload: workload.name.clone(), exact: false });
+        fought.at = case.now;
+    }
+    standing.hold = Some(Reason::FoughtBy { workload: workload.name.to_string(), by: stable::writer(workload) });
+    standing.note = None;
+    (standing, Some(fought))
 }
 
 /// The workload runs that Release and nothing else, all of it available.

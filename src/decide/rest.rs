@@ -230,6 +230,7 @@ fn roll(case: &Case<'_>, release: &ReleaseName, from: &ReleaseName, direction: D
         // What was seen before it began says nothing about it.
         book: super::evidence::Book { until: Some(case.now), ..super::evidence::Book::default() },
         suspended: None,
+        fought: None,
     };
     Decision::stay(&case.state.to(Phase::Rolling(rollout), case.now), reason, Wait::Now)
 }

@@ -125,9 +125,13 @@ fn reopened(case: &Case<'_>, workload: &Workload, release: &Release, proven: &Va
 fn forced(case: &Case<'_>, workload: &Workload, release: &Release, proven: &Value) -> Standing {
     let (mut effects, put_back) = recorded(case, release);
     effects.push(Effect::OpenGate { workload: workload.name.clone(), template: Some(proven.clone()), put_back, leave: false });
-    let by = workload.last_writer.clone().unwrap_or_else(|| "somebody".to_owned());
-    let note = Reason::GateForced { workload: workload.name.to_string(), by };
+    let note = Reason::GateForced { workload: workload.name.to_string(), by: writer(workload) };
     Standing { effects, settled: false, hold: Some(note.clone()), note: Some(note) }
+}
+
+/// Whose hand it was.
+pub(super) fn writer(workload: &Workload) -> String {
+    workload.last_writer.clone().unwrap_or_else(|| "somebody".to_owned())
 }
 
 /// The owner's wish made a Release, so that its template may be replaced without being lost; none to put back when the wish

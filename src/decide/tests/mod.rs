@@ -722,3 +722,36 @@ fn a_pin_does_not_follow_every_flap_of_the_canarys_pods() {
         toy.until(|t| t.live() == "v2" && t.quiet());
     }
 }
+
+#[test]
+fn who_writes_another_template_again_and_again_is_held_and_the_canary_serves() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Finalizing");
+    toy.roll = false;
+    toy.until(|t| !t.w().paused && t.seen.services[0].pin == Pin::Canary);
+    let theirs = |toy: &mut Toy| {
+        toy.set_image("v3");
+        toy.workload().last_writer = Some("flux".into());
+        toy.story();
+        toy.pass();
+        toy.story()
+    };
+    assert_eq!(theirs(&mut toy), "record v3; open", "once is a change that slipped in");
+    assert_eq!(toy.w().template, template("v2"));
+    assert_eq!(theirs(&mut toy), "close", "twice is a fight");
+    let said = toy.last.as_ref().unwrap();
+    assert_eq!((said.reason.word(), said.holds.len()), ("FoughtBy", 1));
+    assert!(said.reason.to_string().starts_with("flux writes"));
+    let start = toy.now;
+    while toy.now < after(start, Duration::from_mins(4)) {
+        toy.pass();
+    }
+    assert_eq!(toy.story(), "", "nobody is called to the next round");
+    assert_eq!((toy.last.as_ref().unwrap().reason.word(), &toy.seen.services[0].pin), ("FoughtBy", &Pin::Canary));
+    toy.until(|t| !t.w().paused);
+    assert_eq!(theirs(&mut toy), "close", "they have not stopped");
+    toy.roll = true;
+    toy.until(|t| t.live() == "v2");
+    toy.until(|t| t.live() == "v3" && t.quiet());
+}

@@ -12,13 +12,14 @@ use crate::{
     api::{
         release::Outcome,
         status::{
-            Back, DeliveryStatus, Evidence, Gated, LiveVersion, ProbeCount, QUARANTINE, QuarantineEntry, RolloutStatus, SinceWhy, Told,
+            Back, DeliveryStatus, Evidence, FoughtStatus, Gated, LiveVersion, ProbeCount, QUARANTINE, QuarantineEntry, RolloutStatus,
+            SinceWhy, Told,
         },
     },
     decide::evidence::Book,
     model::{
-        phase::{Adopted, Direction, Live, Phase, Quarantined, Rollout, Stage, State, Why},
-        version::{Identity, ReleaseName},
+        phase::{Adopted, Direction, Fought, Live, Phase, Quarantined, Rollout, Stage, State, Why},
+        version::{Identity, ReleaseName, TemplateHash},
     },
 };
 
@@ -63,6 +64,7 @@ fn phase(status: &DeliveryStatus, live: bool, now: Timestamp) -> Phase {
             stage: stage(status.phase.as_deref().unwrap_or_default(), rollout),
             book: rollout.evidence.as_ref().map(book).unwrap_or_default(),
             suspended: rollout.suspended_since.as_ref().map(|time| time.0),
+            fought: rollout.fought.as_ref().map(|f| Fought { template: TemplateHash::new(&f.template), at: f.at.0 }),
         });
     }
     match (status.phase.as_deref(), &status.last_rollback) {
@@ -170,6 +172,7 @@ fn in_flight(rollout: &Rollout, previous: Option<&ReleaseName>) -> RolloutStatus
         previous: previous.map(ToString::to_string),
         started_at: Some(time(rollout.started_at)),
         suspended_since: rollout.suspended.map(time),
+        fought: rollout.fought.as_ref().map(|f| FoughtStatus { template: f.template.to_string(), at: time(f.at) }),
         evidence: Some(evidence(&rollout.book)).filter(|e| *e != Evidence::default()),
         ..RolloutStatus::default()
     };

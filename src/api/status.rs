@@ -180,6 +180,9 @@ pub struct RolloutStatus {
     /// Traffic is off the canary, reversibly, since then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended_since: Option<MicroTime>,
+    /// Another template that somebody wrote while stable rolled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fought: Option<FoughtStatus>,
     /// Pods of the canary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<PodCount>,
@@ -189,6 +192,16 @@ pub struct RolloutStatus {
     /// What was seen so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,
+}
+
+/// A template that somebody else wrote into a Deployment while it rolled to the proven one.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FoughtStatus {
+    /// The identity of that template.
+    #[schemars(length(max = 64))]
+    pub template: String,
+    /// When it was seen last while the gate was open.
+    pub at: Time,
 }
 
 /// A share of traffic in percent of new connections.

@@ -92,7 +92,7 @@ fn not_below_traffic(seen: &Observation, name: &crate::model::version::WorkloadN
 
 /// I8, I20: no step forward while something holds.
 fn advances_unheld(state: &State, decision: &Decision) -> Result<(), Broken> {
-    if rank(&decision.next.phase) > rank(&state.phase) && !decision.holds.is_empty() {
+    if advances(state, &decision.next) && !decision.holds.is_empty() {
         return broken("I20", "moves forward while something holds");
     }
     Ok(())

@@ -12,10 +12,10 @@ use crate::{
     },
 };
 
-/// The oldest order that applies now and was not carried out yet.
-#[must_use]
-pub fn pending<'a>(case: &Case<'a>) -> Option<&'a Command> {
-    case.seen.commands.iter().find(|c| !done(case, c) && void(case, c).is_none())
+/// The oldest order of these kinds that applies now and was not carried out yet. One that has to wait, as a retry does while
+/// another version is on its way, is in nobody's way.
+pub fn pending<'a>(case: &Case<'a>, wanted: impl Fn(Action) -> bool) -> Option<&'a Command> {
+    case.seen.commands.iter().find(|c| wanted(c.action) && !done(case, c) && void(case, c).is_none())
 }
 
 fn done(case: &Case<'_>, command: &Command) -> bool {

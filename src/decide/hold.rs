@@ -31,3 +31,10 @@ pub fn away(case: &Case<'_>) -> Option<Reason> {
     let away = case.seen.workloads.iter().find(|w| w.replicas == 0)?;
     Some(Reason::ScaledToZero { workload: away.name.to_string() })
 }
+
+/// A workload of the plan that is not there: the others may go back without it, but none goes forward.
+#[must_use]
+pub fn missing(case: &Case<'_>) -> Option<Reason> {
+    let missing = case.plan.workloads.iter().find(|planned| case.seen.workload(&planned.name).is_none())?;
+    Some(Reason::WorkloadMissing { workload: missing.name.to_string() })
+}

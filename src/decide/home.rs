@@ -4,19 +4,32 @@
 //! all workloads rolled and closed again, every Service on the new hash, seen routable, settle, the canary away, and only
 //! when its pods are gone the pins off.
 
-use super::{Case, pin, pin::Side, rollback, size, stable, stable::Resumed, step, verdict};
+use std::time::Duration;
+
+use super::{
+    Case, hold, pin,
+    pin::Side,
+    rollback, size, stable,
+    stable::{Resumed, Standing},
+    step, verdict,
+};
 use crate::{
     api::release::Outcome,
     model::{
         decision::{Decision, Effect, Reason, Wait},
-        phase::{Direction, Live, Phase, Rollout, State, after},
+        phase::{Direction, Fought, Live, Phase, Rollout, State, after},
         world::{Canary, Pin, Release, Workload},
     },
 };
 
+/// How long a foreign template that came back is left behind the closed gate before stable is rolled anew: each try gives it
+/// a moment in the open. To write the proven one there ends it at once.
+const TRUCE: Duration = Duration::from_mins(5);
+
 /// The next move of a rollout whose version has all of the traffic. Deadlines and holds do not apply any more.
 pub(super) fn finalize(case: &Case<'_>, rollout: &Rollout, to: &Release, holds: &[Reason]) -> Decision {
-    let standing = stable::keep_all(case, to, Resumed::Welcome, true);
+    let (standing, fought) = truce(case, rollout, stable::keep_all(case, to, Resumed::Welcome, true));
+    let rollout = &Rollout { fought, ..rollout.clone() };
     let rolled = standing.settled && case.seen.workloads.iter().all(|w| at(w, to));
     let mut decision = if rolled {
         let mut decision = come_home(case, rollout, to);
@@ -24,7 +37,7 @@ pub(super) fn finalize(case: &Case<'_>, rollout: &Rollout, to: &Release, holds: 
         decision
     } else {
         // The canary serves while stable has no traffic: first where the traffic is, then the roll.
-        let mut effects: Vec<Effect> = size::changed(case, rollout).flat_map(|w| pin::writes(case, w, serving(w))).collect();
+        let mut effects: Vec<Effect> = size::changed(case, rollout).flat_map(|w| pin::writes(case, w, serving(case, w))).collect();
         effects.extend(standing.effects);
         effects.extend(canary_kept(case, rollout));
         let wait = if effects.is_empty() { Wait::Poll } else { Wait::Now };
@@ -35,12 +48,39 @@ pub(super) fn finalize(case: &Case<'_>, rollout: &Rollout, to: &Release, holds: 
     decision.notes.extend(standing.note);
     decision.holds = holds.to_vec();
     let stuck = case.seen.workloads.iter().find(|w| w.stuck && !w.paused);
-    if let Some(workload) = stuck {
-        let reason = Reason::StableNotRolling { workload: workload.name.to_string() };
-        decision.holds.push(reason.clone());
+    let stuck = stuck.map(|w| Reason::StableNotRolling { workload: w.name.to_string() });
+    let stuck = stuck.or(standing.hold.filter(|hold| matches!(hold, Reason::FoughtBy { .. })));
+    decision.holds.extend(stuck.clone());
+    if let Some(reason) = stuck.or_else(|| hold::missing(case)) {
         decision.reason = reason;
     }
     decision
+}
+
+/// What is written about stable, and who fights it. A foreign template that comes back is left behind the closed gate for a
+/// while, where it does nothing: to write ours again would only call for the next of theirs.
+fn truce(case: &Case<'_>, rollout: &Rollout, mut standing: Standing) -> (Standing, Option<Fought>) {
+    let replaced = |effect: &Effect| match effect {
+        Effect::OpenGate { workload, template: Some(_), .. } => case.seen.workload(workload),
+        _ => None,
+    };
+    let Some(workload) = standing.effects.iter().find_map(replaced) else { return (standing, rollout.fought.clone()) };
+    let theirs = workload.template_hash();
+    let again = rollout.fought.clone().filter(|f| f.template == theirs);
+    let mut fought = match (again, workload.paused) {
+        (Some(fought), true) if after(fought.at, TRUCE) <= case.now => return (standing, Some(fought)),
+        (Some(fought), _) => fought,
+        (None, true) => return (standing, rollout.fought.clone()),
+        (None, false) => return (standing, Some(Fought { template: theirs, at: case.now })),
+    };
+    standing.effects.retain(|effect| replaced(effect).is_none());
+    if !workload.paused {
+        standing.effects.push(Effect::CloseGate { workload: workload.name.clone(), exact: false });
+        fought.at = case.now;
+    }
+    standing.hold = Some(Reason::FoughtBy { workload: workload.name.to_string(), by: stable::writer(workload) });
+    standing.note = None;
+    (standing, Some(fought))
 }
 
 /// The workload runs that Release and nothing else, all of it available.
@@ -48,10 +88,15 @@ fn at(workload: &Workload, release: &Release) -> bool {
     release.template_hash(&workload.name).is_some_and(|hash| workload.rolled_to(&hash))
 }
 
-/// Where traffic goes while stable rolls: to the canary, as long as that has the pods for it.
-fn serving(workload: &Workload) -> Side<'static> {
+/// Where traffic goes while stable rolls: to the canary, as long as that has the pods for it. What it lost for want of them it
+/// gets again when they have stayed ready: a pin does not follow every flap of theirs.
+fn serving(case: &Case<'_>, workload: &Workload) -> Side<'static> {
     let ready = workload.canary.as_ref().map_or(0, Canary::ready);
-    if ready >= workload.replicas.saturating_sub(workload.max_unavailable).max(1) { Side::Canary } else { Side::Both }
+    let enough = ready >= workload.replicas.saturating_sub(workload.max_unavailable).max(1);
+    let there = case.seen.services_of(&workload.name).any(|s| s.pin == Pin::Canary);
+    let whole = workload.canary.as_ref().and_then(Canary::ready_since);
+    let steady = whole.is_some_and(|since| after(since, case.plan.settle) <= case.now);
+    if enough && (there || steady) { Side::Canary } else { Side::Both }
 }
 
 /// The canary keeps the size of stable, also when that changes now.

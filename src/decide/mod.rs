@@ -25,10 +25,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::model::{
-    decision::{Decision, Reason, Wait},
+    decision::{Decision, Effect, Reason, Wait},
     phase::{Phase, State, after},
     plan::Plan,
-    world::Observation,
+    world::{Observation, Pin},
 };
 
 /// How soon a set-up that is wrong is looked at again: a person who has just mended it should not wait long, and 10 reads
@@ -61,7 +61,11 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observation, now: Timestamp) ->
             Phase::Rolling(rollout) => step::next(&case, rollout),
         }
     };
-    health::told(&case, command::acknowledged(&case, mended_unseen(&case, decision)))
+    let mut decision = health::told(&case, command::acknowledged(&case, mended_unseen(&case, decision)));
+    // The write that cannot hurt goes first: another that is refused must not keep a Service on pods that are gone.
+    decision.effects.sort_by_key(|effect| !matches!(effect, Effect::PinService { pin: Pin::Off, .. }));
+    decision.next.ungated = decision.holds.iter().any(|hold| matches!(hold, Reason::Ungated { .. }));
+    decision
 }
 
 /// What keeps it from moving may be mended where nobody tells us: a right, a `ConfigMap`, a volume claim, another Delivery

@@ -111,7 +111,7 @@ pub fn next(case: &Case<'_>) -> Decision {
     let Some(live) = candidate::live(case).filter(|r| r.templates.is_some()) else {
         return recover(case);
     };
-    if let Some(order) = command::pending(case) {
+    if let Some(order) = command::pending(case, |_| true) {
         return obey(case, live, order);
     }
     let standing = stable::keep_all(case, live, Resumed::Respected, false);
@@ -230,6 +230,7 @@ fn roll(case: &Case<'_>, release: &ReleaseName, from: &ReleaseName, direction: D
         // What was seen before it began says nothing about it.
         book: super::evidence::Book { until: Some(case.now), ..super::evidence::Book::default() },
         suspended: None,
+        fought: None,
     };
     Decision::stay(&case.state.to(Phase::Rolling(rollout), case.now), reason, Wait::Now)
 }

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::{Case, candidate};
+use super::{Case, candidate, hold};
 use crate::{
     api::release::OriginType,
     model::{
@@ -125,9 +125,13 @@ fn reopened(case: &Case<'_>, workload: &Workload, release: &Release, proven: &Va
 fn forced(case: &Case<'_>, workload: &Workload, release: &Release, proven: &Value) -> Standing {
     let (mut effects, put_back) = recorded(case, release);
     effects.push(Effect::OpenGate { workload: workload.name.clone(), template: Some(proven.clone()), put_back, leave: false });
-    let by = workload.last_writer.clone().unwrap_or_else(|| "somebody".to_owned());
-    let note = Reason::GateForced { workload: workload.name.to_string(), by };
+    let note = Reason::GateForced { workload: workload.name.to_string(), by: writer(workload) };
     Standing { effects, settled: false, hold: Some(note.clone()), note: Some(note) }
+}
+
+/// Whose hand it was.
+pub(super) fn writer(workload: &Workload) -> String {
+    workload.last_writer.clone().unwrap_or_else(|| "somebody".to_owned())
 }
 
 /// The owner's wish made a Release, so that its template may be replaced without being lost; none to put back when the wish
@@ -145,7 +149,8 @@ fn recorded(case: &Case<'_>, kept: &Release) -> (Vec<Effect>, Option<ReleaseName
 /// All workloads on one Release, in the plan's order; `in_turn`: a workload waits until those before it are settled.
 #[must_use]
 pub fn keep_all(case: &Case<'_>, release: &Release, resumed: Resumed, in_turn: bool) -> Standing {
-    let mut all = Standing::settled();
+    // One that is missing is not settled: nothing of it is seen, also not the canary that serves on alone.
+    let mut all = Standing { settled: hold::missing(case).is_none(), ..Standing::settled() };
     for workload in &case.seen.workloads {
         let mut one = keep(case, workload, release, resumed);
         all.effects.append(&mut one.effects);

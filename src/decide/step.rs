@@ -23,7 +23,7 @@ use crate::{
         decision::{Decision, Effect, Reason, Wait},
         phase::{Direction, Phase, Rollout, Stage, State, after},
         version::Weight,
-        world::{Canary, Pin, Release, Workload},
+        world::{Canary, Pin, Release, Service, Workload},
     },
 };
 
@@ -31,21 +31,32 @@ use crate::{
 #[must_use]
 pub fn next(case: &Case<'_>, stored: &Rollout) -> Decision {
     let rollout = Rollout { book: stored.book.with(&case.seen.probes.samples), ..stored.clone() };
-    if case.seen.workloads.len() < case.plan.workloads.len() {
-        return bereft(case, &rollout);
-    }
+    let mut decision = answer(case, &rollout);
+    decision.effects.extend(unpinned(case));
+    decision.holds.extend(hold::missing(case).filter(|missing| !decision.holds.contains(missing)));
+    decision
+}
+
+/// A Deployment was deleted in mid-rollout. Its canary serves on alone; a pin to pods that are gone comes off at once.
+fn unpinned(case: &Case<'_>) -> impl Iterator<Item = Effect> {
+    let gone = |s: &&Service| case.seen.workload(&s.workload).is_none() && matches!(s.pin, Pin::Stable(_));
+    case.seen.services.iter().filter(gone).map(|s| Effect::PinService { service: s.name.clone(), pin: Pin::Off })
+}
+
+/// The questions, in the order that is the policy.
+fn answer(case: &Case<'_>, rollout: &Rollout) -> Decision {
     if let Stage::RollingBack { .. } = rollout.stage {
-        return rollback::next(case, &rollout);
+        return rollback::next(case, rollout);
     }
-    let judgement = verdict::judge(case, &rollout);
+    let judgement = verdict::judge(case, rollout);
     if let Judgement::Fail(reason) = judgement {
-        return rollback::begin(case, &rollout, Outcome::RolledBack, reason);
+        return rollback::begin(case, rollout, Outcome::RolledBack, reason);
     }
-    if let Some(back) = called_back(case, &rollout) {
+    if let Some(back) = called_back(case, rollout) {
         return back;
     }
     let (Some(to), Some(from)) = (with_templates(case, &rollout.release), with_templates(case, &rollout.from)) else {
-        let mut lost = stay(case, &rollout, Reason::TemplateLost { release: rollout.release.to_string() }, Wait::Change);
+        let mut lost = stay(case, rollout, Reason::TemplateLost { release: rollout.release.to_string() }, Wait::Change);
         lost.effects = queued(case);
         if !lost.effects.is_empty() {
             lost.wait = Wait::Now;
@@ -56,37 +67,24 @@ pub fn next(case: &Case<'_>, stored: &Rollout) -> Decision {
         && rollout.suspended.is_none()
         && rollout.stage != Stage::Finalizing
     {
-        return suspend(case, &rollout, failure.clone());
+        return suspend(case, rollout, failure.clone());
     }
-    let mut holds = held(case, &rollout);
+    let mut holds = held(case, rollout);
     if let Judgement::Hold(reason) = &judgement {
         holds.push(reason.clone());
     }
-    if let Some(newer) = superseding(case, &rollout, &holds, &judgement) {
+    if let Some(newer) = superseding(case, rollout, &holds, &judgement) {
         let by = verdict::called(case, &newer);
-        let reason = Reason::Superseded { version: verdict::version_of(case, &rollout), by };
-        return rollback::begin(case, &rollout, Outcome::Superseded, reason);
+        let reason = Reason::Superseded { version: verdict::version_of(case, rollout), by };
+        return rollback::begin(case, rollout, Outcome::Superseded, reason);
     }
-    if let Some(decision) = overdue(case, &rollout, &holds) {
+    if let Some(decision) = overdue(case, rollout, &holds) {
         return decision;
     }
     if rollout.stage == Stage::Finalizing {
-        return super::home::finalize(case, &rollout, to, &holds);
+        return super::home::finalize(case, rollout, to, &holds);
     }
-    up(case, &rollout, (to, from), holds, &judgement)
-}
-
-/// A Deployment was deleted in mid-rollout. Its canary serves on alone; a pin to pods that are gone comes off at once.
-fn bereft(case: &Case<'_>, rollout: &Rollout) -> Decision {
-    let missing = |s: &&crate::model::world::Service| case.seen.workload(&s.workload).is_none() && matches!(s.pin, Pin::Stable(_));
-    let pins = case.seen.services.iter().filter(missing);
-    let effects: Vec<Effect> = pins.map(|s| Effect::PinService { service: s.name.clone(), pin: Pin::Off }).collect();
-    let gone = case.plan.workloads.iter().find(|p| case.seen.workload(&p.name).is_none());
-    let reason = Reason::WorkloadMissing { workload: gone.map_or_else(String::new, |p| p.name.to_string()) };
-    let mut decision = stay(case, rollout, reason.clone(), Wait::Poll);
-    decision.effects = effects;
-    decision.holds = vec![reason];
-    decision
+    up(case, rollout, (to, from), holds, &judgement)
 }
 
 fn with_templates<'a>(case: &Case<'a>, name: &crate::model::version::ReleaseName) -> Option<&'a Release> {
@@ -96,7 +94,7 @@ fn with_templates<'a>(case: &Case<'a>, name: &crate::model::version::ReleaseName
 /// People or the owner want it back.
 fn called_back(case: &Case<'_>, rollout: &Rollout) -> Option<Decision> {
     let version = verdict::version_of(case, rollout);
-    if let Some(order) = command::pending(case).filter(|c| matches!(c.action, Action::Abort | Action::Rollback)) {
+    if let Some(order) = command::pending(case, |action| matches!(action, Action::Abort | Action::Rollback)) {
         let (by, why) = command::words(order);
         let (outcome, reason) = match order.action {
             Action::Rollback => (Outcome::RolledBack, Reason::RolledBackBy { version, by, why }),
@@ -115,22 +113,24 @@ fn called_back(case: &Case<'_>, rollout: &Rollout) -> Option<Decision> {
     })
 }
 
-/// Reasons not to move forward. A version that comes back is held by nobody.
+/// Reasons not to move forward. A version that comes back is held by nobody, and by nothing that is wrong with the set-up.
 fn held(case: &Case<'_>, rollout: &Rollout) -> Vec<Reason> {
-    match rollout.direction {
+    let mut holds = match rollout.direction {
         Direction::Forward => {
             let away = hold::away(case);
             hold::reasons(case, Some(&rollout.release)).into_iter().chain(away).chain(hold::unswitchable(case)).collect()
         }
-        Direction::Return(_) => case.seen.problems.clone(),
-    }
+        Direction::Return(_) => Vec::new(),
+    };
+    holds.extend(hold::missing(case).filter(|missing| !holds.contains(missing)));
+    holds
 }
 
 /// A newer version that takes the place of one that is held or failing: it may be the mend.
 fn superseding(case: &Case<'_>, rollout: &Rollout, holds: &[Reason], judgement: &Judgement) -> Option<crate::model::version::ReleaseName> {
     let early = matches!(rollout.stage, Stage::Preflight | Stage::Canary { .. } | Stage::Promoting);
     let stopped = rollout.suspended.is_some() || matches!(judgement, Judgement::Hold(_)) || own_hold(case, rollout);
-    if rollout.direction != Direction::Forward || !early || !stopped || (holds.is_empty() && rollout.suspended.is_none()) {
+    if !early || !stopped || (holds.is_empty() && rollout.suspended.is_none()) {
         return None;
     }
     let wish = candidate::wish(case)?;
@@ -170,7 +170,7 @@ fn overdue(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Option<Decis
 fn up(case: &Case<'_>, rollout: &Rollout, (to, from): (&Release, &Release), mut holds: Vec<Reason>, judgement: &Judgement) -> Decision {
     let standing = stable::keep_all(case, from, Resumed::Respected, false);
     holds.extend(standing.hold.clone());
-    let recovered = rollout.suspended.is_some() && *judgement == Judgement::Fine;
+    let recovered = rollout.suspended.is_some() && *judgement == Judgement::Fine && holds.is_empty();
     let mut decision = if recovered && standing.effects.is_empty() {
         resume(case, rollout)
     } else {
@@ -215,17 +215,21 @@ fn arrange(case: &Case<'_>, rollout: &Rollout, to: &Release, from: &Release) -> 
     let side = match &rollout.stage {
         Stage::Preflight => Side::Stable(from),
         _ if rollout.suspended.is_some() => Side::Back(from),
+        Stage::Guarding { .. } if weak(case, rollout) => Side::Both,
         Stage::Guarding { .. } => Side::Canary,
         Stage::Canary { .. } | Stage::Promoting | Stage::Finalizing | Stage::RollingBack { .. } => Side::Both,
     };
     let mut effects: Vec<Effect> = size::changed(case, rollout).flat_map(|w| pin::writes(case, w, side)).collect();
+    if hold::missing(case).is_some() {
+        // Who starts when, and with how many pods, cannot be said without all of them.
+        return effects;
+    }
     for workload in size::changed(case, rollout) {
-        // A canary that cannot be kept apart from the users' traffic does not start, unless nothing else serves: then it
-        // may be the mend, and there is no traffic to keep it from.
+        // A canary that cannot be kept apart from the users' traffic has no pods, unless nothing else serves: then it may be
+        // the mend, and there is no traffic to keep it from.
         let apart = rollout.stage != Stage::Preflight || !size::routed(case, workload) || pin::to(workload, side) != Pin::Off;
-        if apart || !serves(workload) {
-            effects.extend(canary(case, rollout, workload, to));
-        }
+        let replicas = if apart || !serves(workload) { size::pods(case, rollout, workload, &rollout.stage) } else { 0 };
+        effects.extend(canary(workload, to, replicas));
     }
     effects
 }
@@ -236,8 +240,7 @@ fn serves(workload: &Workload) -> bool {
 }
 
 /// The write that gives a workload's canary its size.
-fn canary(case: &Case<'_>, rollout: &Rollout, workload: &Workload, to: &Release) -> Option<Effect> {
-    let replicas = size::pods(case, rollout, workload, &rollout.stage);
+fn canary(workload: &Workload, to: &Release, replicas: u32) -> Option<Effect> {
     let name = workload.name.clone();
     match &workload.canary {
         None if replicas == 0 || workload.canary_left > 0 => None,
@@ -265,14 +268,16 @@ fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision {
     if rollout.suspended.is_some() || !holds.is_empty() {
         return wait(Wait::Poll);
     }
-    let order = command::pending(case).filter(|c| c.action == Action::Promote);
+    let order = command::pending(case, |action| action == Action::Promote);
     let over = match &rollout.stage {
-        Stage::Canary { step } => after(case.state.since.max(ready), size::bake(case, *step)),
+        Stage::Canary { step } => after(ready.max(beside(case, rollout)), size::bake(case, *step)),
         // It counts from when the traffic is there: a controller that was away in between did not guard anything.
         Stage::Guarding { until } => (*until).max(after(moved(case, rollout), guard(case, rollout))),
-        Stage::Preflight | Stage::Promoting | Stage::Finalizing | Stage::RollingBack { .. } => case.now,
+        // The traffic moves to pods that have stayed ready: a pin does not follow every flap of theirs.
+        Stage::Promoting => after(ready, case.plan.settle),
+        Stage::Preflight | Stage::Finalizing | Stage::RollingBack { .. } => case.now,
     };
-    let enough = evidence_is_enough(case, rollout);
+    let enough = evidence_is_enough(case, rollout, ready);
     if order.is_none() && over > case.now {
         return wait(Wait::Until(over));
     }
@@ -287,9 +292,17 @@ fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision {
 }
 
 /// Promotion needs evidence of its own: a good pair of every voting probe at this stage. Growing is not a stage of its own.
-fn evidence_is_enough(case: &Case<'_>, rollout: &Rollout) -> bool {
+fn evidence_is_enough(case: &Case<'_>, rollout: &Rollout, ready: jiff::Timestamp) -> bool {
     let asks = size::changed(case, rollout).any(|w| size::routed(case, w));
-    rollout.stage == Stage::Promoting || !asks || case.seen.probes.voting == 0 || rollout.book.good_of_each(case.seen.probes.voting) > 0
+    let good = |probes| rollout.book.good_of_each(probes) > 0;
+    rollout.stage == Stage::Promoting
+        || !asks
+        || case.seen.probes.voting == 0
+        || match rollout.direction {
+            Direction::Forward => good(case.seen.probes.voting),
+            // It was proven before, and what serves now is bad: it is asked, but silence does not keep it waiting.
+            Direction::Return(_) => good(1) || verdict::commanded(rollout) || after(ready, verdict::PATIENCE) <= case.now,
+        }
 }
 
 /// Every canary that should have pods at this stage has them ready, since then.
@@ -301,6 +314,13 @@ fn ready_since(case: &Case<'_>, rollout: &Rollout) -> Option<jiff::Timestamp> {
         }
     }
     Some(since)
+}
+
+/// Since when stable serves beside the canary, where it serves at all: what baked while its Deployment was gone was compared
+/// with nothing. Its oldest pod counts, so that one that was moved or added by an autoscaler starts no bake anew.
+fn beside(case: &Case<'_>, rollout: &Rollout) -> jiff::Timestamp {
+    let oldest = |w: &Workload| w.pods.iter().filter_map(|p| p.ready_since).min();
+    size::changed(case, rollout).filter_map(oldest).max().unwrap_or(jiff::Timestamp::MIN)
 }
 
 /// Since when every Service reaches the canary alone.

@@ -1,19 +1,20 @@
 //! What all evidence says about the version on its way: the platform's signals first, then the book of paired probes.
 //!
 //! Never ready, crash loop and killed for memory are the version's fault. What the cluster refuses (no room, no image,
-//! quota, admission) holds. Both sides failing holds. Silence holds. Only the canary failing takes it back.
+//! quota, admission) holds. Both sides failing holds. Silence holds a new version, not the way back to an old one. Only the
+//! canary failing takes it back.
 
 use std::time::Duration;
 
 use super::{Case, evidence::Verdict, size};
 use crate::model::{
     decision::Reason,
-    phase::{Rollout, after},
+    phase::{Direction, Rollout, after},
     world::{Canary, Pod, Trouble, Workload},
 };
 
 /// How long nothing may be learnt before people are told: one default interval of probing.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What the evidence asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,16 +41,23 @@ pub fn judge(case: &Case<'_>, rollout: &Rollout) -> Judgement {
             fail @ (Judgement::Fail(_) | Judgement::Suspend(_)) => return fail,
         }
     }
-    if case.seen.probes.voting > 0 {
-        match rollout.book.verdict() {
-            Verdict::Fail(failure) => return Judgement::Fail(Reason::CanaryFailed { version, failure }),
-            Verdict::Suspend(failure) => return Judgement::Suspend(failure),
-            Verdict::Both(failure) => hold = hold.or(Some(Reason::BothFailing { failure })),
-            Verdict::Void(why) if silent(case, rollout) => hold = hold.or(Some(Reason::NoData { why })),
-            Verdict::Void(_) | Verdict::Fine => {}
-        }
+    let forward = rollout.direction == Direction::Forward;
+    let asked = case.seen.probes.voting > 0 && !commanded(rollout);
+    match rollout.book.verdict() {
+        // What was seen stays true when the probe that saw it is gone: its loss lifts nothing.
+        Verdict::Fail(failure) => return Judgement::Fail(Reason::CanaryFailed { version, failure }),
+        Verdict::Suspend(failure) => return Judgement::Suspend(failure),
+        Verdict::Both(failure) if asked => hold = hold.or(Some(Reason::BothFailing { failure })),
+        Verdict::Void(why) if asked && forward && silent(case, rollout) => hold = hold.or(Some(Reason::NoData { why })),
+        Verdict::Both(_) | Verdict::Void(_) | Verdict::Fine => {}
     }
     hold.map_or(Judgement::Fine, Judgement::Hold)
+}
+
+/// A person wants an older version back: it is watched, but its probes are not waited for.
+#[must_use]
+pub fn commanded(rollout: &Rollout) -> bool {
+    matches!(&rollout.direction, Direction::Return(why) if why.word == "RolledBackBy")
 }
 
 fn silent(case: &Case<'_>, rollout: &Rollout) -> bool {

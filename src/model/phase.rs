@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::version::{Identity, ReleaseName};
+use super::version::{Identity, ReleaseName, TemplateHash};
 use crate::{api::release::Outcome, decide::evidence::Book};
 
 /// Everything that must survive a restart. Stored in the status of the Delivery, in one write.
@@ -108,6 +108,17 @@ pub struct Rollout {
     pub book: Book,
     /// Traffic is off the canary, reversibly, since then.
     pub suspended: Option<Timestamp>,
+    /// The template that a foreign hand wrote last while the gate was open for this one.
+    pub fought: Option<Fought>,
+}
+
+/// A foreign template in the place of one that rolls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fought {
+    /// Theirs.
+    pub template: TemplateHash,
+    /// When it was seen last while the gate was open.
+    pub at: Timestamp,
 }
 
 /// Which way a rollout goes.

@@ -8,8 +8,8 @@ use crate::{
     decide::evidence::Book,
     model::{
         decision::{Reason, Wait},
-        phase::{Adopted, Live, Quarantined, State},
-        version::Identity,
+        phase::{Adopted, Fought, Live, Quarantined, State},
+        version::{Identity, TemplateHash},
     },
 };
 
@@ -83,9 +83,11 @@ prop_compose! {
     fn rollout()(
         release in name(), from in name(), back in prop::option::of(why()), started_at in second(),
         stage in stage(), book in book(), suspended in prop::option::of(second()),
+        fought in prop::option::of(("[0-9a-f]{16}", second())),
     ) -> Phase {
+        let fought = fought.map(|(template, at)| Fought { template: TemplateHash::new(template), at });
         let direction = back.map_or(Direction::Forward, Direction::Return);
-        Phase::Rolling(Rollout { release, from, direction, started_at, stage, book, suspended })
+        Phase::Rolling(Rollout { release, from, direction, started_at, stage, book, suspended, fought })
     }
 }
 
@@ -187,6 +189,7 @@ fn full() -> (Decision, DeliveryStatus) {
                 ..Book::default()
             },
             suspended: Some(seconds(1)),
+            fought: Some(Fought { template: TemplateHash::new("f".repeat(16)), at: seconds(1) }),
         }),
         since: seconds(1),
         live: Some(Live { release: release(2), since: seconds(1) }),
@@ -248,6 +251,7 @@ fn a_rollout_that_ends_is_history_once() {
         stage: Stage::Finalizing,
         book: Book::default(),
         suspended: None,
+        fought: None,
     };
     let live = |name: &str| Some(Live { release: ReleaseName::new(name), since: seconds(1) });
     let state = State { phase: Phase::Rolling(rolling), live: live("r1"), ..State::new(seconds(1)) };

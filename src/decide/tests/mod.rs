@@ -12,8 +12,8 @@ use crate::{
     model::{
         decision::{Reason, Wait},
         phase::{Phase, after},
-        plan::Source,
-        version::ReleaseName,
+        plan::{PlannedWorkload, Source},
+        version::{ReleaseName, WorkloadName},
         world::{Command, Hold, Pin, RestSample, Trouble},
     },
 };
@@ -217,16 +217,7 @@ fn a_bad_version_in_mid_roll_is_brought_back_by_its_old_pods() {
 
 #[test]
 fn a_live_version_that_fails_while_young_goes_back_through_a_split() {
-    let mut toy = Toy::adopted(4);
-    toy.set_image("v2");
-    toy.until(|t| t.live() == "v2" && t.quiet());
-    toy.story();
-    for second in 1..=5 {
-        let at = after(toy.now, Duration::from_secs(second));
-        toy.seen.probes.rest.push(RestSample { at, probe: "home".into(), wrong: Some("GET / answered 500".into()) });
-    }
-    toy.now = after(toy.now, Duration::from_secs(10));
-    toy.stable_fails = true;
+    let mut toy = young_and_failing();
     toy.until(|t| t.live() == "v1" && t.quiet());
     assert_eq!(toy.phase(), "RolledBack");
     let story = toy.story();
@@ -242,11 +233,29 @@ fn resumed_by_hand_is_respected_until_somebody_adopts_it_again() {
         toy.pass();
     }
     assert_eq!(toy.last.as_ref().unwrap().reason.word(), "Ungated");
-    assert!(!toy.w().paused);
+    assert!(!toy.w().paused && toy.state.ungated);
     let release = toy.state.live.as_ref().unwrap().release.clone();
     toy.seen.commands.push(Command { name: "c1".into(), release, action: Action::Adopt, by: "ana".into(), reason: None });
     toy.until(|t| t.w().paused && t.quiet());
     assert!(toy.story().contains("command Done"));
+    assert!(!toy.state.ungated);
+}
+
+#[test]
+fn a_pin_that_comes_off_goes_before_every_other_write() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.mute = true;
+    toy.until(|t| t.phase() == "Preflight" && t.w().canary.is_some() && t.quiet());
+    toy.story();
+    // Replaced by something newer: the gate is open, and the mark of it is gone.
+    toy.set_image("v3");
+    let w = toy.workload();
+    (w.paused, w.gate_marked) = (false, false);
+    toy.roll = false;
+    toy.pass();
+    let story = toy.story();
+    assert!(story.starts_with("pin off; record v3; open"), "{story}");
 }
 
 #[test]
@@ -495,4 +504,254 @@ fn lost_templates_are_kept_again_while_the_owner_still_has_them() {
     let lost = toy.seen.releases.iter_mut().find(|r| r.version == "v2").unwrap();
     lost.templates = None;
     toy.until(|t| t.live() == "v2" && t.quiet());
+}
+
+/// At the first step with traffic, then suspended by one confirmed failure.
+fn suspended() -> Toy {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Canary" && t.quiet());
+    toy.canary_fails = true;
+    toy.pass();
+    toy.canary_fails = false;
+    assert_eq!(toy.last.as_ref().unwrap().reason.word(), "Suspended");
+    toy.log.clear();
+    toy
+}
+
+#[test]
+fn a_suspension_outlives_the_probe_that_saw_the_failure() {
+    let mut toy = suspended();
+    toy.seen.probes.voting = 0;
+    let samples = std::mem::take(&mut toy.seen.probes.samples);
+    toy.mute = true;
+    toy.seen.problems.push(Reason::ProbeMissing { probe: "home".into() });
+    for _ in 0..20 {
+        toy.pass();
+        assert_ne!(toy.seen.services[0].pin, Pin::Off, "traffic is back without a sample");
+    }
+    assert_eq!((toy.phase(), toy.story().as_str()), ("Canary", ""));
+    (toy.seen.probes.voting, toy.seen.probes.samples, toy.mute) = (1, samples, false);
+    for _ in 0..20 {
+        toy.pass();
+        assert_ne!(toy.seen.services[0].pin, Pin::Off, "traffic is back while something holds");
+    }
+    toy.seen.problems.clear();
+    toy.until(|t| t.live() == "v2" && t.quiet());
+}
+
+/// At the first step with traffic, and then the plan names a second workload that does not exist.
+fn one_of_two() -> Toy {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Canary" && t.quiet());
+    let worker = PlannedWorkload { name: WorkloadName::new("worker"), containers: vec![], service: None, port: None };
+    toy.plan.workloads.push(worker);
+    for _ in 0..20 {
+        toy.pass();
+    }
+    assert_eq!((toy.phase(), toy.last.as_ref().unwrap().reason.word()), ("Canary", "WorkloadMissing"));
+    toy.log.clear();
+    toy
+}
+
+#[test]
+fn a_workload_that_is_missing_does_not_stop_the_way_back_of_the_others() {
+    let mut failing = one_of_two();
+    failing.canary_fails = true;
+    let mut aborted = one_of_two();
+    let release = aborted.state.phase.rollout().unwrap().release.clone();
+    let order = Command { name: "c1".into(), release, action: Action::Abort, by: "ana".into(), reason: None };
+    aborted.seen.commands.push(order);
+    let mut late = one_of_two();
+    late.now = after(late.now, late.plan.deadline);
+    for mut toy in [failing, aborted, late] {
+        toy.until(|t| t.phase() == "RollingBack" && t.w().canary.is_none());
+        assert!(toy.story().starts_with("pin v1; "));
+        assert!(toy.last.as_ref().unwrap().holds.iter().any(|h| h.word() == "WorkloadMissing"), "people are told what it waits for");
+        for _ in 0..5 {
+            toy.pass();
+        }
+        assert_eq!(toy.phase(), "RollingBack", "it has not arrived without what it cannot see");
+        toy.plan.workloads.pop();
+        toy.until(live_and_quiet);
+        assert_eq!((toy.phase(), toy.live().as_str()), ("RolledBack", "v1"));
+    }
+}
+
+#[test]
+fn a_workload_that_is_missing_does_not_stop_a_suspension() {
+    let mut toy = one_of_two();
+    toy.canary_fails = true;
+    toy.pass();
+    assert_eq!(toy.story(), "pin v1");
+}
+
+#[test]
+fn an_order_that_has_to_wait_does_not_stand_before_an_abort() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.canary_fails = true;
+    toy.until(|t| t.phase() == "RolledBack" && t.quiet());
+    let v2 = toy.state.quarantine[0].release.clone();
+    toy.canary_fails = false;
+    toy.set_image("v3");
+    toy.until(|t| t.phase() == "Canary" && t.quiet());
+    let v3 = toy.state.phase.rollout().unwrap().release.clone();
+    let order = |name: &str, release, action| Command { name: name.into(), release, action, by: "ana".into(), reason: None };
+    toy.seen.commands.push(order("c1", v2, Action::Retry));
+    toy.pass();
+    toy.seen.commands.push(order("c2", v3, Action::Abort));
+    toy.pass();
+    assert_eq!(toy.phase(), "RollingBack");
+}
+
+/// v2 is live, and fails the probes at rest.
+fn young_and_failing() -> Toy {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.live() == "v2" && t.quiet());
+    toy.story();
+    for second in 1..=5 {
+        let at = after(toy.now, Duration::from_secs(second));
+        toy.seen.probes.rest.push(RestSample { at, probe: "home".into(), wrong: Some("GET / answered 500".into()) });
+    }
+    toy.now = after(toy.now, Duration::from_secs(10));
+    toy.stable_fails = true;
+    toy
+}
+
+#[test]
+fn what_is_wrong_with_the_set_up_does_not_keep_the_good_version_from_coming_back() {
+    let mut toy = young_and_failing();
+    toy.seen.problems.push(Reason::ProbeMissing { probe: "other".into() });
+    toy.until(|t| t.phase() == "RolledBack" && t.live() == "v1");
+}
+
+#[test]
+fn silence_does_not_keep_the_good_version_from_coming_back() {
+    let mut mute = young_and_failing();
+    mute.mute = true;
+    let mut silent = young_and_failing();
+    silent.silent = true;
+    for mut toy in [mute, silent] {
+        toy.until(|t| t.phase() == "RolledBack" && t.live() == "v1");
+    }
+}
+
+#[test]
+fn what_a_person_takes_back_goes_back_while_both_sides_fail() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.live() == "v2" && t.quiet());
+    let release = toy.state.live.as_ref().unwrap().release.clone();
+    (toy.canary_fails, toy.stable_fails) = (true, true);
+    toy.seen.commands.push(Command { name: "c1".into(), release, action: Action::Rollback, by: "ana".into(), reason: None });
+    toy.until(|t| t.phase() == "RolledBack" && t.live() == "v1");
+}
+
+#[test]
+fn a_mend_takes_the_place_of_a_way_back_that_is_stuck() {
+    let mut toy = young_and_failing();
+    toy.canary_fails = true;
+    toy.until(|t| t.last.as_ref().unwrap().reason.word() == "BothFailing");
+    toy.set_image("v3");
+    toy.until(|t| t.state.phase.rollout().is_none());
+    assert_eq!((toy.phase(), toy.live().as_str()), ("Live", "v2"));
+    (toy.canary_fails, toy.stable_fails) = (false, false);
+    toy.until(|t| t.live() == "v3" && t.quiet());
+}
+
+#[test]
+fn a_gate_opened_by_hand_in_preflight_leaves_the_canary_without_pods_for_users_to_reach() {
+    let mut toy = Toy::adopted(4);
+    // The owner's template is the live one, so that opening the gate rolls nothing: the wish is a Release made by hand.
+    toy.plan.source = Source::Manual;
+    toy.release(ReleaseName::new("shop-v2"), "v2".into(), "r/shop:v2".into(), None, None);
+    toy.mute = true;
+    toy.until(|t| t.phase() == "Preflight" && t.w().canary.is_some() && t.quiet());
+    toy.story();
+    toy.workload().paused = false;
+    toy.pass();
+    assert_eq!(toy.story(), "pin off; canary 0");
+    toy.workload().paused = true;
+    toy.mute = false;
+    toy.until(|t| t.live() == "v2" && t.quiet());
+}
+
+#[test]
+fn a_bake_counts_from_when_stable_is_back() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Canary" && t.quiet());
+    let gone = toy.seen.workloads.pop().unwrap();
+    toy.now = after(toy.now, Duration::from_secs(600));
+    toy.pass();
+    toy.seen.workloads.push(crate::model::world::Workload { pods: vec![], ..gone });
+    let (back, step) = (toy.now, toy.state.phase.clone());
+    toy.until(|t| t.phase() != "Canary" || t.state.phase.rollout().unwrap().stage != step.rollout().unwrap().stage);
+    assert!(toy.now >= after(back, Duration::from_secs(60)), "what baked was compared with nothing");
+}
+
+#[test]
+fn a_pin_does_not_follow_every_flap_of_the_canarys_pods() {
+    for (phase, left) in [("Guarding", 1), ("Guarding", 0), ("Finalizing", 1), ("Finalizing", 0)] {
+        let mut toy = Toy::adopted(4);
+        toy.set_image("v2");
+        toy.until(|t| t.phase() == phase);
+        (toy.roll, toy.mute) = (false, true);
+        toy.until(|t| t.seen.services[0].pin == Pin::Canary && t.quiet());
+        toy.story();
+        let start = toy.now;
+        for pass in 0..40 {
+            let now = toy.now;
+            let ready = if pass % 4 < 2 { left } else { 4 };
+            for (at, pod) in toy.workload().canary.as_mut().unwrap().pods.iter_mut().enumerate() {
+                pod.ready_since = if at < ready { pod.ready_since.or(Some(now)) } else { None };
+            }
+            toy.pass();
+            if pass == 1 {
+                assert_ne!(toy.seen.services[0].pin, Pin::Canary, "{phase}: too few pods keep nothing");
+            }
+        }
+        let seconds = toy.now.duration_since(start).as_secs();
+        let moves = toy.story().matches("pin canary").count();
+        assert!(moves <= usize::try_from(seconds / 5 + 1).unwrap(), "{phase} {left}: {moves} times in {seconds} s");
+        toy.roll = true;
+        toy.mute = false;
+        toy.until(|t| t.live() == "v2" && t.quiet());
+    }
+}
+
+#[test]
+fn who_writes_another_template_again_and_again_is_held_and_the_canary_serves() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Finalizing");
+    toy.roll = false;
+    toy.until(|t| !t.w().paused && t.seen.services[0].pin == Pin::Canary);
+    let theirs = |toy: &mut Toy| {
+        toy.set_image("v3");
+        toy.workload().last_writer = Some("flux".into());
+        toy.story();
+        toy.pass();
+        toy.story()
+    };
+    assert_eq!(theirs(&mut toy), "record v3; open", "once is a change that slipped in");
+    assert_eq!(toy.w().template, template("v2"));
+    assert_eq!(theirs(&mut toy), "close", "twice is a fight");
+    let said = toy.last.as_ref().unwrap();
+    assert_eq!((said.reason.word(), said.holds.len()), ("FoughtBy", 1));
+    assert!(said.reason.to_string().starts_with("flux writes"));
+    let start = toy.now;
+    while toy.now < after(start, Duration::from_mins(4)) {
+        toy.pass();
+    }
+    assert_eq!(toy.story(), "", "nobody is called to the next round");
+    assert_eq!((toy.last.as_ref().unwrap().reason.word(), &toy.seen.services[0].pin), ("FoughtBy", &Pin::Canary));
+    toy.until(|t| !t.w().paused);
+    assert_eq!(theirs(&mut toy), "close", "they have not stopped");
+    toy.roll = true;
+    toy.until(|t| t.live() == "v2");
+    toy.until(|t| t.live() == "v3" && t.quiet());
 }

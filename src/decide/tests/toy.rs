@@ -48,6 +48,10 @@ pub(super) struct Toy {
     /// What the canary answers to a probe.
     pub(super) canary_fails: bool,
     pub(super) stable_fails: bool,
+    /// No probe runs.
+    pub(super) mute: bool,
+    /// Probes run and learn nothing.
+    pub(super) silent: bool,
     /// No pod of stable is ready.
     pub(super) stable_down: bool,
     /// The templates that were put in while the gate was open roll only when told.
@@ -108,6 +112,8 @@ impl Toy {
             log: vec![],
             canary_fails: false,
             stable_fails: false,
+            mute: false,
+            silent: false,
             stable_down: false,
             roll: true,
             last: None,
@@ -180,10 +186,16 @@ impl Toy {
     fn probe(&mut self) {
         let workload = self.seen.workloads.first();
         let asked = self.state.phase.rollout().is_some() && workload.is_some_and(|w| w.canary.as_ref().is_some_and(|c| c.ready() > 0));
-        if !asked {
+        if !asked || self.mute {
             return;
         }
         let seen = |fails| if fails { Seen::Fail("GET / answered 500, expected 200".into()) } else { Seen::Pass };
+        if self.silent {
+            let nothing = || Seen::Void("nobody answers".into());
+            let at = after(self.now, Duration::from_millis(1));
+            let sample = Sample { at, probe: "home".into(), pod: "c".into(), rerun: false, canary: nothing(), stable: nothing() };
+            return self.seen.probes.samples.push(sample);
+        }
         for (rerun, millis) in [(false, 1), (true, 2)] {
             let sample = Sample {
                 at: after(self.now, Duration::from_millis(millis)),
@@ -236,10 +248,12 @@ impl Toy {
                 rs.wanted = if rs.pod_hash == active { workload.replicas } else { rs.wanted };
             }
         }
-        workload.pods.clear();
+        let before = std::mem::take(&mut workload.pods);
         for rs in &mut workload.replica_sets {
             (rs.pods, rs.available) = (rs.wanted, rs.wanted);
-            workload.pods.extend(self.pods(rs.pod_hash.as_str(), Some(&rs.pod_hash), rs.wanted));
+            let pods = self.pods(rs.pod_hash.as_str(), Some(&rs.pod_hash), rs.wanted);
+            let since = |pod: &Pod| before.iter().find(|p| p.name == pod.name).and_then(|p| p.ready_since);
+            workload.pods.extend(pods.into_iter().map(|pod| Pod { ready_since: since(&pod).or(pod.ready_since), ..pod }));
         }
         if self.stable_down {
             let old = pod_hash(&template("v1"));

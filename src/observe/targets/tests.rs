@@ -110,6 +110,7 @@ fn state(stage: Option<Stage>) -> State {
         stage,
         book: Book::default(),
         suspended: Some(Timestamp::UNIX_EPOCH),
+        fought: None,
     };
     State { phase: Phase::Rolling(rollout), ..at_rest }
 }

@@ -76,7 +76,8 @@ fn side<'a>(workload: &Workload, from: &'a Release) -> Side<'a> {
     let hash = from.template_hash(&workload.name);
     let set = hash.as_ref().and_then(|t| workload.replica_set(t));
     let ready = set.map_or(0, |rs| workload.ready(&rs.pod_hash));
-    let untouched = set.is_some_and(|rs| rs.wanted >= workload.replicas);
+    // Not by the number that is wanted: an autoscaler's write reaches the ReplicaSet a moment later.
+    let untouched = set.is_some_and(|rs| rs.wanted > 0 && workload.replica_sets.iter().all(|o| o.pod_hash == rs.pod_hash || o.wanted == 0));
     let enough = if untouched { 1 } else { workload.replicas.saturating_sub(workload.max_unavailable).max(1) };
     if ready >= enough {
         return Side::Back(from);

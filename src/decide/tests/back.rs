@@ -60,3 +60,16 @@ fn a_canary_whose_pods_all_fail_in_mid_roll_is_left_for_the_few_of_stable() {
     assert_eq!(pins(&decision), [&Pin::Off], "the two that are ready get the traffic");
     assert!(decision.effects.contains(&Effect::DeleteCanary { workload: name() }));
 }
+
+#[test]
+fn an_autoscaler_in_the_moment_of_the_verdict_does_not_send_everybody_to_the_failing_canary() {
+    let mut toy = at("Canary");
+    toy.canary_fails = true;
+    toy.until(|t| t.phase() == "RollingBack");
+    assert_eq!(toy.story(), "pin v1");
+    // 6 are asked for, and the ReplicaSet still wants 4.
+    toy.workload().replicas = 6;
+    let decision = decided(&toy);
+    assert_eq!(decision.next.phase.label(), "RollingBack");
+    assert_eq!(pins(&decision), Vec::<&Pin>::new(), "the pin stays on the good version");
+}

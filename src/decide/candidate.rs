@@ -3,7 +3,7 @@
 //! Without a source the wish is the owner's template. With `manual` it is the owner's template with the image of the
 //! newest Release that a person or CI made. The newest wish wins: a workload has no ancestry.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde_json::Value;
 
@@ -145,6 +145,38 @@ fn owners_template(case: &Case<'_>, workload: &Workload) -> Value {
 #[must_use]
 pub fn live<'a>(case: &Case<'a>) -> Option<&'a Release> {
     case.seen.release(&case.state.live.as_ref()?.release)
+}
+
+/// A Release to go back to. Where its record or its templates are gone, the pods that still run it say what it was: of each
+/// workload the only active `ReplicaSet` that is not of the version on its way. None: nobody knows it any more.
+#[must_use]
+pub fn known<'a>(case: &Case<'a>, name: &ReleaseName) -> Option<Cow<'a, Release>> {
+    let recorded = case.seen.release(name);
+    if let Some(release) = recorded.filter(|r| r.templates.is_some()) {
+        return Some(Cow::Borrowed(release));
+    }
+    let on_its_way = case.state.phase.rollout().and_then(|r| case.seen.release(&r.release));
+    let running = |workload: &Workload| {
+        let new = on_its_way.and_then(|r| r.template_hash(&workload.name));
+        let mut old = workload.replica_sets.iter().filter(|rs| (rs.wanted > 0 || rs.pods > 0) && Some(&rs.template) != new.as_ref());
+        let only = old.next().filter(|_| old.next().is_none())?;
+        Some((workload.name.clone(), template::normalise(&only.raw)))
+    };
+    let templates: BTreeMap<WorkloadName, Value> = case.seen.workloads.iter().filter_map(running).collect();
+    (!templates.is_empty()).then(|| {
+        Cow::Owned(Release {
+            name: name.clone(),
+            version: recorded.map_or_else(|| name.to_string(), |r| r.version.clone()),
+            commit: None,
+            image: String::new(),
+            manual: false,
+            identity: None,
+            templates: Some(templates),
+            outcome: None,
+            tries: 0,
+            created: case.now,
+        })
+    })
 }
 
 /// Why a content is not started by itself.

@@ -22,14 +22,22 @@ pub fn next(case: &Case<'_>) -> Decision {
     let complete = case.seen.workloads.len() == case.plan.workloads.len();
     match &case.state.phase {
         Phase::Rolling(rollout) if complete => match &rollout.stage {
-            Stage::RollingBack { .. } => step::next(case, rollout),
             Stage::Finalizing => finish(case, rollout),
+            // Nothing to go back to that anybody knows: what serves is left as it is.
+            _ if !reachable(case, rollout) => ungate(case),
+            Stage::RollingBack { .. } => step::next(case, rollout),
             Stage::Preflight | Stage::Canary { .. } | Stage::Promoting | Stage::Guarding { .. } => {
                 rollback::begin(case, rollout, Outcome::Undecided, Reason::DeliveryDeleted)
             }
         },
         Phase::Adopting | Phase::Live | Phase::RolledBack { .. } | Phase::Rolling(_) => ungate(case),
     }
+}
+
+/// The version that the rollout started from can be made again, of every workload.
+fn reachable(case: &Case<'_>, rollout: &Rollout) -> bool {
+    let from = candidate::known(case, &rollout.from);
+    from.is_some_and(|from| case.seen.workloads.iter().all(|w| from.template_hash(&w.name).is_some()))
 }
 
 fn gone(case: &Case<'_>) -> Decision {
@@ -62,7 +70,7 @@ fn finish(case: &Case<'_>, rollout: &Rollout) -> Decision {
 
 /// At rest: pins off, canaries away, every gate open on the proven template, then the finalizer.
 fn ungate(case: &Case<'_>) -> Decision {
-    let live = candidate::live(case).filter(|r| r.templates.is_some());
+    let live = case.state.live.as_ref().and_then(|l| candidate::known(case, &l.release));
     let mut effects: Vec<Effect> = case.seen.workloads.iter().flat_map(|w| pin::writes(case, w, Side::Both)).collect();
     let mut notes = Vec::new();
     for workload in &case.seen.workloads {
@@ -70,7 +78,7 @@ fn ungate(case: &Case<'_>) -> Decision {
         if !carries && workload.canary.as_ref().is_some_and(|c| !c.deleting) {
             effects.push(Effect::DeleteCanary { workload: workload.name.clone() });
         }
-        if let Some((effect, note)) = opened(case, workload, live) {
+        if let Some((effect, note)) = opened(case, workload, live.as_deref()) {
             effects.push(effect);
             notes.extend(note);
         }

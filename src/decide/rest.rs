@@ -48,11 +48,20 @@ pub fn adopt(case: &Case<'_>) -> Decision {
     };
     let identity = template::identity(&templates);
     let version = template::tag(&image);
-    let known = case.seen.release_of(&identity).map(|r| r.name.clone());
-    let name = known.clone().unwrap_or_else(|| candidate::release_name(&case.seen.delivery, &image, &identity));
+    let known = case.seen.release_of(&identity);
+    let name = known.map_or_else(|| candidate::release_name(&case.seen.delivery, &image, &identity), |r| r.name.clone());
     let mut effects = Vec::new();
-    if known.is_none() {
-        effects.push(Effect::RecordRelease { name: name.clone(), version: version.clone(), image, origin: OriginType::Adopted, templates });
+    match known {
+        None => effects.push(Effect::RecordRelease {
+            name: name.clone(),
+            version: version.clone(),
+            image,
+            origin: OriginType::Adopted,
+            templates,
+        }),
+        // Without its templates it would be lost again at once.
+        Some(release) if release.templates.is_none() => effects.push(Effect::KeepTemplates { release: name.clone(), templates }),
+        Some(_) => {}
     }
     effects.extend(
         case.seen
@@ -137,11 +146,10 @@ pub fn next(case: &Case<'_>) -> Decision {
     decision
 }
 
-/// The record of what is live is gone. What runs is adopted anew; nothing is touched before that.
+/// The record of what is live is gone. What runs is adopted anew; nothing is touched, and nothing forgotten, before that.
 fn recover(case: &Case<'_>) -> Decision {
     let lost = case.state.live.as_ref().map_or_else(String::new, |l| l.release.to_string());
-    let next = State { live: None, ..case.state.to(Phase::Adopting, case.now) };
-    Decision::stay(&next, Reason::TemplateLost { release: lost }, Wait::Now)
+    Decision::stay(&case.state.to(Phase::Adopting, case.now), Reason::TemplateLost { release: lost }, Wait::Now)
 }
 
 /// Leftovers of a rollout that ended while nobody looked: pins that say nothing any more, canaries, field ownership.

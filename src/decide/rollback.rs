@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Case, pin, pin::Side, size, stable, stable::Resumed, step, verdict};
+use super::{Case, candidate, pin, pin::Side, size, stable, stable::Resumed, step, verdict};
 use crate::{
     api::{release::Outcome, status::QUARANTINE},
     model::{
@@ -46,9 +46,13 @@ pub(super) fn quarantine(case: &Case<'_>, state: &mut State, release: &ReleaseNa
 
 /// The next move of a rollout that goes back.
 pub(super) fn next(case: &Case<'_>, rollout: &Rollout) -> Decision {
-    let Some(from) = case.seen.release(&rollout.from) else {
-        return step::stay(case, rollout, Reason::TemplateLost { release: rollout.from.to_string() }, Wait::Change);
+    let Some(from) = candidate::known(case, &rollout.from) else {
+        let lost = Reason::TemplateLost { release: rollout.from.to_string() };
+        let mut decision = step::stay(case, rollout, lost.clone(), Wait::Change);
+        decision.holds.push(lost);
+        return decision;
     };
+    let from = &*from;
     let mut effects: Vec<Effect> = Vec::new();
     for workload in size::changed(case, rollout) {
         if workload.canary.is_some() || workload.canary_left > 0 {
@@ -73,8 +77,9 @@ pub(super) fn next(case: &Case<'_>, rollout: &Rollout) -> Decision {
 
 /// Which side serves while it goes back: stable, when it has pods of the good version; else, in mid-roll, what there is.
 fn side<'a>(workload: &Workload, from: &'a Release) -> Side<'a> {
-    let hash = from.template_hash(&workload.name);
-    let set = hash.as_ref().and_then(|t| workload.replica_set(t));
+    // Where nobody knows the good version any more, no side is known to be the better one.
+    let Some(hash) = from.template_hash(&workload.name) else { return Side::Both };
+    let set = workload.replica_set(&hash);
     let ready = set.map_or(0, |rs| workload.ready(&rs.pod_hash));
     // Not by the number that is wanted: an autoscaler's write reaches the ReplicaSet a moment later.
     let untouched = set.is_some_and(|rs| rs.wanted > 0 && workload.replica_sets.iter().all(|o| o.pod_hash == rs.pod_hash || o.wanted == 0));
@@ -135,7 +140,7 @@ fn arrived(case: &Case<'_>, rollout: &Rollout) -> Decision {
         .collect();
     let forward = rollout.direction == Direction::Forward;
     if forward {
-        let by = (*outcome == Outcome::Superseded).then(|| super::candidate::wish(case)).flatten().and_then(|w| w.release);
+        let by = (*outcome == Outcome::Superseded).then(|| candidate::wish(case)).flatten().and_then(|w| w.release);
         effects.push(Effect::SettleRelease {
             release: rollout.release.clone(),
             outcome: *outcome,

@@ -2,11 +2,11 @@
 
 use super::{
     super::{check::check, decide},
-    toy::{Toy, name},
+    live_and_quiet,
+    toy::{Toy, name, template},
 };
 use crate::model::{
     decision::{Decision, Effect},
-    phase::Phase,
     world::{Pin, Trouble},
 };
 
@@ -72,4 +72,61 @@ fn an_autoscaler_in_the_moment_of_the_verdict_does_not_send_everybody_to_the_fai
     let decision = decided(&toy);
     assert_eq!(decision.next.phase.label(), "RollingBack");
     assert_eq!(pins(&decision), Vec::<&Pin>::new(), "the pin stays on the good version");
+}
+
+#[test]
+fn the_way_back_is_found_by_its_pods_when_the_record_of_the_good_version_is_gone() {
+    for (whole, phase) in [(true, "Canary"), (false, "Canary"), (true, "Guarding"), (false, "Guarding")] {
+        let mut toy = at(phase);
+        if whole {
+            toy.seen.releases.retain(|r| r.version != "v1");
+        } else {
+            toy.seen.releases[0].templates = None;
+        }
+        toy.workload().canary.as_mut().unwrap().pods[0].trouble = fault();
+        toy.pass();
+        assert_eq!(toy.story(), "pin v1", "{phase}, whole record: {whole}");
+        toy.until(|t| t.live() == "v1" && live_and_quiet(t));
+        assert!(toy.w().canary.is_none() && toy.seen.services[0].pin == Pin::Off);
+    }
+}
+
+#[test]
+fn a_delivery_deleted_with_all_its_releases_leaves_what_runs_and_opens_nothing_unproven() {
+    for phase in ["RolledBack", "Canary", "Guarding", "RollingBack"] {
+        let mut toy = at("Canary");
+        toy.canary_fails = phase.starts_with("Roll");
+        toy.until(|t| t.phase() == phase);
+        toy.seen.deleting = true;
+        toy.seen.releases.clear();
+        toy.until(|t| !t.seen.finalizer);
+        assert_eq!(toy.w().template, template("v1"), "{phase}");
+        assert!(!toy.w().paused && toy.w().canary.is_none(), "{phase}");
+        assert_eq!(toy.seen.services[0].pin, Pin::Off, "{phase}");
+    }
+}
+
+#[test]
+fn a_live_version_whose_record_is_gone_is_still_known_on_the_way_out() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.canary_fails = true;
+    toy.until(|t| t.phase() == "RolledBack" && t.quiet());
+    toy.seen.releases.clear();
+    // It cannot be adopted anew before the Delivery is deleted.
+    toy.seen.problems.push(crate::model::decision::Reason::ProbeMissing { probe: "home".into() });
+    toy.until(|t| t.phase() == "Adopting" && t.quiet());
+    toy.seen.deleting = true;
+    toy.until(|t| !t.seen.finalizer);
+    assert_eq!(toy.w().template, template("v1"), "the quarantined template is not let loose");
+}
+
+#[test]
+fn the_lost_templates_of_what_is_live_are_kept_anew_once() {
+    let mut toy = Toy::adopted(4);
+    toy.seen.releases[0].templates = None;
+    toy.pass();
+    toy.until(live_and_quiet);
+    assert!(toy.seen.releases[0].templates.is_some());
+    assert_eq!(toy.live(), "v1");
 }

@@ -10,7 +10,7 @@ use crate::{
         decision::{Decision, Effect, Reason, Wait},
         phase::{Direction, Phase, Quarantined, Rollout, Stage, State, Why, after},
         version::ReleaseName,
-        world::{Canary, Pin, Release, Workload},
+        world::{Canary, Pin, Release, Service, Workload},
     },
 };
 
@@ -54,15 +54,13 @@ pub(super) fn next(case: &Case<'_>, rollout: &Rollout) -> Decision {
     };
     let from = &*from;
     let mut effects: Vec<Effect> = Vec::new();
-    for workload in size::changed(case, rollout) {
-        if workload.canary.is_some() || workload.canary_left > 0 {
-            effects.extend(pin::writes(case, workload, side(workload, from)));
-        }
+    for workload in &case.seen.workloads {
+        effects.extend(if beside(workload) { pin::writes(case, workload, side(workload, from)) } else { emptied(case, workload) });
     }
     let standing = stable::keep_all(case, from, Resumed::Welcome, false);
     effects.extend(standing.effects);
     effects.extend(leaving(case, rollout, from));
-    let left = size::changed(case, rollout).any(|w| w.canary.is_some() || w.canary_left > 0);
+    let left = case.seen.workloads.iter().any(beside);
     let mut decision = if effects.is_empty() && !left && standing.settled {
         arrived(case, rollout)
     } else {
@@ -73,6 +71,22 @@ pub(super) fn next(case: &Case<'_>, rollout: &Rollout) -> Decision {
     };
     decision.notes.extend(standing.note);
     decision
+}
+
+/// Something of the new side is there. Asked of the world and not of the Releases: their templates may be gone.
+fn beside(workload: &Workload) -> bool {
+    workload.canary.is_some() || workload.canary_left > 0
+}
+
+/// With the canary gone there is one side: a pin that it leaves empty comes off at once, whatever stable still waits for.
+fn emptied(case: &Case<'_>, workload: &Workload) -> Vec<Effect> {
+    let empty = |pin: &Pin| match pin {
+        Pin::Off => false,
+        Pin::Canary => true,
+        Pin::Stable(hash) => workload.ready(hash) == 0,
+    };
+    let off = |s: &Service| Effect::PinService { service: s.name.clone(), pin: Pin::Off };
+    case.seen.services_of(&workload.name).filter(|s| empty(&s.pin)).map(off).collect()
 }
 
 /// Which side serves while it goes back: stable, when it has pods of the good version; else, in mid-roll, what there is.
@@ -94,8 +108,8 @@ fn side<'a>(workload: &Workload, from: &'a Release) -> Side<'a> {
 
 /// The writes that end canaries whose traffic has left.
 fn leaving(case: &Case<'_>, rollout: &Rollout, from: &Release) -> Vec<Effect> {
-    size::changed(case, rollout)
-        .filter(|w| w.canary.as_ref().is_some_and(|c| !c.deleting))
+    let canaries = case.seen.workloads.iter().filter(|w| w.canary.as_ref().is_some_and(|c| !c.deleting));
+    canaries
         .filter(|w| due(case, rollout, w, from).is_some_and(|at| at <= case.now))
         .map(|w| Effect::DeleteCanary { workload: w.name.clone() })
         .collect()
@@ -119,8 +133,8 @@ fn due(case: &Case<'_>, rollout: &Rollout, workload: &Workload, from: &Release) 
 }
 
 fn soonest(case: &Case<'_>, rollout: &Rollout, from: &Release) -> Wait {
-    size::changed(case, rollout)
-        .filter(|w| w.canary.as_ref().is_some_and(|c| !c.deleting))
+    let canaries = case.seen.workloads.iter().filter(|w| w.canary.as_ref().is_some_and(|c| !c.deleting));
+    canaries
         .filter_map(|w| due(case, rollout, w, from))
         .filter(|at| *at > case.now)
         .fold(Wait::Poll, |wait, at| if wait == Wait::Poll { Wait::Until(at) } else { wait.sooner(Wait::Until(at)) })

@@ -130,3 +130,26 @@ fn the_lost_templates_of_what_is_live_are_kept_anew_once() {
     assert!(toy.seen.releases[0].templates.is_some());
     assert_eq!(toy.live(), "v1");
 }
+
+#[test]
+fn a_canary_taken_away_in_mid_roll_leaves_no_pin_to_nothing() {
+    let mut toy = at("Guarding");
+    toy.until(|t| t.w().replica_sets.len() == 2);
+    // Stable has none of the old pods, so the canary that failed serves until they are back; then a person removes it.
+    toy.roll = false;
+    toy.workload().canary.as_mut().unwrap().pods[0].trouble = fault();
+    toy.pass();
+    assert_eq!((toy.phase(), &toy.seen.services[0].pin), ("RollingBack", &Pin::Canary));
+    let w = toy.workload();
+    (w.canary, w.canary_left) = (None, 0);
+    assert_eq!(pins(&decided(&toy)), [&Pin::Off]);
+}
+
+#[test]
+fn with_every_record_gone_the_traffic_still_leaves_before_the_pods() {
+    let mut toy = at("Guarding");
+    toy.seen.releases.clear();
+    toy.seen.deleting = true;
+    toy.until(|t| t.w().canary.is_none());
+    assert_eq!(toy.story(), "pin v1; canary away");
+}

@@ -71,7 +71,9 @@ fn finish(case: &Case<'_>, rollout: &Rollout) -> Decision {
 /// At rest: pins off, canaries away, every gate open on the proven template, then the finalizer.
 fn ungate(case: &Case<'_>) -> Decision {
     let live = case.state.live.as_ref().and_then(|l| candidate::known(case, &l.release));
-    let mut effects: Vec<Effect> = case.seen.workloads.iter().flat_map(|w| pin::writes(case, w, Side::Both)).collect();
+    // Of every Service: one whose Deployment was deleted with the Delivery must not stay on a canary that goes too.
+    let pinned = case.seen.services.iter().filter(|s| s.pin != Pin::Off);
+    let mut effects: Vec<Effect> = pinned.map(|s| Effect::PinService { service: s.name.clone(), pin: Pin::Off }).collect();
     let mut notes = Vec::new();
     for workload in &case.seen.workloads {
         let carries = case.seen.services_of(&workload.name).any(|s| s.pin == Pin::Canary);

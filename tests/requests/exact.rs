@@ -12,7 +12,7 @@ use haldane::{
     model::{
         decision::{Effect, Target},
         phase::Why,
-        world::Pin,
+        world::{Observation, Pin},
     },
 };
 use serde_json::{Value, json};
@@ -224,6 +224,25 @@ async fn a_canary_is_made_scaled_and_deleted() {
     let deleted = body(writes.last().unwrap(), &format!("DELETE {canary} "));
     assert_eq!(deleted, json!({"propagationPolicy": "Background", "preconditions": {"uid": "cu"}}));
     act(&fake, &[Effect::DeleteCanary { workload: web() }]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_canary_whose_deployment_is_gone_is_found_by_its_name_and_removed_if_it_is_ours() {
+    let path = "/apis/apps/v1/namespaces/shop/deployments/web-canary";
+    let canary = |delivery: &str| {
+        let labels = json!({"haldane.dev/delivery": delivery, "haldane.dev/workload": "web"});
+        json!({"metadata": {"name": "web-canary", "uid": "cu", "resourceVersion": "1", "labels": labels}})
+    };
+    let delete = [Effect::DeleteCanary { workload: web() }];
+    let unseen = Observation::default();
+    let ours = fake(&[(path, canary("web"))]);
+    actor(ours.client()).act(&proof(), &delivery(&delivery_object()), &unseen, &delete).await.unwrap();
+    let deleted = body(&ours.writes()[0], &format!("DELETE {path} "));
+    assert_eq!(deleted, json!({"propagationPolicy": "Background", "preconditions": {"uid": "cu"}}));
+    actor(ours.client()).act(&proof(), &delivery(&delivery_object()), &unseen, &delete).await.unwrap();
+    let theirs = fake(&[(path, canary("other"))]);
+    actor(theirs.client()).act(&proof(), &delivery(&delivery_object()), &unseen, &delete).await.unwrap();
+    assert!(theirs.writes().is_empty());
 }
 
 #[tokio::test]

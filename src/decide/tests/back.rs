@@ -153,3 +153,16 @@ fn with_every_record_gone_the_traffic_still_leaves_before_the_pods() {
     toy.until(|t| t.w().canary.is_none());
     assert_eq!(toy.story(), "pin v1; canary away");
 }
+
+#[test]
+fn a_deployment_deleted_with_its_delivery_leaves_no_canary_and_no_pin() {
+    let mut toy = at("Guarding");
+    toy.seen.workloads.clear();
+    toy.seen.deleting = true;
+    let decision = decided(&toy);
+    let away = Effect::DeleteCanary { workload: name() };
+    assert_eq!(pins(&decision), [&Pin::Off]);
+    assert!(decision.effects.contains(&away) && !decision.effects.contains(&Effect::RemoveFinalizer));
+    toy.seen.services[0].pin = Pin::Off;
+    assert_eq!(decided(&toy).effects, [away, Effect::RemoveFinalizer], "the finalizer last");
+}

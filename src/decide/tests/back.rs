@@ -1,5 +1,7 @@
 //! The way back and the way out when something of it is missing: pods, records, rights, objects.
 
+use std::time::Duration;
+
 use super::{
     super::{check::check, decide},
     live_and_quiet,
@@ -7,7 +9,8 @@ use super::{
 };
 use crate::model::{
     decision::{Decision, Effect},
-    world::{Pin, Trouble},
+    phase::after,
+    world::{Pin, RestSample, Trouble},
 };
 
 /// What is decided of the world as it stands, before Kubernetes does anything more; checked, and not carried out.
@@ -165,4 +168,31 @@ fn a_deployment_deleted_with_its_delivery_leaves_no_canary_and_no_pin() {
     assert!(decision.effects.contains(&away) && !decision.effects.contains(&Effect::RemoveFinalizer));
     toy.seen.services[0].pin = Pin::Off;
     assert_eq!(decided(&toy).effects, [away, Effect::RemoveFinalizer], "the finalizer last");
+}
+
+#[test]
+fn a_delivery_deleted_while_the_good_version_comes_back_does_not_go_to_the_bad_one() {
+    let mut toy = Toy::adopted(4);
+    toy.set_image("v2");
+    toy.until(|t| t.live() == "v2" && t.quiet());
+    for second in 1..=5 {
+        let at = after(toy.now, Duration::from_secs(second));
+        toy.seen.probes.rest.push(RestSample { at, probe: "home".into(), wrong: Some("GET / answered 500".into()) });
+    }
+    toy.now = after(toy.now, Duration::from_secs(10));
+    toy.stable_fails = true;
+    toy.until(|t| t.phase() == "Guarding" && t.seen.services[0].pin == Pin::Canary);
+    toy.story();
+    toy.seen.deleting = true;
+    toy.roll = false;
+    toy.pass();
+    // Stable has begun to roll: one pod of the good version is ready, and the bad ones still are.
+    let good = toy.w().replica_sets[0].pod_hash.clone();
+    let pod = toy.w().pods[0].clone();
+    toy.workload().pods.push(crate::model::world::Pod { pod_hash: Some(good), ..pod });
+    assert_eq!(pins(&decided(&toy)), Vec::<&Pin>::new(), "no traffic for the bad ones");
+    toy.roll = true;
+    toy.until(|t| !t.seen.finalizer);
+    assert_eq!(toy.story(), "open; pin off; close; put; canary away; ungate; finalizer off");
+    assert_eq!(toy.w().template, template("v1"));
 }

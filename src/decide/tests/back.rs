@@ -8,9 +8,9 @@ use super::{
     toy::{Toy, name, template},
 };
 use crate::model::{
-    decision::{Decision, Effect},
-    phase::after,
-    world::{Pin, RestSample, Trouble},
+    decision::{Decision, Effect, Reason},
+    phase::{Phase, after},
+    world::{Observation, Pin, RestSample, Trouble},
 };
 
 /// What is decided of the world as it stands, before Kubernetes does anything more; checked, and not carried out.
@@ -117,7 +117,7 @@ fn a_live_version_whose_record_is_gone_is_still_known_on_the_way_out() {
     toy.until(|t| t.phase() == "RolledBack" && t.quiet());
     toy.seen.releases.clear();
     // It cannot be adopted anew before the Delivery is deleted.
-    toy.seen.problems.push(crate::model::decision::Reason::ProbeMissing { probe: "home".into() });
+    toy.seen.problems.push(Reason::ProbeMissing { probe: "home".into() });
     toy.until(|t| t.phase() == "Adopting" && t.quiet());
     toy.seen.deleting = true;
     toy.until(|t| !t.seen.finalizer);
@@ -195,4 +195,28 @@ fn a_delivery_deleted_while_the_good_version_comes_back_does_not_go_to_the_bad_o
     toy.until(|t| !t.seen.finalizer);
     assert_eq!(toy.story(), "open; pin off; close; put; canary away; ungate; finalizer off");
     assert_eq!(toy.w().template, template("v1"));
+}
+
+#[test]
+fn a_right_that_is_taken_away_for_a_while_makes_nothing_forgotten() {
+    for (phase, deleting) in [("Live", false), ("Canary", false), ("Guarding", false), ("Live", true), ("Guarding", true)] {
+        let mut toy = if phase == "Live" { Toy::adopted(4) } else { at(phase) };
+        let barred = Reason::NotGranted { namespace: "shop".into() };
+        let blind =
+            Observation { delivery: "shop".into(), finalizer: true, deleting, problems: vec![barred.clone()], ..Observation::default() };
+        let sighted = std::mem::replace(&mut toy.seen, blind);
+        let before = toy.state.clone();
+        let decision = decided(&toy);
+        assert_eq!(decision.next, before, "{phase}");
+        if deleting {
+            assert_eq!(decision.effects, [Effect::RemoveFinalizer]);
+        } else {
+            assert_eq!(
+                (decision.effects.as_slice(), &decision.reason, decision.holds.as_slice()),
+                (&[][..], &barred, std::slice::from_ref(&barred))
+            );
+            toy.seen = sighted;
+            assert!(!matches!(decided(&toy).next.phase, Phase::Adopting), "{phase}: it goes on where it was");
+        }
+    }
 }

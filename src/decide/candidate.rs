@@ -20,8 +20,9 @@ use crate::{
     },
 };
 
-/// Digits of the identity in a Release's name: 20 bits tell versions of one tag apart; a clash would need the same tag too.
-const NAME_DIGITS: usize = 5;
+/// Digits of the identity in a Release's name: 40 bits. Tags that begin alike ("release-…") leave these alone to tell ten
+/// thousand versions apart: 10⁸ / 2⁴¹ < 10⁻⁴. With 40 characters of a Delivery's name: 40 + 1 + 7 + 1 + 10 = 59 of 63.
+const NAME_DIGITS: usize = 10;
 /// Characters of the tag in a Release's name.
 const TAG_CHARS: usize = 7;
 
@@ -183,4 +184,17 @@ pub fn known<'a>(case: &Case<'a>, name: &ReleaseName) -> Option<Cow<'a, Release>
 #[must_use]
 pub fn quarantined<'a>(case: &Case<'a>, identity: &Identity) -> Option<&'a Quarantined> {
     case.state.quarantine.iter().find(|q| q.identity == *identity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_whose_tags_begin_alike_have_names_of_their_own_that_fit() {
+        let name = |image: &str, identity: &str| release_name(&"d".repeat(40), image, &Identity::new(identity));
+        let (one, other) = (name("r/shop:release-41", "0123456789abcdef"), name("r/shop:release-42", "0123400000abcdef"));
+        assert_ne!(one, other);
+        assert!(one.as_str().len() <= 63, "{one}");
+    }
 }

@@ -10,6 +10,8 @@ use super::{
 use crate::model::{
     decision::{Decision, Effect, Reason},
     phase::{Phase, after},
+    plan::PlannedWorkload,
+    version::WorkloadName,
     world::{Observation, Pin, RestSample, Trouble},
 };
 
@@ -219,4 +221,27 @@ fn a_right_that_is_taken_away_for_a_while_makes_nothing_forgotten() {
             assert!(!matches!(decided(&toy).next.phase, Phase::Adopting), "{phase}: it goes on where it was");
         }
     }
+}
+
+#[test]
+fn a_template_that_cannot_be_recorded_is_stopped_and_never_overwritten() {
+    let mut toy = Toy::adopted(4);
+    // Another workload of the app is missing, so nothing says what the whole wish is.
+    toy.plan.workloads.push(PlannedWorkload { name: WorkloadName::new("worker"), ..toy.plan.workloads[0].clone() });
+    let mut lost = toy.seen.releases[0].templates.clone().unwrap();
+    lost.insert(WorkloadName::new("worker"), template("v1"));
+    toy.seen.releases[0].templates = Some(lost);
+    toy.set_image("v2");
+    let w = toy.workload();
+    (w.paused, w.gate_marked) = (false, false);
+    toy.pass();
+    assert_eq!(toy.story(), "close", "its roll is stopped");
+    assert_eq!(toy.last.as_ref().unwrap().reason.word(), "GateForced");
+    for _ in 0..3 {
+        toy.pass();
+    }
+    assert_eq!((toy.w().template.clone(), toy.story().as_str()), (template("v2"), ""), "and stays there until it can be kept");
+    toy.plan.workloads.pop();
+    toy.until(|t| t.w().template == template("v1"));
+    assert_eq!(toy.story(), "record v2; open");
 }

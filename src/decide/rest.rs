@@ -43,6 +43,13 @@ pub fn adopt(case: &Case<'_>) -> Decision {
             Err(reason) => return held(wait(reason.clone()), vec![reason]),
         }
     }
+    let adopted: Vec<Adopted> = case.seen.workloads.iter().map(|w| gated(case, w)).collect();
+    // Behind our own gate nobody sees any more that its owner had closed it, so that is stored first.
+    if adopted.iter().any(|a| a.was_paused) && adopted != case.state.adopted {
+        let mut decision = wait(Reason::WorkloadRolling { workload: names(case) });
+        (decision.next.adopted, decision.wait) = (adopted, Wait::Now);
+        return decision;
+    }
     let Some(image) = case.plan.workloads.first().and_then(|w| template::main_image(templates.get(&w.name)?)).map(str::to_owned) else {
         return wait(Reason::NothingProven { workload: names(case) });
     };
@@ -71,18 +78,22 @@ pub fn adopt(case: &Case<'_>) -> Decision {
             .map(|w| Effect::CloseGate { workload: w.name.clone(), exact: true }),
     );
     effects.push(rollback::settled(&name, Outcome::Live, &Reason::WentLive { version: version.clone() }, None));
-    let adopted = case.seen.workloads.iter().map(|w| Adopted {
-        name: w.name.to_string(),
-        uid: w.uid.clone(),
-        was_paused: w.paused && !w.gate_marked,
-    });
-    let next =
-        State { live: Some(Live { release: name, since: case.now }), adopted: adopted.collect(), ..case.state.to(Phase::Live, case.now) };
+    let next = State { live: Some(Live { release: name, since: case.now }), adopted, ..case.state.to(Phase::Live, case.now) };
     // At rest people read what serves; that it is gated is told once.
     let mut decision = Decision::stay(&next, Reason::Serving { version: version.clone() }, Wait::Now);
     decision.notes.push(Reason::Adopted { workload: names(case), version });
     decision.effects = effects;
     decision
+}
+
+/// A workload as it is gated: behind a gate of ours it is stored whether its owner had paused it before.
+fn gated(case: &Case<'_>, workload: &Workload) -> Adopted {
+    let stored = || case.state.adopted.iter().any(|a| a.uid == workload.uid && a.was_paused);
+    Adopted {
+        name: workload.name.to_string(),
+        uid: workload.uid.clone(),
+        was_paused: workload.paused && (!workload.gate_marked || stored()),
+    }
 }
 
 fn names(case: &Case<'_>) -> String {

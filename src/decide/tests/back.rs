@@ -245,3 +245,21 @@ fn a_template_that_cannot_be_recorded_is_stopped_and_never_overwritten() {
     toy.until(|t| t.w().template == template("v1"));
     assert_eq!(toy.story(), "record v2; open");
 }
+
+#[test]
+fn what_its_owner_had_paused_is_left_paused_also_after_a_crash_in_adoption() {
+    let mut toy = Toy::new(4);
+    toy.workload().paused = true;
+    let mut stored = toy.state.clone();
+    while !toy.w().gate_marked {
+        stored = toy.state.clone();
+        toy.pass();
+    }
+    // The gate is closed, and the record of that is lost.
+    toy.state = stored;
+    toy.until(live_and_quiet);
+    assert!(toy.state.adopted[0].was_paused);
+    toy.seen.deleting = true;
+    toy.until(|t| !t.seen.finalizer);
+    assert!(toy.w().paused, "it is not resumed for its owner");
+}

@@ -106,7 +106,7 @@ pub fn wish(case: &Case<'_>) -> Option<Wish> {
 
 /// The owner's templates with the image that is asked for, or that is live when nobody has asked yet.
 fn manual<'a>(case: &Case<'a>, owners: BTreeMap<WorkloadName, Value>) -> (BTreeMap<WorkloadName, Value>, Option<&'a Release>) {
-    let asked = case.seen.releases.iter().filter(|r| r.manual).max_by_key(|r| (r.created, r.name.clone()));
+    let asked = asked(case);
     let live = live(case);
     let templates = owners
         .into_iter()
@@ -121,6 +121,11 @@ fn manual<'a>(case: &Case<'a>, owners: BTreeMap<WorkloadName, Value>) -> (BTreeM
         })
         .collect();
     (templates, asked)
+}
+
+/// The newest Release that a person or CI made.
+pub(super) fn asked<'a>(case: &Case<'a>) -> Option<&'a Release> {
+    case.seen.releases.iter().filter(|r| r.manual).max_by_key(|r| (r.created, r.name.clone()))
 }
 
 /// The template that the owner wrote last: what stands in the Deployment, unless we put a proven one there for a while.

@@ -312,15 +312,17 @@ fn obey(case: &Case<'_>, live: &Release, order: &crate::model::world::Command) -
     decision
 }
 
-/// Old Releases that nothing needs any more.
+/// Old Releases that nothing needs any more, also those that never had their turn.
 fn forgotten(case: &Case<'_>, live: &Release) -> Vec<Effect> {
+    let newest_asked = candidate::asked(case).map(|r| &r.name);
     let needed = |r: &Release| {
         r.name == live.name
+            || newest_asked == Some(&r.name)
             || case.state.previous.as_ref() == Some(&r.name)
             || case.state.quarantine.iter().any(|q| q.release == r.name)
             || case.seen.workloads.iter().any(|w| w.put_back.as_ref() == Some(&r.name))
     };
-    let ended: Vec<&Release> = case.seen.releases.iter().filter(|r| r.outcome.is_some() && !needed(r)).collect();
-    let over = ended.len().saturating_sub(KEPT);
-    ended.into_iter().take(over).map(|r| Effect::ForgetRelease { release: r.name.clone() }).collect()
+    let old: Vec<&Release> = case.seen.releases.iter().filter(|r| !needed(r)).collect();
+    let over = old.len().saturating_sub(KEPT);
+    old.into_iter().take(over).map(|r| Effect::ForgetRelease { release: r.name.clone() }).collect()
 }

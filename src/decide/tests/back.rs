@@ -11,7 +11,7 @@ use crate::model::{
     decision::{Decision, Effect, Reason},
     phase::{Phase, after},
     plan::PlannedWorkload,
-    version::WorkloadName,
+    version::{ReleaseName, WorkloadName},
     world::{Observation, Pin, RestSample, Trouble},
 };
 
@@ -262,4 +262,19 @@ fn what_its_owner_had_paused_is_left_paused_also_after_a_crash_in_adoption() {
     toy.seen.deleting = true;
     toy.until(|t| !t.seen.finalizer);
     assert!(toy.w().paused, "it is not resumed for its owner");
+}
+
+#[test]
+fn releases_that_never_had_their_turn_do_not_pile_up_and_what_is_asked_for_stays() {
+    let mut toy = Toy::adopted(4);
+    for i in 0..30 {
+        toy.release(ReleaseName::new(format!("shop-w{i:02}")), format!("w{i:02}"), format!("r/shop:w{i:02}"), None, None);
+    }
+    toy.until(|t| t.seen.releases.len() < 30);
+    toy.until(live_and_quiet);
+    // 20, the live one, and the newest that a person asked for.
+    assert_eq!(toy.seen.releases.len(), 22);
+    let has = |name: &str| toy.seen.release(&ReleaseName::new(name)).is_some();
+    assert!(has("shop-w29") && has("shop-w09") && !has("shop-w08"));
+    assert_eq!(toy.live(), "v1");
 }

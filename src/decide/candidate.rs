@@ -154,12 +154,12 @@ pub fn live<'a>(case: &Case<'a>) -> Option<&'a Release> {
 }
 
 /// A Release to go back to. Where its record or its templates are gone, the pods that still run it say what it was: of each
-/// workload the only active `ReplicaSet` that is not of the version on its way. None: nobody knows it any more.
+/// workload the only active `ReplicaSet` that is not of the version on its way. Where there is none such, nobody knows.
 #[must_use]
-pub fn known<'a>(case: &Case<'a>, name: &ReleaseName) -> Option<Cow<'a, Release>> {
+pub fn known<'a>(case: &Case<'a>, name: &ReleaseName) -> Cow<'a, Release> {
     let recorded = case.seen.release(name);
     if let Some(release) = recorded.filter(|r| r.templates.is_some()) {
-        return Some(Cow::Borrowed(release));
+        return Cow::Borrowed(release);
     }
     let on_its_way = case.state.phase.rollout().and_then(|r| case.seen.release(&r.release));
     let running = |workload: &Workload| {
@@ -168,20 +168,17 @@ pub fn known<'a>(case: &Case<'a>, name: &ReleaseName) -> Option<Cow<'a, Release>
         let only = old.next().filter(|_| old.next().is_none())?;
         Some((workload.name.clone(), template::normalise(&only.raw)))
     };
-    let templates: BTreeMap<WorkloadName, Value> = case.seen.workloads.iter().filter_map(running).collect();
-    (!templates.is_empty()).then(|| {
-        Cow::Owned(Release {
-            name: name.clone(),
-            version: recorded.map_or_else(|| name.to_string(), |r| r.version.clone()),
-            commit: None,
-            image: String::new(),
-            manual: false,
-            identity: None,
-            templates: Some(templates),
-            outcome: None,
-            tries: 0,
-            created: case.now,
-        })
+    Cow::Owned(Release {
+        name: name.clone(),
+        version: recorded.map_or_else(|| name.to_string(), |r| r.version.clone()),
+        commit: None,
+        image: String::new(),
+        manual: false,
+        identity: None,
+        templates: Some(case.seen.workloads.iter().filter_map(running).collect()),
+        outcome: None,
+        tries: 0,
+        created: case.now,
     })
 }
 

@@ -39,7 +39,7 @@ pub fn next(case: &Case<'_>) -> Decision {
 /// The version that the rollout started from can be made again, of every workload.
 fn reachable(case: &Case<'_>, rollout: &Rollout) -> bool {
     let from = candidate::known(case, &rollout.from);
-    from.is_some_and(|from| case.seen.workloads.iter().all(|w| from.template_hash(&w.name).is_some()))
+    case.seen.workloads.iter().all(|w| from.template_hash(&w.name).is_some())
 }
 
 fn gone(case: &Case<'_>) -> Decision {
@@ -74,7 +74,7 @@ fn finish(case: &Case<'_>, rollout: &Rollout) -> Decision {
 
 /// At rest: pins off, canaries away, every gate open on the proven template, then the finalizer.
 fn ungate(case: &Case<'_>) -> Decision {
-    let live = case.state.live.as_ref().and_then(|l| candidate::known(case, &l.release));
+    let live = case.state.live.as_ref().map(|l| candidate::known(case, &l.release));
     // Of every Service: one whose Deployment was deleted with the Delivery must not stay on a canary that goes too.
     let pinned = case.seen.services.iter().filter(|s| s.pin != Pin::Off);
     let mut effects: Vec<Effect> = pinned.map(|s| Effect::PinService { service: s.name.clone(), pin: Pin::Off }).collect();

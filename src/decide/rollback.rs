@@ -46,12 +46,7 @@ pub(super) fn quarantine(case: &Case<'_>, state: &mut State, release: &ReleaseNa
 
 /// The next move of a rollout that goes back.
 pub(super) fn next(case: &Case<'_>, rollout: &Rollout) -> Decision {
-    let Some(from) = candidate::known(case, &rollout.from) else {
-        let lost = Reason::TemplateLost { release: rollout.from.to_string() };
-        let mut decision = step::stay(case, rollout, lost.clone(), Wait::Change);
-        decision.holds.push(lost);
-        return decision;
-    };
+    let from = candidate::known(case, &rollout.from);
     let from = &*from;
     let mut effects: Vec<Effect> = Vec::new();
     for workload in &case.seen.workloads {
@@ -70,6 +65,10 @@ pub(super) fn next(case: &Case<'_>, rollout: &Rollout) -> Decision {
         decision
     };
     decision.notes.extend(standing.note);
+    if let Some(lost @ Reason::TemplateLost { .. }) = standing.hold {
+        decision.reason = lost.clone();
+        decision.holds.push(lost);
+    }
     decision
 }
 

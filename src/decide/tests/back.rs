@@ -11,8 +11,8 @@ use crate::model::{
     decision::{Decision, Effect, Reason},
     phase::{Phase, after},
     plan::PlannedWorkload,
-    version::{ReleaseName, WorkloadName},
-    world::{Observation, Pin, RestSample, Trouble},
+    version::{PodHash, ReleaseName, TemplateHash, WorkloadName},
+    world::{Observation, Pin, ReplicaSet, RestSample, Trouble},
 };
 
 /// What is decided of the world as it stands, before Kubernetes does anything more; checked, and not carried out.
@@ -48,9 +48,9 @@ fn a_canary_whose_pods_all_fail_in_mid_roll_is_left_for_the_few_of_stable() {
     let old = toy.seen.workloads[0].replica_sets[0].clone();
     let w = toy.workload();
     w.replica_sets[0].wanted = 2;
-    w.replica_sets.push(crate::model::world::ReplicaSet {
+    w.replica_sets.push(ReplicaSet {
         template: w.template_hash(),
-        pod_hash: crate::model::version::PodHash::new("new"),
+        pod_hash: PodHash::new("new"),
         wanted: 2,
         raw: w.template.clone(),
         ..old.clone()
@@ -277,4 +277,19 @@ fn releases_that_never_had_their_turn_do_not_pile_up_and_what_is_asked_for_stays
     let has = |name: &str| toy.seen.release(&ReleaseName::new(name)).is_some();
     assert!(has("shop-w29") && has("shop-w09") && !has("shop-w08"));
     assert_eq!(toy.live(), "v1");
+}
+
+#[test]
+fn where_nobody_knows_the_good_version_a_failed_canary_leaves_and_people_are_told() {
+    let mut toy = at("Guarding");
+    toy.seen.releases.retain(|r| r.version != "v1");
+    // Somebody's template rolls over it: two sets are active, and nothing says which was proven.
+    let other = ReplicaSet { template: TemplateHash::new("other"), pod_hash: PodHash::new("other"), ..toy.w().replica_sets[0].clone() };
+    toy.workload().replica_sets.push(other);
+    toy.workload().canary.as_mut().unwrap().pods[0].trouble = fault();
+    let decision = decided(&toy);
+    assert_eq!(decision.effects, [Effect::PinService { service: "shop".into(), pin: Pin::Off }, Effect::DeleteCanary { workload: name() }]);
+    toy.state = decision.next;
+    let decision = decided(&toy);
+    assert_eq!((decision.reason.word(), decision.health.stalled.unwrap().word.as_str()), ("TemplateLost", "TemplateLost"));
 }

@@ -40,13 +40,17 @@ pub(super) async fn create(session: &mut Session<'_>, wanted: &Wanted<'_>) -> Re
         return Ok(());
     }
     let there = session.calls.get(Kind::Deployment, &name).await?;
-    let label = |key: &str| there.pointer("/metadata/labels").and_then(|l| l.get(key)).and_then(Value::as_str);
     let release = there.pointer("/metadata/annotations").and_then(|a| a.get(RELEASE_ANNOTATION)).and_then(Value::as_str);
-    let same = label(DELIVERY_LABEL) == Some(&delivery)
-        && label(WORKLOAD_LABEL) == Some(wanted.workload.as_str())
+    let same = ours(&there, &delivery, wanted.workload)
         && release == Some(wanted.release.as_str())
         && text(&there, "/metadata/deletionTimestamp").is_empty();
     if same { Ok(()) } else { Err(ActError::conflict(&what(Kind::Deployment, &name))) }
+}
+
+/// It is the canary of that Delivery beside that workload, by its labels.
+fn ours(deployment: &Value, delivery: &str, workload: &WorkloadName) -> bool {
+    let label = |key: &str| deployment.pointer("/metadata/labels").and_then(|l| l.get(key)).and_then(Value::as_str);
+    label(DELIVERY_LABEL) == Some(delivery) && label(WORKLOAD_LABEL) == Some(workload.as_str())
 }
 
 /// Changes the number of its pods.
@@ -63,8 +67,23 @@ pub(super) async fn scale(session: &Session<'_>, workload: &WorkloadName, replic
 
 /// Removes it with its pods; never without them, for the owner's Deployment would adopt what is left.
 pub(super) async fn delete(session: &Session<'_>, workload: &WorkloadName) -> Result<(), ActError> {
-    let Some(canary) = session.seen.workload(workload).and_then(|w| w.canary.as_ref()).filter(|c| !c.deleting) else { return Ok(()) };
+    let Some(beside) = session.seen.workload(workload) else { return delete_left(session, workload).await };
+    let Some(canary) = beside.canary.as_ref().filter(|c| !c.deleting) else { return Ok(()) };
     session.calls.delete(Kind::Deployment, &canary.name, Some(&canary.uid)).await
+}
+
+/// Removes the one whose workload is gone: nobody sees it beside anything, so it is looked for by its name.
+async fn delete_left(session: &Session<'_>, workload: &WorkloadName) -> Result<(), ActError> {
+    let name = name(workload);
+    let there = match session.calls.get(Kind::Deployment, &name).await {
+        Ok(there) => there,
+        Err(ActError::Gone { .. }) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !ours(&there, session.delivery.metadata.name.as_deref().unwrap_or_default(), workload) {
+        return Ok(());
+    }
+    session.calls.delete(Kind::Deployment, &name, Some(text(&there, "/metadata/uid"))).await
 }
 
 /// The Deployment: the owner's labels on the pods, so that policies and monitors treat them as the app, and a selector of

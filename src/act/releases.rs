@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{
-    calls::{Kind, text},
+    calls::{Kind, text, what},
     error::ActError,
     session::Session,
 };
@@ -20,7 +20,7 @@ use crate::{
     model::{
         phase::Why,
         template,
-        version::{ReleaseName, WorkloadName},
+        version::{Identity, ReleaseName, WorkloadName},
     },
 };
 
@@ -42,7 +42,18 @@ pub(super) struct Recorded<'a> {
 
 /// Keeps the templates, then makes the Release, so that there is no Release without them.
 pub(super) async fn record(session: &mut Session<'_>, wanted: &Recorded<'_>) -> Result<(), ActError> {
-    keep(session, wanted.name, wanted.templates).await?;
+    let (name, identity) = (wanted.name, template::identity(wanted.templates));
+    // Asked first: templates that are kept under the name of another content would be taken for that one's.
+    match session.calls.get(Kind::Release, name.as_str()).await {
+        Ok(there) => {
+            let said = [text(&there, "/spec/templateHash"), text(&there, "/status/templateHash")];
+            the_same(Kind::Release, name, said.into_iter().find(|hash| !hash.is_empty()).unwrap_or("unknown"), &identity)?;
+        }
+        Err(ActError::Gone { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let kept = keep(session, name, wanted.templates).await?;
+    the_same(Kind::ControllerRevision, name, kept.as_str(), &identity)?;
     let delivery = session.delivery.metadata.name.clone().unwrap_or_default();
     let release = json!({
         "apiVersion": "haldane.dev/v1alpha1",
@@ -52,14 +63,23 @@ pub(super) async fn record(session: &mut Session<'_>, wanted: &Recorded<'_>) -> 
             "deliveryRef": {"name": delivery},
             "version": cut(wanted.version, VERSION),
             "image": wanted.image,
-            "templateHash": template::identity(wanted.templates).as_str(),
+            "templateHash": identity.as_str(),
             "origin": {"type": wanted.origin},
         },
     });
-    // One of that name is the same one: the name has the identity in it.
-    session.calls.create(Kind::Release, wanted.name.as_str(), &release).await?;
+    session.calls.create(Kind::Release, name.as_str(), &release).await?;
     session.made += 1;
     Ok(())
+}
+
+/// One of that name that is there already is the same one: the name has digits of the identity in it. Where two contents
+/// share them, a person must see it, for nothing that is tried again would mend it.
+fn the_same(kind: Kind, name: &ReleaseName, there: &str, wanted: &Identity) -> Result<(), ActError> {
+    if there == wanted.as_str() {
+        return Ok(());
+    }
+    let message = format!("its content is {there}, and {wanted} is to be kept under that name; delete it, or ship under another tag");
+    Err(ActError::Refused { what: what(kind, name.as_str()), message })
 }
 
 /// Keeps the templates of a Release that a person made, and says in its status which content they are.
@@ -68,14 +88,16 @@ pub(super) async fn keep_templates(
     release: &ReleaseName,
     templates: &BTreeMap<WorkloadName, Value>,
 ) -> Result<(), ActError> {
-    keep(session, release, templates).await?;
-    let status = json!({"templateHash": template::identity(templates).as_str()});
+    // What a crash left there unsaid is what this Release is; if the owner has written another since, that is the next one.
+    let kept = keep(session, release, templates).await?;
+    let status = json!({"templateHash": kept.as_str()});
     session.calls.merge_status(Kind::Release, release.as_str(), &status).await.map(|_| ())
 }
 
-async fn keep(session: &Session<'_>, name: &ReleaseName, templates: &BTreeMap<WorkloadName, Value>) -> Result<(), ActError> {
+/// Keeps templates under a name, unless some are kept there; the identity of those that are there then.
+async fn keep(session: &Session<'_>, name: &ReleaseName, wanted: &BTreeMap<WorkloadName, Value>) -> Result<Identity, ActError> {
     let delivery = session.delivery.metadata.name.clone().unwrap_or_default();
-    let templates: Map<String, Value> = templates.iter().map(|(name, t)| (name.to_string(), t.clone())).collect();
+    let templates: Map<String, Value> = wanted.iter().map(|(name, t)| (name.to_string(), t.clone())).collect();
     let revision = json!({
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
@@ -83,7 +105,12 @@ async fn keep(session: &Session<'_>, name: &ReleaseName, templates: &BTreeMap<Wo
         "data": {"templates": templates},
         "revision": session.seen.releases.len() + session.made + 1,
     });
-    session.calls.create(Kind::ControllerRevision, name.as_str(), &revision).await.map(|_| ())
+    if session.calls.create(Kind::ControllerRevision, name.as_str(), &revision).await? {
+        return Ok(template::identity(wanted));
+    }
+    let there = session.calls.get(Kind::ControllerRevision, name.as_str()).await?;
+    let kept = there.pointer("/data/templates").and_then(Value::as_object).into_iter().flatten();
+    Ok(template::identity(&kept.map(|(name, t)| (WorkloadName::new(name), t.clone())).collect()))
 }
 
 fn metadata(session: &Session<'_>, name: &ReleaseName, delivery: &str) -> Value {

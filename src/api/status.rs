@@ -201,7 +201,7 @@ pub struct FoughtStatus {
     #[schemars(length(max = 64))]
     pub template: String,
     /// When it was seen last while the gate was open.
-    pub at: Time,
+    pub at: MicroTime,
 }
 
 /// A share of traffic in percent of new connections.

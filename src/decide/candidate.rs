@@ -3,7 +3,7 @@
 //! Without a source the wish is the owner's template. With `manual` it is the owner's template with the image of the
 //! newest Release that a person or CI made. The newest wish wins: a workload has no ancestry.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde_json::Value;
 
@@ -20,8 +20,9 @@ use crate::{
     },
 };
 
-/// Digits of the identity in a Release's name: 20 bits tell versions of one tag apart; a clash would need the same tag too.
-const NAME_DIGITS: usize = 5;
+/// Digits of the identity in a Release's name: 40 bits. Tags that begin alike ("release-…") leave these alone to tell ten
+/// thousand versions apart: 10⁸ / 2⁴¹ < 10⁻⁴. With 40 characters of a Delivery's name: 40 + 1 + 7 + 1 + 10 = 59 of 63.
+const NAME_DIGITS: usize = 10;
 /// Characters of the tag in a Release's name.
 const TAG_CHARS: usize = 7;
 
@@ -105,7 +106,7 @@ pub fn wish(case: &Case<'_>) -> Option<Wish> {
 
 /// The owner's templates with the image that is asked for, or that is live when nobody has asked yet.
 fn manual<'a>(case: &Case<'a>, owners: BTreeMap<WorkloadName, Value>) -> (BTreeMap<WorkloadName, Value>, Option<&'a Release>) {
-    let asked = case.seen.releases.iter().filter(|r| r.manual).max_by_key(|r| (r.created, r.name.clone()));
+    let asked = asked(case);
     let live = live(case);
     let templates = owners
         .into_iter()
@@ -120,6 +121,11 @@ fn manual<'a>(case: &Case<'a>, owners: BTreeMap<WorkloadName, Value>) -> (BTreeM
         })
         .collect();
     (templates, asked)
+}
+
+/// The newest Release that a person or CI made.
+pub(super) fn asked<'a>(case: &Case<'a>) -> Option<&'a Release> {
+    case.seen.releases.iter().filter(|r| r.manual).max_by_key(|r| (r.created, r.name.clone()))
 }
 
 /// The template that the owner wrote last: what stands in the Deployment, unless we put a proven one there for a while.
@@ -147,8 +153,50 @@ pub fn live<'a>(case: &Case<'a>) -> Option<&'a Release> {
     case.seen.release(&case.state.live.as_ref()?.release)
 }
 
+/// A Release to go back to. Where its record or its templates are gone, the pods that still run it say what it was: of each
+/// workload the only active `ReplicaSet` that is not of the version on its way. Where there is none such, nobody knows.
+#[must_use]
+pub fn known<'a>(case: &Case<'a>, name: &ReleaseName) -> Cow<'a, Release> {
+    let recorded = case.seen.release(name);
+    if let Some(release) = recorded.filter(|r| r.templates.is_some()) {
+        return Cow::Borrowed(release);
+    }
+    let on_its_way = case.state.phase.rollout().and_then(|r| case.seen.release(&r.release));
+    let running = |workload: &Workload| {
+        let new = on_its_way.and_then(|r| r.template_hash(&workload.name));
+        let mut old = workload.replica_sets.iter().filter(|rs| (rs.wanted > 0 || rs.pods > 0) && Some(&rs.template) != new.as_ref());
+        let only = old.next().filter(|_| old.next().is_none())?;
+        Some((workload.name.clone(), template::normalise(&only.raw)))
+    };
+    Cow::Owned(Release {
+        name: name.clone(),
+        version: recorded.map_or_else(|| name.to_string(), |r| r.version.clone()),
+        commit: None,
+        image: String::new(),
+        manual: false,
+        identity: None,
+        templates: Some(case.seen.workloads.iter().filter_map(running).collect()),
+        outcome: None,
+        tries: 0,
+        created: case.now,
+    })
+}
+
 /// Why a content is not started by itself.
 #[must_use]
 pub fn quarantined<'a>(case: &Case<'a>, identity: &Identity) -> Option<&'a Quarantined> {
     case.state.quarantine.iter().find(|q| q.identity == *identity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_whose_tags_begin_alike_have_names_of_their_own_that_fit() {
+        let name = |image: &str, identity: &str| release_name(&"d".repeat(40), image, &Identity::new(identity));
+        let (one, other) = (name("r/shop:release-41", "0123456789abcdef"), name("r/shop:release-42", "0123400000abcdef"));
+        assert_ne!(one, other);
+        assert!(one.as_str().len() <= 63, "{one}");
+    }
 }

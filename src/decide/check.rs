@@ -6,7 +6,8 @@ use crate::model::{
     decision::{Decision, Effect},
     phase::{Direction, Phase, Stage, State},
     plan::Plan,
-    world::{Canary, Observation, Pin, Workload},
+    version::WorkloadName,
+    world::{Canary, Observation, Pin, Service, Workload},
 };
 
 /// A decision that must not be carried out.
@@ -25,15 +26,15 @@ pub struct Broken {
 /// The first one that is broken.
 pub fn check(plan: &Plan, state: &State, seen: &Observation, decision: &Decision, now: jiff::Timestamp) -> Result<(), Broken> {
     let case = Case { plan, state, seen, now };
-    let mut apart: Vec<&str> = Vec::new();
+    let mut pins: Vec<(&str, &Pin)> = Vec::new();
     for effect in &decision.effects {
         match effect {
             Effect::PinService { service, pin } => {
                 matches_a_ready_pod(seen, service, pin)?;
-                apart.push(service);
+                pins.push((service, pin));
             }
-            Effect::CreateCanary { workload, .. } => kept_apart(&case, seen.workload(workload), &apart, decision)?,
-            Effect::DeleteCanary { workload } => carries_nothing(seen, workload)?,
+            Effect::CreateCanary { workload, .. } => kept_apart(&case, seen.workload(workload), &pins, decision)?,
+            Effect::DeleteCanary { workload } => carries_nothing(seen, workload, &pins)?,
             Effect::ScaleCanary { workload, replicas } => not_below_traffic(seen, workload, *replicas)?,
             _ => {}
         }
@@ -43,6 +44,11 @@ pub fn check(plan: &Plan, state: &State, seen: &Observation, decision: &Decision
 
 fn broken(rule: &'static str, what: impl Into<String>) -> Result<(), Broken> {
     Err(Broken { rule, what: what.into() })
+}
+
+/// What the pin of a Service says after the writes of this decision so far: they are carried out in order.
+fn pinned<'a>(service: &'a Service, so_far: &[(&str, &'a Pin)]) -> &'a Pin {
+    so_far.iter().rev().find(|(name, _)| *name == service.name).map_or(&service.pin, |(_, pin)| pin)
 }
 
 /// I22: a pin matches a ready pod.
@@ -58,11 +64,10 @@ fn matches_a_ready_pod(seen: &Observation, service: &str, to: &Pin) -> Result<()
 }
 
 /// I2: nobody reaches a version before its first step: its canary starts behind pins.
-fn kept_apart(case: &Case<'_>, workload: Option<&Workload>, pinned: &[&str], decision: &Decision) -> Result<(), Broken> {
+fn kept_apart(case: &Case<'_>, workload: Option<&Workload>, so_far: &[(&str, &Pin)], decision: &Decision) -> Result<(), Broken> {
     let preflight = decision.next.phase.rollout().is_some_and(|r| r.stage == Stage::Preflight);
     let Some(workload) = workload.filter(|w| preflight && size::routed(case, w)) else { return Ok(()) };
-    let open =
-        case.seen.services_of(&workload.name).find(|s| matches!(s.pin, Pin::Off | Pin::Canary) && !pinned.contains(&s.name.as_str()));
+    let open = case.seen.services_of(&workload.name).find(|s| matches!(pinned(s, so_far), Pin::Off | Pin::Canary));
     // Where nothing of stable serves there is nobody to keep it from.
     let serves = workload.pods.iter().any(|p| p.ready_since.is_some());
     match open.filter(|_| serves) {
@@ -72,10 +77,10 @@ fn kept_apart(case: &Case<'_>, workload: Option<&Workload>, pinned: &[&str], dec
 }
 
 /// I1, I3: pods leave after the traffic.
-fn carries_nothing(seen: &Observation, name: &crate::model::version::WorkloadName) -> Result<(), Broken> {
+fn carries_nothing(seen: &Observation, name: &WorkloadName, so_far: &[(&str, &Pin)]) -> Result<(), Broken> {
     let Some(workload) = seen.workload(name) else { return Ok(()) };
     let stable = workload.pods.iter().any(|p| p.ready_since.is_some());
-    let on = seen.services_of(name).find(|s| s.pin == Pin::Canary);
+    let on = seen.services_of(name).find(|s| *pinned(s, so_far) == Pin::Canary);
     match on {
         Some(service) if stable => broken("I3", format!("removes the canary while Service {} is pinned to it", service.name)),
         _ => Ok(()),
@@ -83,7 +88,7 @@ fn carries_nothing(seen: &Observation, name: &crate::model::version::WorkloadNam
 }
 
 /// I1: a canary that carries all of the traffic is not made smaller than what stable may shrink to.
-fn not_below_traffic(seen: &Observation, name: &crate::model::version::WorkloadName, replicas: u32) -> Result<(), Broken> {
+fn not_below_traffic(seen: &Observation, name: &WorkloadName, replicas: u32) -> Result<(), Broken> {
     let Some(workload) = seen.workload(name) else { return Ok(()) };
     let floor = workload.replicas.saturating_sub(workload.max_unavailable);
     let carries = seen.services_of(name).any(|s| s.pin == Pin::Canary);

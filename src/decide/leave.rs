@@ -5,7 +5,7 @@ use crate::{
     api::release::Outcome,
     model::{
         decision::{Decision, Effect, Reason, Target, Wait},
-        phase::{Phase, Rollout, Stage},
+        phase::{Direction, Phase, Rollout, Stage},
         template,
         world::{Canary, Pin, Release, Workload},
     },
@@ -22,14 +22,24 @@ pub fn next(case: &Case<'_>) -> Decision {
     let complete = case.seen.workloads.len() == case.plan.workloads.len();
     match &case.state.phase {
         Phase::Rolling(rollout) if complete => match &rollout.stage {
-            Stage::RollingBack { .. } => step::next(case, rollout),
             Stage::Finalizing => finish(case, rollout),
+            // The good version has all of the traffic, and stable is the accused: there is no way back to that.
+            Stage::Guarding { .. } if rollout.direction != Direction::Forward && rollout.suspended.is_none() => finish(case, rollout),
+            // Nothing to go back to that anybody knows: what serves is left as it is.
+            _ if !reachable(case, rollout) => ungate(case),
+            Stage::RollingBack { .. } => step::next(case, rollout),
             Stage::Preflight | Stage::Canary { .. } | Stage::Promoting | Stage::Guarding { .. } => {
                 rollback::begin(case, rollout, Outcome::Undecided, Reason::DeliveryDeleted)
             }
         },
         Phase::Adopting | Phase::Live | Phase::RolledBack { .. } | Phase::Rolling(_) => ungate(case),
     }
+}
+
+/// The version that the rollout started from can be made again, of every workload.
+fn reachable(case: &Case<'_>, rollout: &Rollout) -> bool {
+    let from = candidate::known(case, &rollout.from);
+    case.seen.workloads.iter().all(|w| from.template_hash(&w.name).is_some())
 }
 
 fn gone(case: &Case<'_>) -> Decision {
@@ -42,14 +52,16 @@ fn finish(case: &Case<'_>, rollout: &Rollout) -> Decision {
     let Some(to) = case.seen.release(&rollout.release).filter(|r| r.templates.is_some()) else { return ungate(case) };
     let standing = stable::keep_all(case, to, Resumed::Welcome, false);
     let ready = |w: &Workload| to.template_hash(&w.name).and_then(|t| pin::pod_hash(w, &t)).map_or(0, |h| w.ready(&h));
+    let rolled = |w: &Workload| to.template_hash(&w.name).is_some_and(|h| w.rolled_to(&h));
     let side = |w: &Workload| {
         let canary = w.canary.as_ref().map_or(0, Canary::ready);
-        if ready(w) == 0 && canary > 0 { Side::Canary } else { Side::Both }
+        // Where stable is the accused, its old pods get none of the traffic back.
+        let serves = if rollout.direction == Direction::Forward { ready(w) > 0 } else { rolled(w) };
+        if !serves && canary > 0 { Side::Canary } else { Side::Both }
     };
     let mut effects: Vec<Effect> = case.seen.workloads.iter().flat_map(|w| pin::writes(case, w, side(w))).collect();
     effects.extend(standing.effects);
-    let rolled = case.seen.workloads.iter().all(|w| to.template_hash(&w.name).is_some_and(|h| w.rolled_to(&h)));
-    if !effects.is_empty() || !rolled || !standing.settled {
+    if !effects.is_empty() || !case.seen.workloads.iter().all(rolled) || !standing.settled {
         let wait = if effects.is_empty() { Wait::Poll } else { Wait::Now };
         let mut decision = step::stay(case, rollout, Reason::DeliveryDeleted, wait);
         decision.effects = effects;
@@ -62,15 +74,17 @@ fn finish(case: &Case<'_>, rollout: &Rollout) -> Decision {
 
 /// At rest: pins off, canaries away, every gate open on the proven template, then the finalizer.
 fn ungate(case: &Case<'_>) -> Decision {
-    let live = candidate::live(case).filter(|r| r.templates.is_some());
-    let mut effects: Vec<Effect> = case.seen.workloads.iter().flat_map(|w| pin::writes(case, w, Side::Both)).collect();
+    let live = case.state.live.as_ref().map(|l| candidate::known(case, &l.release));
+    // Of every Service: one whose Deployment was deleted with the Delivery must not stay on a canary that goes too.
+    let pinned = case.seen.services.iter().filter(|s| s.pin != Pin::Off);
+    let mut effects: Vec<Effect> = pinned.map(|s| Effect::PinService { service: s.name.clone(), pin: Pin::Off }).collect();
     let mut notes = Vec::new();
     for workload in &case.seen.workloads {
         let carries = case.seen.services_of(&workload.name).any(|s| s.pin == Pin::Canary);
         if !carries && workload.canary.as_ref().is_some_and(|c| !c.deleting) {
             effects.push(Effect::DeleteCanary { workload: workload.name.clone() });
         }
-        if let Some((effect, note)) = opened(case, workload, live) {
+        if let Some((effect, note)) = opened(case, workload, live.as_deref()) {
             effects.push(effect);
             notes.extend(note);
         }

@@ -52,8 +52,11 @@ pub struct Case<'a> {
 #[must_use]
 pub fn decide(plan: &Plan, state: &State, seen: &Observation, now: Timestamp) -> Decision {
     let case = Case { plan, state, seen, now };
+    let barred = seen.problems.iter().find(|p| matches!(p, Reason::NotGranted { .. }));
     let decision = if seen.namespace_terminating || seen.deleting {
         leave::next(&case)
+    } else if let Some(barred) = barred {
+        blind(&case, barred)
     } else {
         match &state.phase {
             Phase::Adopting => rest::adopt(&case),
@@ -65,6 +68,14 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observation, now: Timestamp) ->
     // The write that cannot hurt goes first: another that is refused must not keep a Service on pods that are gone.
     decision.effects.sort_by_key(|effect| !matches!(effect, Effect::PinService { pin: Pin::Off, .. }));
     decision.next.ungated = decision.holds.iter().any(|hold| matches!(hold, Reason::Ungated { .. }));
+    decision
+}
+
+/// The namespace takes its opt-in back, or has not given it yet: nothing of the app was read, so nothing that is missing
+/// there says anything. All stays as it is stored.
+fn blind(case: &Case<'_>, barred: &Reason) -> Decision {
+    let mut decision = Decision::stay(case.state, barred.clone(), Wait::Change);
+    decision.holds = case.seen.problems.clone();
     decision
 }
 

@@ -43,16 +43,32 @@ pub fn adopt(case: &Case<'_>) -> Decision {
             Err(reason) => return held(wait(reason.clone()), vec![reason]),
         }
     }
+    let adopted: Vec<Adopted> = case.seen.workloads.iter().map(|w| gated(case, w)).collect();
+    // Behind our own gate nobody sees any more that its owner had closed it, so that is stored first.
+    if adopted.iter().any(|a| a.was_paused) && adopted != case.state.adopted {
+        let mut decision = wait(Reason::WorkloadRolling { workload: names(case) });
+        (decision.next.adopted, decision.wait) = (adopted, Wait::Now);
+        return decision;
+    }
     let Some(image) = case.plan.workloads.first().and_then(|w| template::main_image(templates.get(&w.name)?)).map(str::to_owned) else {
         return wait(Reason::NothingProven { workload: names(case) });
     };
     let identity = template::identity(&templates);
     let version = template::tag(&image);
-    let known = case.seen.release_of(&identity).map(|r| r.name.clone());
-    let name = known.clone().unwrap_or_else(|| candidate::release_name(&case.seen.delivery, &image, &identity));
+    let known = case.seen.release_of(&identity);
+    let name = known.map_or_else(|| candidate::release_name(&case.seen.delivery, &image, &identity), |r| r.name.clone());
     let mut effects = Vec::new();
-    if known.is_none() {
-        effects.push(Effect::RecordRelease { name: name.clone(), version: version.clone(), image, origin: OriginType::Adopted, templates });
+    match known {
+        None => effects.push(Effect::RecordRelease {
+            name: name.clone(),
+            version: version.clone(),
+            image,
+            origin: OriginType::Adopted,
+            templates,
+        }),
+        // Without its templates it would be lost again at once.
+        Some(release) if release.templates.is_none() => effects.push(Effect::KeepTemplates { release: name.clone(), templates }),
+        Some(_) => {}
     }
     effects.extend(
         case.seen
@@ -62,18 +78,22 @@ pub fn adopt(case: &Case<'_>) -> Decision {
             .map(|w| Effect::CloseGate { workload: w.name.clone(), exact: true }),
     );
     effects.push(rollback::settled(&name, Outcome::Live, &Reason::WentLive { version: version.clone() }, None));
-    let adopted = case.seen.workloads.iter().map(|w| Adopted {
-        name: w.name.to_string(),
-        uid: w.uid.clone(),
-        was_paused: w.paused && !w.gate_marked,
-    });
-    let next =
-        State { live: Some(Live { release: name, since: case.now }), adopted: adopted.collect(), ..case.state.to(Phase::Live, case.now) };
+    let next = State { live: Some(Live { release: name, since: case.now }), adopted, ..case.state.to(Phase::Live, case.now) };
     // At rest people read what serves; that it is gated is told once.
     let mut decision = Decision::stay(&next, Reason::Serving { version: version.clone() }, Wait::Now);
     decision.notes.push(Reason::Adopted { workload: names(case), version });
     decision.effects = effects;
     decision
+}
+
+/// A workload as it is gated: behind a gate of ours it is stored whether its owner had paused it before.
+fn gated(case: &Case<'_>, workload: &Workload) -> Adopted {
+    let stored = || case.state.adopted.iter().any(|a| a.uid == workload.uid && a.was_paused);
+    Adopted {
+        name: workload.name.to_string(),
+        uid: workload.uid.clone(),
+        was_paused: workload.paused && (!workload.gate_marked || stored()),
+    }
 }
 
 fn names(case: &Case<'_>) -> String {
@@ -137,11 +157,10 @@ pub fn next(case: &Case<'_>) -> Decision {
     decision
 }
 
-/// The record of what is live is gone. What runs is adopted anew; nothing is touched before that.
+/// The record of what is live is gone. What runs is adopted anew; nothing is touched, and nothing forgotten, before that.
 fn recover(case: &Case<'_>) -> Decision {
     let lost = case.state.live.as_ref().map_or_else(String::new, |l| l.release.to_string());
-    let next = State { live: None, ..case.state.to(Phase::Adopting, case.now) };
-    Decision::stay(&next, Reason::TemplateLost { release: lost }, Wait::Now)
+    Decision::stay(&case.state.to(Phase::Adopting, case.now), Reason::TemplateLost { release: lost }, Wait::Now)
 }
 
 /// Leftovers of a rollout that ended while nobody looked: pins that say nothing any more, canaries, field ownership.
@@ -294,15 +313,17 @@ fn obey(case: &Case<'_>, live: &Release, order: &crate::model::world::Command) -
     decision
 }
 
-/// Old Releases that nothing needs any more.
+/// Old Releases that nothing needs any more, also those that never had their turn.
 fn forgotten(case: &Case<'_>, live: &Release) -> Vec<Effect> {
+    let newest_asked = candidate::asked(case).map(|r| &r.name);
     let needed = |r: &Release| {
         r.name == live.name
+            || newest_asked == Some(&r.name)
             || case.state.previous.as_ref() == Some(&r.name)
             || case.state.quarantine.iter().any(|q| q.release == r.name)
             || case.seen.workloads.iter().any(|w| w.put_back.as_ref() == Some(&r.name))
     };
-    let ended: Vec<&Release> = case.seen.releases.iter().filter(|r| r.outcome.is_some() && !needed(r)).collect();
-    let over = ended.len().saturating_sub(KEPT);
-    ended.into_iter().take(over).map(|r| Effect::ForgetRelease { release: r.name.clone() }).collect()
+    let old: Vec<&Release> = case.seen.releases.iter().filter(|r| !needed(r)).collect();
+    let over = old.len().saturating_sub(KEPT);
+    old.into_iter().take(over).map(|r| Effect::ForgetRelease { release: r.name.clone() }).collect()
 }

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use super::{Case, pin, pin::Side, size, stable, stable::Resumed, step, verdict};
+use super::{Case, candidate, pin, pin::Side, size, stable, stable::Resumed, step, verdict};
 use crate::{
     api::{release::Outcome, status::QUARANTINE},
     model::{
         decision::{Decision, Effect, Reason, Wait},
         phase::{Direction, Phase, Quarantined, Rollout, Stage, State, Why, after},
         version::ReleaseName,
-        world::{Canary, Pin, Release, Workload},
+        world::{Canary, Pin, Release, Service, Workload},
     },
 };
 
@@ -46,19 +46,16 @@ pub(super) fn quarantine(case: &Case<'_>, state: &mut State, release: &ReleaseNa
 
 /// The next move of a rollout that goes back.
 pub(super) fn next(case: &Case<'_>, rollout: &Rollout) -> Decision {
-    let Some(from) = case.seen.release(&rollout.from) else {
-        return step::stay(case, rollout, Reason::TemplateLost { release: rollout.from.to_string() }, Wait::Change);
-    };
+    let from = candidate::known(case, &rollout.from);
+    let from = &*from;
     let mut effects: Vec<Effect> = Vec::new();
-    for workload in size::changed(case, rollout) {
-        if workload.canary.is_some() || workload.canary_left > 0 {
-            effects.extend(pin::writes(case, workload, side(workload, from)));
-        }
+    for workload in &case.seen.workloads {
+        effects.extend(if beside(workload) { pin::writes(case, workload, side(workload, from)) } else { emptied(case, workload) });
     }
     let standing = stable::keep_all(case, from, Resumed::Welcome, false);
     effects.extend(standing.effects);
     effects.extend(leaving(case, rollout, from));
-    let left = size::changed(case, rollout).any(|w| w.canary.is_some() || w.canary_left > 0);
+    let left = case.seen.workloads.iter().any(beside);
     let mut decision = if effects.is_empty() && !left && standing.settled {
         arrived(case, rollout)
     } else {
@@ -68,15 +65,37 @@ pub(super) fn next(case: &Case<'_>, rollout: &Rollout) -> Decision {
         decision
     };
     decision.notes.extend(standing.note);
+    if let Some(lost @ Reason::TemplateLost { .. }) = standing.hold {
+        decision.reason = lost.clone();
+        decision.holds.push(lost);
+    }
     decision
+}
+
+/// Something of the new side is there. Asked of the world and not of the Releases: their templates may be gone.
+fn beside(workload: &Workload) -> bool {
+    workload.canary.is_some() || workload.canary_left > 0
+}
+
+/// With the canary gone there is one side: a pin that it leaves empty comes off at once, whatever stable still waits for.
+fn emptied(case: &Case<'_>, workload: &Workload) -> Vec<Effect> {
+    let empty = |pin: &Pin| match pin {
+        Pin::Off => false,
+        Pin::Canary => true,
+        Pin::Stable(hash) => workload.ready(hash) == 0,
+    };
+    let off = |s: &Service| Effect::PinService { service: s.name.clone(), pin: Pin::Off };
+    case.seen.services_of(&workload.name).filter(|s| empty(&s.pin)).map(off).collect()
 }
 
 /// Which side serves while it goes back: stable, when it has pods of the good version; else, in mid-roll, what there is.
 fn side<'a>(workload: &Workload, from: &'a Release) -> Side<'a> {
-    let hash = from.template_hash(&workload.name);
-    let set = hash.as_ref().and_then(|t| workload.replica_set(t));
+    // Where nobody knows the good version any more, no side is known to be the better one.
+    let Some(hash) = from.template_hash(&workload.name) else { return Side::Both };
+    let set = workload.replica_set(&hash);
     let ready = set.map_or(0, |rs| workload.ready(&rs.pod_hash));
-    let untouched = set.is_some_and(|rs| rs.wanted >= workload.replicas);
+    // Not by the number that is wanted: an autoscaler's write reaches the ReplicaSet a moment later.
+    let untouched = set.is_some_and(|rs| rs.wanted > 0 && workload.replica_sets.iter().all(|o| o.pod_hash == rs.pod_hash || o.wanted == 0));
     let enough = if untouched { 1 } else { workload.replicas.saturating_sub(workload.max_unavailable).max(1) };
     if ready >= enough {
         return Side::Back(from);
@@ -88,8 +107,8 @@ fn side<'a>(workload: &Workload, from: &'a Release) -> Side<'a> {
 
 /// The writes that end canaries whose traffic has left.
 fn leaving(case: &Case<'_>, rollout: &Rollout, from: &Release) -> Vec<Effect> {
-    size::changed(case, rollout)
-        .filter(|w| w.canary.as_ref().is_some_and(|c| !c.deleting))
+    let canaries = case.seen.workloads.iter().filter(|w| w.canary.as_ref().is_some_and(|c| !c.deleting));
+    canaries
         .filter(|w| due(case, rollout, w, from).is_some_and(|at| at <= case.now))
         .map(|w| Effect::DeleteCanary { workload: w.name.clone() })
         .collect()
@@ -113,8 +132,8 @@ fn due(case: &Case<'_>, rollout: &Rollout, workload: &Workload, from: &Release) 
 }
 
 fn soonest(case: &Case<'_>, rollout: &Rollout, from: &Release) -> Wait {
-    size::changed(case, rollout)
-        .filter(|w| w.canary.as_ref().is_some_and(|c| !c.deleting))
+    let canaries = case.seen.workloads.iter().filter(|w| w.canary.as_ref().is_some_and(|c| !c.deleting));
+    canaries
         .filter_map(|w| due(case, rollout, w, from))
         .filter(|at| *at > case.now)
         .fold(Wait::Poll, |wait, at| if wait == Wait::Poll { Wait::Until(at) } else { wait.sooner(Wait::Until(at)) })
@@ -134,7 +153,7 @@ fn arrived(case: &Case<'_>, rollout: &Rollout) -> Decision {
         .collect();
     let forward = rollout.direction == Direction::Forward;
     if forward {
-        let by = (*outcome == Outcome::Superseded).then(|| super::candidate::wish(case)).flatten().and_then(|w| w.release);
+        let by = (*outcome == Outcome::Superseded).then(|| candidate::wish(case)).flatten().and_then(|w| w.release);
         effects.push(Effect::SettleRelease {
             release: rollout.release.clone(),
             outcome: *outcome,

@@ -94,7 +94,7 @@ fn closed(case: &Case<'_>, workload: &Workload, release: &Release, proven: &Valu
     let mut standing = Standing::settled();
     let name = || workload.name.clone();
     if workload.replicas == 0 && !home {
-        let (mut effects, put_back) = recorded(case, release);
+        let Some((mut effects, put_back)) = recorded(case, workload, release) else { return standing };
         effects.push(Effect::PutTemplate { workload: name(), template: proven.clone(), put_back });
         standing.effects = effects;
     } else if workload.replicas > 0 && home && workload.put_back.is_some() {
@@ -116,15 +116,25 @@ fn put_back(case: &Case<'_>, workload: &Workload) -> Vec<Effect> {
 
 /// Paused, but the wrong pods are meant to run, or none: a `ReplicaSet` was deleted, or a roll was stopped half way.
 fn reopened(case: &Case<'_>, workload: &Workload, release: &Release, proven: &Value, home: bool) -> Standing {
-    let (mut effects, put_back) = if home { (Vec::new(), workload.put_back.clone()) } else { recorded(case, release) };
+    let own = || Some((Vec::new(), workload.put_back.clone()));
+    let Some((mut effects, put_back)) = (if home { own() } else { recorded(case, workload, release) }) else {
+        let missing = case.plan.workloads.iter().find(|p| case.seen.workload(&p.name).is_none());
+        return Standing::held(Reason::WorkloadMissing { workload: missing.map_or_else(String::new, |p| p.name.to_string()) });
+    };
     effects.push(Effect::OpenGate { workload: workload.name.clone(), template: (!home).then(|| proven.clone()), put_back, leave: false });
     Standing::writes(effects)
 }
 
 /// Unpaused together with another template. Writing the proven one stops that roll faster than a pause would mend it.
 fn forced(case: &Case<'_>, workload: &Workload, release: &Release, proven: &Value) -> Standing {
-    let (mut effects, put_back) = recorded(case, release);
-    effects.push(Effect::OpenGate { workload: workload.name.clone(), template: Some(proven.clone()), put_back, leave: false });
+    let effects = match recorded(case, workload, release) {
+        Some((mut effects, put_back)) => {
+            effects.push(Effect::OpenGate { workload: workload.name.clone(), template: Some(proven.clone()), put_back, leave: false });
+            effects
+        }
+        // It cannot be kept yet, so it is stopped and left where it is.
+        None => vec![Effect::CloseGate { workload: workload.name.clone(), exact: false }],
+    };
     let note = Reason::GateForced { workload: workload.name.to_string(), by: writer(workload) };
     Standing { effects, settled: false, hold: Some(note.clone()), note: Some(note) }
 }
@@ -135,15 +145,18 @@ pub(super) fn writer(workload: &Workload) -> String {
 }
 
 /// The owner's wish made a Release, so that its template may be replaced without being lost; none to put back when the wish
-/// is what is kept.
-fn recorded(case: &Case<'_>, kept: &Release) -> (Vec<Effect>, Option<ReleaseName>) {
-    match candidate::wish(case) {
-        Some(wish) => {
-            let name = wish.name(&case.seen.delivery);
-            (wish.record(case, OriginType::Workload), Some(name).filter(|name| *name != kept.name))
+/// is what is kept. None at all while nothing says what the wish is (another workload is missing) and no Release has this
+/// template: then it must stay.
+fn recorded(case: &Case<'_>, workload: &Workload, kept: &Release) -> Option<(Vec<Effect>, Option<ReleaseName>)> {
+    let (effects, name) = match candidate::wish(case) {
+        Some(wish) => (wish.record(case, OriginType::Workload), wish.name(&case.seen.delivery)),
+        None => {
+            let here = workload.template_hash();
+            let same = case.seen.releases.iter().rev().find(|r| r.template_hash(&workload.name).as_ref() == Some(&here))?;
+            (Vec::new(), same.name.clone())
         }
-        None => (Vec::new(), None),
-    }
+    };
+    Some((effects, Some(name).filter(|name| *name != kept.name)))
 }
 
 /// All workloads on one Release, in the plan's order; `in_turn`: a workload waits until those before it are settled.

@@ -12,7 +12,7 @@ use haldane::{
     model::{
         decision::{Effect, Target},
         phase::Why,
-        world::Pin,
+        world::{Observation, Pin},
     },
 };
 use serde_json::{Value, json};
@@ -227,6 +227,25 @@ async fn a_canary_is_made_scaled_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_canary_whose_deployment_is_gone_is_found_by_its_name_and_removed_if_it_is_ours() {
+    let path = "/apis/apps/v1/namespaces/shop/deployments/web-canary";
+    let canary = |delivery: &str| {
+        let labels = json!({"haldane.dev/delivery": delivery, "haldane.dev/workload": "web"});
+        json!({"metadata": {"name": "web-canary", "uid": "cu", "resourceVersion": "1", "labels": labels}})
+    };
+    let delete = [Effect::DeleteCanary { workload: web() }];
+    let unseen = Observation::default();
+    let ours = fake(&[(path, canary("web"))]);
+    actor(ours.client()).act(&proof(), &delivery(&delivery_object()), &unseen, &delete).await.unwrap();
+    let deleted = body(&ours.writes()[0], &format!("DELETE {path} "));
+    assert_eq!(deleted, json!({"propagationPolicy": "Background", "preconditions": {"uid": "cu"}}));
+    actor(ours.client()).act(&proof(), &delivery(&delivery_object()), &unseen, &delete).await.unwrap();
+    let theirs = fake(&[(path, canary("other"))]);
+    actor(theirs.client()).act(&proof(), &delivery(&delivery_object()), &unseen, &delete).await.unwrap();
+    assert!(theirs.writes().is_empty());
+}
+
+#[tokio::test]
 async fn templates_come_before_their_release_and_both_may_be_there() {
     let fake = fake(&[]);
     let templates = BTreeMap::from([(web(), template("web:2"))]);
@@ -251,6 +270,46 @@ async fn templates_come_before_their_release_and_both_may_be_there() {
     );
     act(&fake, &[Effect::ForgetRelease { release: release("web-2") }, Effect::ForgetRelease { release: release("web-2") }]).await.unwrap();
     assert!(fake.0.lock().unwrap().objects.is_empty());
+}
+
+#[tokio::test]
+async fn another_content_under_the_name_of_a_release_is_an_error_that_names_both() {
+    let kept = |image: &str| BTreeMap::from([(web(), template(image))]);
+    let record = |image: &str| Effect::RecordRelease {
+        name: release("web-2"),
+        version: "2".to_owned(),
+        image: image.to_owned(),
+        origin: OriginType::Workload,
+        templates: kept(image),
+    };
+    let identity = |image: &str| haldane::model::template::identity(&kept(image)).to_string();
+    let fake = fake(&[]);
+    act(&fake, &[record("web:2")]).await.unwrap();
+    let (rel, revision) =
+        ("/apis/haldane.dev/v1alpha1/namespaces/shop/releases/web-2", "/apis/apps/v1/namespaces/shop/controllerrevisions/web-2");
+    for (lost, left) in [(revision, rel), (rel, revision)] {
+        let whole = fake.0.lock().unwrap().objects.clone();
+        fake.0.lock().unwrap().objects.remove(lost);
+        let error = act(&fake, &[record("web:2b")]).await.unwrap_err();
+        assert_eq!(error.retry(), haldane::act::Retry::Later, "not at once and for ever");
+        let told = error.to_string();
+        assert!(told.contains(&identity("web:2")) && told.contains(&identity("web:2b")), "{told}");
+        let names: Vec<String> = fake.0.lock().unwrap().objects.keys().cloned().collect();
+        assert_eq!(names, [left], "nothing is written under that name");
+        fake.0.lock().unwrap().objects = whole;
+    }
+}
+
+#[tokio::test]
+async fn a_release_of_a_person_is_what_a_crash_left_kept_under_its_name() {
+    let rel = "/apis/haldane.dev/v1alpha1/namespaces/shop/releases/web-2";
+    let fake = fake(&[(rel, json!({"metadata": {"resourceVersion": "1"}}))]);
+    let kept = |image: &str| BTreeMap::from([(web(), template(image))]);
+    for image in ["web:2", "web:2b"] {
+        act(&fake, &[Effect::KeepTemplates { release: release("web-2"), templates: kept(image) }]).await.unwrap();
+        let identity = haldane::model::template::identity(&kept("web:2"));
+        assert_eq!(fake.object(rel)["status"]["templateHash"], identity.as_str());
+    }
 }
 
 #[tokio::test]

@@ -158,7 +158,12 @@ impl Toy {
     pub(super) fn until(&mut self, so: impl Fn(&Self) -> bool) {
         let start = self.now;
         while !so(self) {
-            assert!(after(start, Duration::from_hours(2)) > self.now, "not so within two hours; {:?} {:#?}", self.state.phase, self.log);
+            assert!(
+                after(start, Duration::from_hours(2)) > self.now,
+                "not so within two hours; {:?} {:?}",
+                self.state.phase,
+                self.log.iter().take(40).collect::<Vec<_>>()
+            );
             self.pass();
         }
     }
@@ -351,8 +356,11 @@ impl Toy {
                 self.workload().canary = None;
             }
             Effect::SettleRelease { release, outcome, .. } => {
-                self.log.push(format!("{} {outcome:?}", self.seen.release(&release).unwrap().version));
-                self.seen.releases.iter_mut().find(|r| r.name == release).unwrap().outcome = Some(outcome);
+                // One that somebody removed needs no word.
+                if let Some(release) = self.seen.releases.iter_mut().find(|r| r.name == release) {
+                    self.log.push(format!("{} {outcome:?}", release.version));
+                    release.outcome = Some(outcome);
+                }
             }
             Effect::SettleCommand { command, result, .. } => {
                 self.log.push(format!("command {result:?}"));

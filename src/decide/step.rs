@@ -222,7 +222,7 @@ fn arrange(case: &Case<'_>, rollout: &Rollout, to: &Release, from: &Release) -> 
     for workload in size::changed(case, rollout) {
         // A canary that cannot be kept apart from the users' traffic does not start, unless nothing else serves: then it
         // may be the mend, and there is no traffic to keep it from.
-        let apart = rollout.stage != Stage::Preflight || !size::routed(case, workload) || pin::to(workload, side) != Pin::Off;
+        let apart = rollout.stage != Stage::Preflight || !size::routed(case, workload) || pin::keeps_apart(case, workload, side);
         if apart || !serves(workload) {
             effects.extend(canary(case, rollout, workload, to));
         }

@@ -35,6 +35,7 @@ pub use releases::{TEMPLATES, templates};
 
 use checks::Probe;
 use granted::Granted;
+use services::Moment;
 use workloads::Found;
 
 /// Why there is no observation.
@@ -144,18 +145,23 @@ impl Observer {
         now: Timestamp,
     ) -> Result<Observation, ObserveError> {
         let (namespace, name) = (delivery.namespace().unwrap_or_default(), delivery.name_any());
-        let selecting = services::selecting(plan, &read.services, &read.found);
+        let others: Vec<String> = read.deliveries.iter().map(Delivery::name_any).filter(|other| *other != name).collect();
+        let selecting = services::selecting(plan, &read.services, &read.found, &others);
         let workloads: Vec<_> = read.found.iter().filter_map(|found| found.workload.clone()).collect();
-        let in_flight = state.phase.rollout().is_some() || services::any_pinned(&selecting) || workloads.iter().any(|w| w.canary.is_some());
+        let rolling = state.phase.rollout().is_some();
+        let routable = rolling || services::any_pinned(&selecting) || workloads.iter().any(|w| w.canary.is_some());
         let (mut services, surroundings) = try_join!(
-            services::read(&self.client, &namespace, &name, &selecting, in_flight),
+            services::read(&self.client, &namespace, &name, &selecting, Moment { rolling, routable }),
             try_join_all(workloads.iter().map(|w| problems::of_surroundings(&self.client, &namespace, w))),
         )?;
         let selected: Vec<String> = services.iter().map(|s| s.name.clone()).collect();
-        services.extend(services::bereft(plan, &read.services, &read.found).into_iter().filter(|s| !selected.contains(&s.name)));
+        services.extend(
+            services::left(plan, &read.services, &read.found, (&name, &others)).into_iter().filter(|s| !selected.contains(&s.name)),
+        );
         let mut problems: Vec<Reason> = plan.workloads.iter().zip(&read.found).flat_map(|(p, f)| problems::of_workload(p, f)).collect();
         problems.extend(surroundings.into_iter().flatten());
         problems.extend(services::problems(plan, &selecting));
+        problems.extend(services::shared(plan, &read.services, &read.found, &others));
         problems.extend(problems::delivered_already(delivery, &read.deliveries, plan));
         problems.extend(read.probe_problems.iter().cloned());
         let mut seen = Observation {

@@ -36,7 +36,7 @@ use crate::{
     edge::kube,
     metrics::{Attempt, Metrics},
     model::{
-        decision::{Decision, Effect, Reason, Wait},
+        decision::{Decision, Effect, Reason},
         phase::{State, Why},
         plan::Plan,
         world::Observation,
@@ -152,7 +152,11 @@ impl Reconciler {
             Ok(delivery) => delivery,
             Err(invalid) => {
                 self.metrics.undecodable();
-                return Poison { client: &self.client, now: self.clock.now(), metrics: &self.metrics }.mark(key, proof, &invalid).await;
+                let poison = Poison { client: &self.client, now: self.clock.now(), metrics: &self.metrics };
+                match poison.leaving(key, &invalid).await? {
+                    Some(delivery) => delivery,
+                    None => return poison.mark(key, proof, &invalid).await,
+                }
             }
         };
         let uid = stored.uid().unwrap_or_default();
@@ -186,16 +190,15 @@ impl Reconciler {
 
     /// What is, and what to do about it.
     async fn judge(&self, delivery: &Delivery, state: &State, memory: &Memory, now: Timestamp) -> Result<Judged, Error> {
-        let plan = match Plan::try_from(&delivery.spec) {
-            Ok(plan) => plan,
-            Err(error) => return Ok(invalid(state, &Reason::Invalid { why: error.to_string() })),
-        };
+        // What contradicts itself moves nothing forward; the way back and the way out need less than all of it.
+        let (plan, flaw) = Plan::lenient(&delivery.spec, &state.adopted);
         let mut seen = self.observer.observe(delivery, &plan, state, now).await?;
         seen.problems.extend(self.outdated.borrow().clone());
         seen.problems.extend(memory.problem());
+        seen.problems.extend(flaw.map(|error| Reason::Invalid { why: error.to_string() }));
         let decision = decide(&plan, state, &seen, now);
         check(&plan, state, &seen, &decision, now)?;
-        Ok(Judged { plan: Some(plan), seen, decision })
+        Ok(Judged { plan, seen, decision })
     }
 
     /// Stores the status and tells people. A refused write ends nothing: the next pass goes on from the new status, and
@@ -204,7 +207,7 @@ impl Reconciler {
     async fn record(&self, proof: &LeaderProof, recorded: Recorded, memory: &mut Memory) -> Option<Duration> {
         let Recorded { stored, delivery, plan, seen, mut decision, done, now, forward } = recorded;
         let uid = stored.uid().unwrap_or_default();
-        let status = status_of(plan.as_ref(), &decision, &seen, &delivery, now);
+        let status = status_of(Some(&plan), &decision, &seen, &delivery, now);
         if !memory.write_due(Instant::now()) {
             let (status, untold) = kept(delivery, status, decision, forward);
             memory.not_stored(&uid, status, untold, None, Instant::now());
@@ -255,9 +258,9 @@ impl Reconciler {
     }
 }
 
-/// What is, and what to do about it. Without a plan the spec contradicts itself.
+/// What is, and what to do about it.
 struct Judged {
-    plan: Option<Plan>,
+    plan: Plan,
     seen: Observation,
     decision: Decision,
 }
@@ -268,7 +271,7 @@ struct Recorded {
     stored: Delivery,
     /// As the decision was based on it.
     delivery: Delivery,
-    plan: Option<Plan>,
+    plan: Plan,
     seen: Observation,
     decision: Decision,
     done: Done,
@@ -284,13 +287,6 @@ fn kept(delivery: Delivery, status: DeliveryStatus, decision: Decision, forward:
     }
     let untold = untold(&delivery, decision);
     (status, untold)
-}
-
-/// The spec contradicts itself: nothing is moved, and it is said.
-fn invalid(state: &State, reason: &Reason) -> Judged {
-    let mut decision = Decision::stay(state, reason.clone(), Wait::Change);
-    decision.health.stalled = Some(Why::from(reason));
-    Judged { plan: None, seen: Observation::default(), decision }
 }
 
 /// What people are to be told later: the notes, and the reason, if it is a new one.

@@ -141,8 +141,8 @@ fn legible(object: &DynamicObject) -> Option<Delivery> {
         return None;
     }
     let entries = object.data.pointer("/spec/workloads").and_then(Value::as_array).into_iter().flatten();
-    let named = entries.filter_map(|entry| entry.get("name")?.as_str());
-    let mut names: Vec<&str> = named.chain(status.gated.iter().map(|gated| gated.name.as_str())).collect();
+    let listed = entries.filter_map(|entry| entry.get("name")?.as_str());
+    let mut names: Vec<&str> = listed.chain(status.gated.iter().map(|gated| gated.name.as_str())).collect();
     let mut known = std::collections::BTreeSet::new();
     names.retain(|name| known.insert(*name));
     let workloads: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();

@@ -97,7 +97,9 @@ fn what_may_change_workloads_is_bound_in_namespaces_only() {
     assert_eq!(clusterwide(&objects), ["haldane-controller"]);
     let role = objects.iter().find(|o| o["kind"] == "ClusterRole" && o["metadata"]["name"] == "haldane-controller").unwrap();
     let read: Vec<_> = role["rules"].as_array().unwrap().iter().flat_map(|rule| rule["resources"].as_array().unwrap()).collect();
-    assert_eq!(read, ["selfsubjectaccessreviews", "customresourcedefinitions"]);
+    assert_eq!(read, ["selfsubjectaccessreviews", "customresourcedefinitions", "deliveries"]);
+    let last = role["rules"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["verbs"], json!(["get", "patch"]), "the finalizer comes off where the Roles of its namespace are gone already");
     let opted_in = objects.iter().filter(|o| o["kind"] == "RoleBinding" && o["roleRef"]["name"] == "haldane-delivery");
     assert_eq!(opted_in.map(|o| o["metadata"]["namespace"].clone()).collect::<Vec<_>>(), ["shop", "pay"]);
 }

@@ -158,6 +158,32 @@ fn what_never_changes_cannot_be_changed() {
     }
 }
 
+/// Nobody would open the gate of a name that went.
+#[test]
+fn workloads_keep_their_names_once_they_are_gated() {
+    let server = installed();
+    let delivery = |names: &[&str]| {
+        let workloads: Vec<Value> = names.iter().map(|name| serde_json::json!({"name": name})).collect();
+        serde_json::json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "Delivery", "metadata": {"name": "renamed", "namespace": "default"},
+            "spec": {"workloads": workloads}})
+        .to_string()
+    };
+    let apply = |names: &[&str]| server.kubectl_with(&["apply", "-f", "-"], &delivery(names));
+    apply(&["wbe"]).good();
+    apply(&["web", "worker"]).good();
+    let gated = ["web", "worker"].map(|name| serde_json::json!({"name": name, "uid": "u", "wasPaused": false}));
+    let status = serde_json::json!({"status": {"gated": gated}}).to_string();
+    server.kubectl(&["patch", "dlv", "renamed", "-n", "default", "--subresource=status", "--type=merge", "-p", &status]).good();
+    for names in [&["web"][..], &["web", "worker", "third"], &["web", "other"]] {
+        let said = apply(names);
+        assert!(!said.ok && said.err.contains("spec.workloads: their Deployments are gated"), "{names:?}: {said:?}");
+    }
+    apply(&["worker", "web"]).good();
+    let other = r#"{"spec": {"rollout": {"guard": "1m"}}}"#;
+    server.kubectl(&["patch", "dlv", "renamed", "-n", "default", "--type=merge", "-p", other]).good();
+    server.kubectl(&["delete", "dlv", "renamed", "-n", "default"]).good();
+}
+
 #[test]
 fn kubectl_explain_tells_what_to_write() {
     let server = installed();

@@ -1,7 +1,7 @@
 //! The pin of a Service: one key of its selector, in one write.
 
 use futures::future::join_all;
-use jiff::Timestamp;
+use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
     session::{Session, Touched},
 };
 use crate::{
-    api::{PINNED_ANNOTATION, POD_TEMPLATE_HASH, TRACK_CANARY, TRACK_LABEL},
+    api::{self, PINNED_ANNOTATION, POD_TEMPLATE_HASH, TRACK_CANARY, TRACK_LABEL},
     model::{
         decision::Target,
         world::{Pin, Service},
@@ -20,11 +20,13 @@ use crate::{
 
 /// Pins several Services at once: each moves its traffic when its own write arrives, and none waits for another.
 pub(super) async fn pin_all(session: &mut Session<'_>, pins: &[(&str, &Pin)]) -> Result<(), ActError> {
+    // It says whose it is, so that no other Delivery takes it for a leftover, and ours finds it whatever the Service selects.
+    let marked = api::pinned(session.now, &session.delivery.name_any());
     let mut jobs = Vec::new();
     for (name, pin) in pins {
         let service = session.seen.services.iter().find(|s| s.name == **name);
         let touched = session.take(&Target::Service((*name).to_owned()));
-        jobs.push(pin_one(session.calls, name, service, touched, pin, session.now));
+        jobs.push(pin_one(session.calls, name, service, touched, (*pin, &marked)));
     }
     let mut first = Ok(());
     for (touched, done) in join_all(jobs).await {
@@ -41,8 +43,7 @@ async fn pin_one(
     name: &str,
     seen: Option<&Service>,
     touched: Option<Touched>,
-    pin: &Pin,
-    now: Timestamp,
+    pin: (&Pin, &str),
 ) -> (Option<Touched>, Result<(), ActError>) {
     let mut touched = match touched {
         Some(touched) => touched,
@@ -51,7 +52,7 @@ async fn pin_one(
             Err(error) => return (None, Err(error)),
         },
     };
-    let done = pin_it(calls, &mut touched, pin, now).await;
+    let done = pin_it(calls, &mut touched, pin).await;
     (Some(touched), done)
 }
 
@@ -65,8 +66,8 @@ async fn as_seen(calls: Calls<'_>, name: &str, seen: Option<&Service>) -> Result
     if same { Ok(Touched::new(Target::Service(name.to_owned()), live)) } else { Err(ActError::Conflict { what }) }
 }
 
-async fn pin_it(calls: Calls<'_>, touched: &mut Touched, pin: &Pin, now: Timestamp) -> Result<(), ActError> {
-    let ops = ops(touched, pin, now);
+async fn pin_it(calls: Calls<'_>, touched: &mut Touched, pin: (&Pin, &str)) -> Result<(), ActError> {
+    let ops = ops(touched, pin);
     match touched.write(calls, ops).await {
         Err(ActError::Conflict { .. }) => {}
         done => return done,
@@ -78,12 +79,12 @@ async fn pin_it(calls: Calls<'_>, touched: &mut Touched, pin: &Pin, now: Timesta
         return Err(ActError::Conflict { what: touched.what() });
     }
     touched.object = live;
-    let ops = self::ops(touched, pin, now);
+    let ops = self::ops(touched, pin);
     touched.write(calls, ops).await
 }
 
-/// One patch: the key of the other side goes, ours comes, and the annotation says since when.
-fn ops(touched: &Touched, pin: &Pin, now: Timestamp) -> Ops {
+/// One patch: the key of the other side goes, ours comes, and the annotation says since when and whose it is.
+fn ops(touched: &Touched, (pin, marked): (&Pin, &str)) -> Ops {
     let service = &touched.object;
     let wanted = [(POD_TEMPLATE_HASH, stable(pin)), (TRACK_LABEL, canary(pin))];
     let key = |key: &str| service.pointer("/spec/selector").and_then(|s| s.get(key)).and_then(Value::as_str);
@@ -101,7 +102,7 @@ fn ops(touched: &Touched, pin: &Pin, now: Timestamp) -> Ops {
     match pin {
         Pin::Off => ops.annotation(service, PINNED_ANNOTATION, None),
         Pin::Stable(_) | Pin::Canary if stands && !since.is_empty() => ops,
-        Pin::Stable(_) | Pin::Canary => ops.annotation(service, PINNED_ANNOTATION, Some(&now.to_string())),
+        Pin::Stable(_) | Pin::Canary => ops.annotation(service, PINNED_ANNOTATION, Some(marked)),
     }
 }
 

@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{duration::Span, status::DeliveryStatus};
 
+/// A name that went would leave a gate closed, and in mid-rollout a canary, that nobody looks after any more; one that came
+/// would have nothing proven to stand on. Before anything is adopted a wrong name can be put right.
+const SAME_WORKLOADS: &str = "!has(oldSelf.status) || !has(oldSelf.status.gated) || size(oldSelf.status.gated) == 0 || \
+    (size(self.spec.workloads) == size(oldSelf.spec.workloads) && self.spec.workloads.all(w, oldSelf.spec.workloads.exists(o, o.name == w.name)))";
+
 /// How one app is delivered: its workloads, where new versions come from, how they roll out, and what checks them.
 ///
 /// The smallest is `workloads: [{name: checkout}]`: every change of that Deployment's template rides a canary.
@@ -20,6 +25,7 @@ use super::{duration::Span, status::DeliveryStatus};
     status = "DeliveryStatus",
     derive = "PartialEq",
     validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name: at most 40 characters, so that the names of Releases and canaries fit"),
+    validation = Rule::new(SAME_WORKLOADS).message("spec.workloads: their Deployments are gated, so their names stay as they are; to deliver others, delete this Delivery, which opens the gates, and make it anew"),
     printcolumn = r#"{"name":"Desired","type":"string","jsonPath":".status.desired.version"}"#,
     printcolumn = r#"{"name":"Live","type":"string","jsonPath":".status.live.version"}"#,
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,

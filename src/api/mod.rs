@@ -7,6 +7,8 @@
 #![allow(clippy::doc_markdown, reason = "people read these texts in kubectl explain, where backticks are only noise")]
 #![allow(unreachable_pub, reason = "KubeSchema writes each struct a second time, inside a function")]
 
+use jiff::Timestamp;
+
 pub mod command;
 pub mod crd_yaml;
 pub mod delivery;
@@ -30,7 +32,7 @@ pub const RELEASE_ANNOTATION: &str = "haldane.dev/release";
 pub const GATE_ANNOTATION: &str = "haldane.dev/gate";
 /// The annotation on a Deployment whose template we replaced for a while: the Release whose template goes back in, inert.
 pub const PUT_BACK_ANNOTATION: &str = "haldane.dev/put-back";
-/// The annotation on a pinned Service: since when (RFC 3339).
+/// The annotation on a pinned Service: since when, and by which Delivery (see [`pinned`]).
 pub const PINNED_ANNOTATION: &str = "haldane.dev/pinned-since";
 /// The finalizer on a Delivery: it opens the gate and clears up before the object goes.
 pub const FINALIZER: &str = "haldane.dev/ungate";
@@ -38,3 +40,18 @@ pub const FINALIZER: &str = "haldane.dev/ungate";
 pub const FIELD_MANAGER: &str = "haldane";
 /// The label that Kubernetes puts on the pods of a ReplicaSet.
 pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
+
+/// What [`PINNED_ANNOTATION`] says of a pin: `2026-11-21T00:00:00Z by checkout`.
+#[must_use]
+pub fn pinned(since: Timestamp, by: &str) -> String {
+    format!("{since}{BY}{by}")
+}
+
+/// Since when a pin stands and whose it is, as far as its annotation can be read.
+#[must_use]
+pub fn read_pinned(annotation: &str) -> (Option<Timestamp>, Option<&str>) {
+    let (since, by) = annotation.split_once(BY).map_or((annotation, None), |(since, by)| (since, Some(by)));
+    (since.parse().ok(), by)
+}
+
+const BY: &str = " by ";

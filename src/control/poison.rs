@@ -11,6 +11,7 @@ use kube::{
     core::error_boundary::InvalidObject,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -25,6 +26,7 @@ use crate::{
     api::{
         FIELD_MANAGER,
         delivery::{Delivery, DeliverySpec},
+        status::DeliveryStatus,
     },
     metrics::{Attempt, Metrics},
 };
@@ -39,12 +41,20 @@ pub(super) struct Poison<'a> {
 }
 
 impl Poison<'_> {
+    /// What can be read of one that is being deleted, when that is enough to open its gates: else its finalizer, and with it
+    /// its namespace, would wait for somebody who mends what is thrown away.
+    pub(super) async fn leaving(&self, key: &Key, invalid: &InvalidObject) -> Result<Option<Delivery>, Error> {
+        if invalid.metadata.deletion_timestamp.is_none() {
+            return Ok(None);
+        }
+        Ok(self.read(key).await?.and_then(|object| legible(&object)))
+    }
+
     /// Says it on the object, once: what stands there already is not written again.
     pub(super) async fn mark(&self, key: &Key, proof: &LeaderProof, invalid: &InvalidObject) -> Result<Passed, Error> {
         let uid = invalid.metadata.uid.clone().unwrap_or_default();
         let resync = Passed::Again(pace::after(crate::model::decision::Wait::Change, false, self.now, &uid));
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.namespace, &ApiResource::erase::<Delivery>(&()));
-        let Some(object) = limited(api.get_opt(&key.name)).await?.map_err(|e| self.failed(e))? else { return Ok(Passed::Gone) };
+        let Some(object) = self.read(key).await? else { return Ok(Passed::Gone) };
         let message = message(&object, &invalid.error);
         let Some(patch) = patch(&object, &message, self.now) else { return Ok(resync) };
         if proof.ensure().is_err() {
@@ -57,9 +67,17 @@ impl Poison<'_> {
             "this Delivery cannot be decoded and is left as it is"
         );
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        limited(api.patch_status(&key.name, &params, &Patch::Merge(patch))).await?.map_err(|e| self.failed(e))?;
+        limited(self.api(key).patch_status(&key.name, &params, &Patch::Merge(patch))).await?.map_err(|e| self.failed(e))?;
         self.announce(key, &invalid.metadata, message).await;
         Ok(resync)
+    }
+
+    fn api(&self, key: &Key) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &key.namespace, &ApiResource::erase::<Delivery>(&()))
+    }
+
+    async fn read(&self, key: &Key) -> Result<Option<DynamicObject>, Error> {
+        limited(self.api(key).get_opt(&key.name)).await?.map_err(|e| self.failed(e))
     }
 
     /// An Event is a courtesy: one that cannot be written ends nothing.
@@ -102,18 +120,49 @@ fn message(object: &DynamicObject, error: &str) -> String {
         ),
         None => format!("Delivery {name} cannot be decoded ({error}); nothing of it is moved until it is mended or applied again"),
     };
-    text.chars().take(1024).collect()
+    // One that goes and is still here: not even its gates can be read, or `leaving` had opened them.
+    let ending = object.metadata.deletion_timestamp.is_some();
+    let way_out = format!(
+        "Delivery {name} is being deleted, and it cannot be read which gates to open ({error}). By hand: take haldane.dev/track and \
+         pod-template-hash out of the selectors of its Services, kubectl rollout resume each of its Deployments, then let it go: \
+         kubectl patch dlv {name} --type=merge -p '{{\"metadata\":{{\"finalizers\":null}}}}'"
+    );
+    (if ending { way_out } else { text }).chars().take(1024).collect()
+}
+
+/// The Delivery with as much of it as fits: the names of its workloads and what its status says. None: it cannot be read which
+/// gates are ours to open.
+fn legible(object: &DynamicObject) -> Option<Delivery> {
+    let status = object.data.get("status").and_then(Value::as_object).into_iter().flatten();
+    let fitting = status.filter(|(key, value)| fits::<DeliveryStatus>(json!({key.as_str(): value})));
+    let status: DeliveryStatus = serde_json::from_value(Value::Object(fitting.map(|(k, v)| (k.clone(), v.clone())).collect())).ok()?;
+    let gated = object.data.pointer("/status/gated").and_then(Value::as_array).map_or(0, Vec::len);
+    if status.gated.len() < gated {
+        return None;
+    }
+    let entries = object.data.pointer("/spec/workloads").and_then(Value::as_array).into_iter().flatten();
+    let listed = entries.filter_map(|entry| entry.get("name")?.as_str());
+    let mut names: Vec<&str> = listed.chain(status.gated.iter().map(|gated| gated.name.as_str())).collect();
+    let mut known = std::collections::BTreeSet::new();
+    names.retain(|name| known.insert(*name));
+    let workloads: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
+    let spec: DeliverySpec = serde_json::from_value(json!({"workloads": workloads})).ok()?;
+    Some(Delivery { metadata: object.metadata.clone(), spec, status: Some(status) })
+}
+
+fn fits<T: DeserializeOwned>(value: Value) -> bool {
+    serde_json::from_value::<T>(value).is_ok()
 }
 
 /// The field of the spec that does not fit, found by decoding each alone, as the error names none. None: it is not in the spec.
 fn misfit(object: &DynamicObject) -> Option<String> {
-    let fits = |key: &str, value: &Value| {
+    let alone = |key: &str, value: &Value| {
         let mut alone = serde_json::Map::from_iter([("workloads".to_owned(), json!([]))]);
         alone.insert(key.to_owned(), value.clone());
-        serde_json::from_value::<DeliverySpec>(Value::Object(alone)).is_ok()
+        Value::Object(alone)
     };
     let spec = object.data.get("spec")?.as_object()?;
-    spec.iter().find(|(key, value)| !fits(key, value)).map(|(key, _)| format!("spec.{key}"))
+    spec.iter().find(|(key, value)| !fits::<DeliverySpec>(alone(key, value))).map(|(key, _)| format!("spec.{key}"))
 }
 
 /// What to write into the status; none when it says so already. Where the delivery stands is left as it is: a controller
@@ -164,6 +213,32 @@ mod tests {
         assert!(newer.ends_with("until that is mended: kubectl explain delivery.spec.rollout"), "{newer}");
         let elsewhere = says(&json!({"workloads": [{"name": "shop"}]}));
         assert!(elsewhere.starts_with("Delivery broken cannot be decoded (invalid type); "), "{elsewhere}");
+    }
+
+    #[test]
+    fn of_one_that_is_deleted_what_can_be_read_opens_its_gates() {
+        let gated = json!([{"name": "shop", "uid": "d", "wasPaused": false}, {"name": "worker", "uid": "e", "wasPaused": false}]);
+        let live = json!({"release": "shop-1", "version": "v1"});
+        let mut object = object(&json!({"phase": "Live", "live": live, "gated": gated, "history": 7}));
+        object.data["spec"] = json!({"workloads": [{"name": "shop", "kind": "Job"}, 7], "rollout": 7});
+        let delivery = legible(&object).unwrap();
+        assert_eq!(delivery.spec.workloads.iter().map(|w| w.name.as_str()).collect::<Vec<_>>(), ["shop", "worker"]);
+        let status = delivery.status.unwrap();
+        assert_eq!(
+            (status.phase.as_deref(), status.live.map(|l| l.release), status.gated.len()),
+            (Some("Live"), Some("shop-1".to_owned()), 2)
+        );
+        assert_eq!(delivery.metadata.uid.as_deref(), Some("u"));
+
+        object.data["status"]["gated"] = json!([{"name": 7}]);
+        assert_eq!(legible(&object), None, "a gate that nobody would open");
+        object.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
+        let says = message(&object, "invalid type");
+        assert!(
+            says.contains("kubectl rollout resume")
+                && says.contains("kubectl patch dlv broken --type=merge -p '{\"metadata\":{\"finalizers\":null}}'"),
+            "{says}"
+        );
     }
 
     #[test]

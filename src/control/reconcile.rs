@@ -152,7 +152,11 @@ impl Reconciler {
             Ok(delivery) => delivery,
             Err(invalid) => {
                 self.metrics.undecodable();
-                return Poison { client: &self.client, now: self.clock.now(), metrics: &self.metrics }.mark(key, proof, &invalid).await;
+                let poison = Poison { client: &self.client, now: self.clock.now(), metrics: &self.metrics };
+                match poison.leaving(key, &invalid).await? {
+                    Some(delivery) => delivery,
+                    None => return poison.mark(key, proof, &invalid).await,
+                }
             }
         };
         memory.overtaken_by(stored.status.as_ref());
@@ -172,16 +176,15 @@ impl Reconciler {
 
     /// What is.
     async fn look(&self, stored: &Delivery, memory: &Memory, now: Timestamp) -> Result<Looked, Error> {
-        let plan = match Plan::try_from(&stored.spec) {
-            Ok(plan) => plan,
-            Err(error) => return Ok(Looked::Invalid(Reason::Invalid { why: error.to_string() })),
-        };
         let delivery = remembered(stored, memory);
         let state = State::read(delivery.status.as_ref().unwrap_or(&<_>::default()), now);
+        // What contradicts itself moves nothing forward; the way back and the way out need less than all of it.
+        let (plan, flaw) = Plan::lenient(&stored.spec, &state.adopted);
         let mut seen = self.observer.observe(&delivery, &plan, &state, now).await?;
         seen.problems.extend(self.outdated.borrow().clone());
         seen.problems.extend(memory.problem());
-        Ok(Looked::Well { plan, seen: Box::new(seen) })
+        seen.problems.extend(flaw.map(|error| Reason::Invalid { why: error.to_string() }));
+        Ok(Looked { plan, seen })
     }
 
     /// Decides what to do about it, does it, and records it.
@@ -196,15 +199,9 @@ impl Reconciler {
     ) -> Result<Moved, Error> {
         let delivery = remembered(&stored, memory);
         let state = State::read(delivery.status.as_ref().unwrap_or(&<_>::default()), now);
-        let unseen = Observation::default();
-        let (plan, seen, decision) = match looked {
-            Looked::Well { plan, seen } => {
-                let decision = decide(plan, &state, seen, now);
-                check(plan, &state, seen, &decision, now)?;
-                (Some(plan), &**seen, decision)
-            }
-            Looked::Invalid(reason) => (None, &unseen, invalid(&state, reason)),
-        };
+        let Looked { plan, seen } = looked;
+        let decision = decide(plan, &state, seen, now);
+        check(plan, &state, seen, &decision, now)?;
         let done = match self.actor.act(proof, &delivery, seen, &decision.effects).await {
             Ok(done) => done,
             Err(error) => return Err(self.refused(proof, &stored, &delivery, error).await),
@@ -232,7 +229,7 @@ impl Reconciler {
     async fn record(&self, proof: &LeaderProof, recorded: Recorded<'_>, memory: &mut Memory) -> Kept {
         let Recorded { stored, delivery, plan, seen, mut decision, done, now, forward } = recorded;
         let uid = stored.uid().unwrap_or_default();
-        let status = status_of(plan, &decision, seen, &delivery, now);
+        let status = status_of(Some(plan), &decision, seen, &delivery, now);
         if !memory.write_due(Instant::now()) {
             let (status, untold) = kept(delivery, status, decision, forward);
             memory.not_stored(&stored, status, untold, None, Instant::now());
@@ -288,11 +285,9 @@ impl Reconciler {
 }
 
 /// What one pass looked at.
-enum Looked {
-    /// The app, and what is asked for it.
-    Well { plan: Plan, seen: Box<Observation> },
-    /// Nothing: the spec contradicts itself.
-    Invalid(Reason),
+struct Looked {
+    plan: Plan,
+    seen: Observation,
 }
 
 /// How far a decision went.
@@ -321,7 +316,7 @@ struct Recorded<'a> {
     stored: Delivery,
     /// As the decision was based on it.
     delivery: Delivery,
-    plan: Option<&'a Plan>,
+    plan: &'a Plan,
     seen: &'a Observation,
     decision: Decision,
     done: Done,
@@ -346,13 +341,6 @@ fn kept(delivery: Delivery, status: DeliveryStatus, decision: Decision, forward:
     }
     let untold = untold(&delivery, decision);
     (status, untold)
-}
-
-/// The spec contradicts itself: nothing is moved, and it is said.
-fn invalid(state: &State, reason: &Reason) -> Decision {
-    let mut decision = Decision::stay(state, reason.clone(), Wait::Change);
-    decision.health.stalled = Some(Why::from(reason));
-    decision
 }
 
 /// What people are to be told later: the notes, and the reason, if it is a new one.

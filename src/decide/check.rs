@@ -60,7 +60,11 @@ fn matches_a_ready_pod(seen: &Observation, service: &str, to: &Pin) -> Result<()
         Pin::Canary => workload.canary.as_ref().map_or(0, Canary::ready),
         Pin::Stable(hash) => workload.ready(hash),
     };
-    if ready == 0 { broken("I22", format!("pins Service {} to a side without a ready pod", service.name)) } else { Ok(()) }
+    match (ready, service.fits.contains(to)) {
+        (0, _) => broken("I22", format!("pins Service {} to a side without a ready pod", service.name)),
+        (_, false) => broken("I22", format!("pins Service {} to pods that its own selector leaves out", service.name)),
+        (_, true) => Ok(()),
+    }
 }
 
 /// I2: nobody reaches a version before its first step: its canary starts behind pins.

@@ -7,7 +7,7 @@ use super::Case;
 use crate::model::{
     decision::Effect,
     version::{PodHash, TemplateHash},
-    world::{Pin, Release, Workload},
+    world::{Pin, Release, Service, Workload},
 };
 
 /// The side that should be reached.
@@ -23,9 +23,21 @@ pub enum Side<'a> {
     Canary,
 }
 
-/// The pin that reaches a side, as far as it may be set now.
+/// The pin with which a Service reaches a side, as far as it may be set now.
 #[must_use]
-pub fn to(workload: &Workload, side: Side<'_>) -> Pin {
+pub fn to(service: &Service, workload: &Workload, side: Side<'_>) -> Pin {
+    let pin = reaching(workload, side);
+    // Ready pods are no use to a Service whose own selector leaves them out.
+    if service.fits.contains(&pin) { pin } else { Pin::Off }
+}
+
+/// Every Service of the workload can be pinned to that side now.
+#[must_use]
+pub fn keeps_apart(case: &Case<'_>, workload: &Workload, side: Side<'_>) -> bool {
+    case.seen.services_of(&workload.name).all(|service| to(service, workload, side) != Pin::Off)
+}
+
+fn reaching(workload: &Workload, side: Side<'_>) -> Pin {
     match side {
         Side::Canary => {
             let ready = workload.canary.as_ref().filter(|c| !c.deleting).map_or(0, crate::model::world::Canary::ready);
@@ -51,22 +63,26 @@ pub fn pod_hash(workload: &Workload, template: &TemplateHash) -> Option<PodHash>
 /// The writes that bring every Service of the workload to that side.
 #[must_use]
 pub fn writes(case: &Case<'_>, workload: &Workload, side: Side<'_>) -> Vec<Effect> {
-    let pin = to(workload, side);
     case.seen
         .services_of(&workload.name)
-        .filter(|service| service.pin != pin)
-        .map(|service| Effect::PinService { service: service.name.clone(), pin: pin.clone() })
+        .map(|service| (service, to(service, workload, side)))
+        .filter(|(service, pin)| service.pin != *pin)
+        .map(|(service, pin)| Effect::PinService { service: service.name.clone(), pin })
         .collect()
 }
 
 /// Every Service of the workload reaches that side, and has since then; none: not yet, or not to be said now.
 #[must_use]
 pub fn stands_since(case: &Case<'_>, workload: &Workload, side: Side<'_>) -> Option<jiff::Timestamp> {
-    let pin = to(workload, side);
     let mut latest = jiff::Timestamp::MIN;
     for service in case.seen.services_of(&workload.name) {
+        let pin = to(service, workload, side);
         if service.pin != pin {
             return None;
+        }
+        // It cannot reach that side at all, so nothing is to be waited for.
+        if pin == Pin::Off && reaching(workload, side) != Pin::Off {
+            continue;
         }
         // A pin without a time was put there by a hand that copied it: count from now.
         latest = latest.max(service.pinned_since.unwrap_or(case.now));
@@ -74,10 +90,11 @@ pub fn stands_since(case: &Case<'_>, workload: &Workload, side: Side<'_>) -> Opt
     Some(latest)
 }
 
-/// Every ready pod of that `ReplicaSet` is a ready endpoint of every Service of the workload.
+/// Every ready pod of that `ReplicaSet` is a ready endpoint of every Service of the workload that selects them.
 #[must_use]
 pub fn routable(case: &Case<'_>, workload: &Workload, hash: &PodHash) -> bool {
     let ready: Vec<&str> =
         workload.pods.iter().filter(|p| p.ready_since.is_some() && p.pod_hash.as_ref() == Some(hash)).map(|p| p.name.as_str()).collect();
-    case.seen.services_of(&workload.name).all(|s| ready.iter().all(|pod| s.routable.iter().any(|r| r == pod)))
+    let mut selecting = case.seen.services_of(&workload.name).filter(|s| s.fits.contains(&Pin::Stable(hash.clone())));
+    selecting.all(|s| ready.iter().all(|pod| s.routable.iter().any(|r| r == pod)))
 }

@@ -227,7 +227,7 @@ fn arrange(case: &Case<'_>, rollout: &Rollout, to: &Release, from: &Release) -> 
     for workload in size::changed(case, rollout) {
         // A canary that cannot be kept apart from the users' traffic has no pods, unless nothing else serves: then it may be
         // the mend, and there is no traffic to keep it from.
-        let apart = rollout.stage != Stage::Preflight || !size::routed(case, workload) || pin::to(workload, side) != Pin::Off;
+        let apart = rollout.stage != Stage::Preflight || !size::routed(case, workload) || pin::keeps_apart(case, workload, side);
         let replicas = if apart || !serves(workload) { size::pods(case, rollout, workload, &rollout.stage) } else { 0 };
         effects.extend(canary(workload, to, replicas));
     }

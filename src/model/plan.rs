@@ -1,8 +1,11 @@
 //! The validated spec: what the owner asked for, with every default filled in.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use super::version::{Weight, WorkloadName};
+use super::{
+    phase::Adopted,
+    version::{Weight, WorkloadName},
+};
 use crate::api::delivery::{DeliverySpec, OnDeadline};
 
 /// Default steps on the way up. `testers` needs a router, so the Service way begins at a real share.
@@ -16,7 +19,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// How one app is delivered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// In order of rolling; never empty.
+    /// In order of rolling; empty only where the spec contradicts itself before anything was adopted.
     pub workloads: Vec<PlannedWorkload>,
     /// Where new versions come from.
     pub source: Source,
@@ -85,9 +88,35 @@ impl TryFrom<&DeliverySpec> for Plan {
     type Error = PlanError;
 
     fn try_from(spec: &DeliverySpec) -> Result<Self, PlanError> {
+        match Self::lenient(spec, &[]) {
+            (plan, None) => Ok(plan),
+            (_, Some(error)) => Err(error),
+        }
+    }
+}
+
+impl Plan {
+    /// What can be made of the spec, and what contradicts itself in it: enough to go back and to leave by, not to move forward.
+    /// What was adopted is still looked after when the spec names nothing.
+    #[must_use]
+    pub fn lenient(spec: &DeliverySpec, adopted: &[Adopted]) -> (Self, Option<PlanError>) {
+        let mut plan = Self::read(spec);
+        let flaw = plan.flaw();
+        let mut known = BTreeSet::new();
+        plan.workloads.retain(|workload| known.insert(workload.name.clone()));
+        plan.steps.sort_by_key(|step| step.weight);
+        plan.steps.dedup_by_key(|step| step.weight);
+        if plan.workloads.is_empty() {
+            let bare = |name: &str| PlannedWorkload { name: WorkloadName::new(name), containers: Vec::new(), service: None, port: None };
+            plan.workloads = adopted.iter().map(|a| bare(&a.name)).collect();
+        }
+        (plan, flaw)
+    }
+
+    fn read(spec: &DeliverySpec) -> Self {
         let rollout = spec.rollout.clone().unwrap_or_default();
         let span = |given: Option<crate::api::duration::Span>, default| given.map_or(default, |s| s.0);
-        let plan = Self {
+        Self {
             workloads: spec
                 .workloads
                 .iter()
@@ -112,28 +141,47 @@ impl TryFrom<&DeliverySpec> for Plan {
             on_deadline: rollout.on_deadline.unwrap_or_default(),
             settle: span(rollout.settle, SETTLE),
             probes: spec.verify.iter().flat_map(|v| v.probes.iter().map(|p| p.name.clone())).collect(),
-        };
-        plan.validated()
+        }
+    }
+
+    fn flaw(&self) -> Option<PlanError> {
+        if self.workloads.is_empty() {
+            return Some(PlanError::Empty);
+        }
+        let mut known = BTreeSet::new();
+        if let Some(twice) = self.workloads.iter().find(|w| !known.insert(&w.name)) {
+            return Some(PlanError::Twice(twice.name.to_string()));
+        }
+        let fall = self.steps.windows(2).position(|pair| matches!(pair, [before, after] if after.weight <= before.weight));
+        fall.map(|at| PlanError::NotAscending(at + 1))
     }
 }
 
-impl Plan {
-    fn validated(self) -> Result<Self, PlanError> {
-        if self.workloads.is_empty() {
-            return Err(PlanError::Empty);
-        }
-        for (at, workload) in self.workloads.iter().enumerate() {
-            if self.workloads.iter().take(at).any(|w| w.name == workload.name) {
-                return Err(PlanError::Twice(workload.name.to_string()));
-            }
-        }
-        for (at, pair) in self.steps.windows(2).enumerate() {
-            if let [before, after] = pair
-                && after.weight <= before.weight
-            {
-                return Err(PlanError::NotAscending(at + 1));
-            }
-        }
-        Ok(self)
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn lenient(spec: serde_json::Value, adopted: &[&str]) -> (Vec<String>, Vec<u8>, Option<PlanError>) {
+        let adopted: Vec<Adopted> =
+            adopted.iter().map(|name| Adopted { name: (*name).to_owned(), uid: String::new(), was_paused: false }).collect();
+        let (plan, flaw) = Plan::lenient(&serde_json::from_value(spec).unwrap(), &adopted);
+        let names = plan.workloads.iter().map(|w| w.name.to_string()).collect();
+        (names, plan.steps.iter().map(|s| s.weight.percent()).collect(), flaw)
+    }
+
+    #[test]
+    fn a_spec_that_contradicts_itself_still_says_whom_it_is_about() {
+        let steps = json!({"steps": [{"weight": 50}, {"weight": 10}, {"weight": 50}]});
+        assert_eq!(
+            lenient(json!({"workloads": [{"name": "web"}], "rollout": steps}), &[]),
+            (vec!["web".to_owned()], vec![10, 50], Some(PlanError::NotAscending(1)))
+        );
+        let (names, _, flaw) = lenient(json!({"workloads": [{"name": "web"}, {"name": "web"}, {"name": "worker"}]}), &[]);
+        assert_eq!((names, flaw), (vec!["web".to_owned(), "worker".to_owned()], Some(PlanError::Twice("web".to_owned()))));
+        let (names, _, flaw) = lenient(json!({"workloads": []}), &["web"]);
+        assert_eq!((names, flaw), (vec!["web".to_owned()], Some(PlanError::Empty)));
+        assert_eq!(lenient(json!({"workloads": [{"name": "web"}]}), &["worker"]).2, None);
     }
 }

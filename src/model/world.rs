@@ -30,7 +30,7 @@ pub struct Observation {
     pub problems: Vec<Reason>,
     /// In the plan's order; the missing ones are absent here and a problem above.
     pub workloads: Vec<Workload>,
-    /// Every Service that selects pods of a workload, by name.
+    /// Every Service that selects pods of a workload, by name, and those that carry our pin and fit none any more.
     pub services: Vec<Service>,
     /// Every Release of the Delivery, oldest first.
     pub releases: Vec<Release>,
@@ -180,6 +180,8 @@ pub struct Service {
     pub pin: Pin,
     /// Since when the pin stands, from our annotation.
     pub pinned_since: Option<Timestamp>,
+    /// The pins with which it would select pods: its own selector fits the labels of that side. With another it serves nobody.
+    pub fits: Vec<Pin>,
     /// Names of pods that are ready in its `EndpointSlices`.
     pub routable: Vec<String>,
     /// Why one write of its selector is no switch of its traffic, if so.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, Client};
+use kube::{Api, Client, core::DeserializeGuard};
 
 use crate::{
     api::probe::{Method, ProductionProbe, ProductionProbeSpec, Scheme as RawScheme, Step as RawStep, Vote},
@@ -40,7 +40,7 @@ pub(super) struct Probe {
 
 /// Reads the probes of the plan. One that cannot be run is a problem instead.
 pub(super) async fn read(client: &Client, namespace: &str, plan: &Plan) -> Result<(Vec<Probe>, Vec<Reason>), KubeError> {
-    let api: Api<ProductionProbe> = Api::namespaced(client.clone(), namespace);
+    let api: Api<DeserializeGuard<ProductionProbe>> = Api::namespaced(client.clone(), namespace);
     let read = try_join_all(plan.probes.iter().map(|name| one(client, &api, namespace, name))).await?;
     let (mut probes, mut problems) = (Vec::new(), Vec::new());
     for probe in read {
@@ -52,9 +52,19 @@ pub(super) async fn read(client: &Client, namespace: &str, plan: &Plan) -> Resul
     Ok((probes, problems))
 }
 
-async fn one(client: &Client, api: &Api<ProductionProbe>, namespace: &str, name: &str) -> Result<Result<Probe, Reason>, KubeError> {
-    let Some(raw) = get(api, "ProductionProbe", name).await? else {
-        return Ok(Err(Reason::ProbeMissing { probe: name.to_owned() }));
+async fn one(
+    client: &Client,
+    api: &Api<DeserializeGuard<ProductionProbe>>,
+    namespace: &str,
+    name: &str,
+) -> Result<Result<Probe, Reason>, KubeError> {
+    let raw = match get(api, "ProductionProbe", name).await? {
+        None => return Ok(Err(Reason::ProbeMissing { probe: name.to_owned() })),
+        Some(DeserializeGuard(Ok(raw))) => raw,
+        Some(DeserializeGuard(Err(invalid))) => {
+            let why = format!("it cannot be decoded ({})", invalid.error);
+            return Ok(Err(Reason::ProbeInvalid { probe: name.to_owned(), why }));
+        }
     };
     let trust = match &raw.spec.target.ca_ref {
         None => Ok(None),

@@ -11,8 +11,7 @@ use k8s_openapi::api::{
     apps::v1::ControllerRevision,
     core::v1::{Namespace, Service as RawService},
 };
-use kube::{Api, Client, Resource, ResourceExt as _, core::DeserializeGuard};
-use serde::de::DeserializeOwned;
+use kube::{Api, Client, ResourceExt as _};
 
 use crate::{
     api::{DELIVERY_LABEL, FINALIZER, command::Command, delivery::Delivery, hold::Hold, release::Release},
@@ -21,6 +20,7 @@ use crate::{
 };
 
 mod checks;
+mod decoded;
 mod granted;
 mod pods;
 pub mod probes;
@@ -34,7 +34,9 @@ pub use probes::ProbeBoard;
 pub use releases::{TEMPLATES, templates};
 
 use checks::Probe;
+use decoded::Decoded;
 use granted::Granted;
+use services::Moment;
 use workloads::Found;
 
 /// Why there is no observation.
@@ -59,11 +61,11 @@ pub struct Observer {
 struct Read {
     found: Vec<Found>,
     services: Vec<RawService>,
-    releases: Vec<Release>,
+    releases: Decoded<Release>,
     revisions: Vec<ControllerRevision>,
-    holds: Vec<Hold>,
-    commands: Vec<Command>,
-    deliveries: Vec<Delivery>,
+    holds: Decoded<Hold>,
+    commands: Decoded<Command>,
+    deliveries: Decoded<Delivery>,
     probes: Vec<Probe>,
     probe_problems: Vec<Reason>,
 }
@@ -94,7 +96,7 @@ impl Observer {
             return Ok(Observation { problems: vec![Reason::NotGranted { namespace }], ..seen });
         }
         // Boxed: a dozen reads at once are 20 kB of future, which every reconcile would carry in its own.
-        let read = Box::pin(self.read(&namespace, &delivery.name_any(), plan)).await?;
+        let read = Box::pin(self.read(&namespace, delivery, plan)).await?;
         Box::pin(self.composed(seen, &read, delivery, plan, state, now)).await
     }
 
@@ -107,27 +109,20 @@ impl Observer {
         }
     }
 
-    async fn read(&self, namespace: &str, delivery: &str, plan: &Plan) -> Result<Read, KubeError> {
+    async fn read(&self, namespace: &str, delivery: &Delivery, plan: &Plan) -> Result<Read, KubeError> {
         let client = &self.client;
-        let workloads = try_join_all(plan.workloads.iter().map(|planned| workloads::read(client, namespace, delivery, planned)));
-        let ours = format!("{DELIVERY_LABEL}={delivery}");
-        let (services_api, releases_api, revisions_api, holds_api, commands_api, deliveries_api) = (
-            Api::namespaced(client.clone(), namespace),
-            Api::namespaced(client.clone(), namespace),
-            Api::namespaced(client.clone(), namespace),
-            Api::namespaced(client.clone(), namespace),
-            Api::namespaced(client.clone(), namespace),
-            // One that cannot be decoded is said on itself, and is no reason to know nothing of the others.
-            Api::<DeserializeGuard<Delivery>>::namespaced(client.clone(), namespace),
-        );
+        let (name, leaving) = (delivery.name_any(), delivery.metadata.deletion_timestamp.is_some());
+        let workloads = try_join_all(plan.workloads.iter().map(|planned| workloads::read(client, namespace, &name, planned)));
+        let ours = format!("{DELIVERY_LABEL}={name}");
+        let (services_api, revisions_api) = (Api::namespaced(client.clone(), namespace), Api::namespaced(client.clone(), namespace));
         let (found, services, releases, revisions, holds, commands, deliveries, (probes, probe_problems)) = try_join!(
             workloads,
             list(&services_api, "Services", ""),
-            list(&releases_api, "Releases", &ours),
+            decoded::read(client, namespace, &ours, leaving),
             list(&revisions_api, "ControllerRevisions", &ours),
-            list(&holds_api, "Holds", ""),
-            list(&commands_api, "Commands", ""),
-            readable(&deliveries_api, "Deliveries"),
+            decoded::read(client, namespace, "", leaving),
+            decoded::read(client, namespace, "", leaving),
+            decoded::read(client, namespace, "", leaving),
             checks::read(client, namespace, plan),
         )?;
         Ok(Read { found, services, releases, revisions, holds, commands, deliveries, probes, probe_problems })
@@ -144,27 +139,35 @@ impl Observer {
         now: Timestamp,
     ) -> Result<Observation, ObserveError> {
         let (namespace, name) = (delivery.namespace().unwrap_or_default(), delivery.name_any());
-        let selecting = services::selecting(plan, &read.services, &read.found);
+        let deliveries =
+            read.deliveries.all.iter().map(Delivery::name_any).chain(read.deliveries.damaged.iter().map(|d| d.name().to_owned()));
+        let others: Vec<String> = deliveries.filter(|other| *other != name).collect();
+        let selecting = services::selecting(plan, &read.services, &read.found, &others);
         let workloads: Vec<_> = read.found.iter().filter_map(|found| found.workload.clone()).collect();
-        let in_flight = state.phase.rollout().is_some() || services::any_pinned(&selecting) || workloads.iter().any(|w| w.canary.is_some());
+        let rolling = state.phase.rollout().is_some();
+        let routable = rolling || services::any_pinned(&selecting) || workloads.iter().any(|w| w.canary.is_some());
         let (mut services, surroundings) = try_join!(
-            services::read(&self.client, &namespace, &name, &selecting, in_flight),
+            services::read(&self.client, &namespace, &name, &selecting, Moment { rolling, routable }),
             try_join_all(workloads.iter().map(|w| problems::of_surroundings(&self.client, &namespace, w))),
         )?;
         let selected: Vec<String> = services.iter().map(|s| s.name.clone()).collect();
-        services.extend(services::bereft(plan, &read.services, &read.found).into_iter().filter(|s| !selected.contains(&s.name)));
+        services.extend(
+            services::left(plan, &read.services, &read.found, (&name, &others)).into_iter().filter(|s| !selected.contains(&s.name)),
+        );
         let mut problems: Vec<Reason> = plan.workloads.iter().zip(&read.found).flat_map(|(p, f)| problems::of_workload(p, f)).collect();
         problems.extend(surroundings.into_iter().flatten());
         problems.extend(services::problems(plan, &selecting));
-        problems.extend(problems::delivered_already(delivery, &read.deliveries, plan));
+        problems.extend(services::shared(plan, &read.services, &read.found, &others));
+        problems.extend(problems::delivered_already(delivery, &read.deliveries.all, plan));
         problems.extend(read.probe_problems.iter().cloned());
+        problems.extend(releases::damaged(&read.releases.damaged, &read.commands.damaged, &name));
         let mut seen = Observation {
             problems,
             workloads,
             services,
-            releases: releases::releases(&read.releases, &read.revisions, &name),
+            releases: releases::releases(&read.releases.all, &read.revisions, &name),
             holds: releases::holds(&read.holds, &name, now),
-            commands: releases::commands(&read.commands, &name),
+            commands: releases::commands(&read.commands.all, &name),
             ..seen
         };
         let ports = targets::Ports { services: &read.services, pods: read.found.iter().flat_map(|f| &f.pods).collect() };
@@ -175,15 +178,6 @@ impl Observer {
         seen.probes = self.board.read(&key);
         Ok(seen)
     }
-}
-
-/// Those of a namespace that can be decoded: another app's damaged object is no reason to stop this one.
-async fn readable<K>(api: &Api<DeserializeGuard<K>>, kind: &'static str) -> Result<Vec<K>, KubeError>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    let all: Vec<DeserializeGuard<K>> = list(api, kind, "").await?;
-    Ok(all.into_iter().filter_map(|guarded| guarded.0.ok()).collect())
 }
 
 #[cfg(test)]

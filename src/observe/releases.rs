@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::{ResourceExt as _, api::ObjectMeta};
 use serde_json::Value;
 
+use super::decoded::{Damaged, Decoded};
 use crate::{
     api::{
         command::Command as RawCommand,
@@ -14,6 +15,7 @@ use crate::{
         release::{OriginType, Release as Raw},
     },
     model::{
+        decision::Reason,
         version::{Identity, ReleaseName, WorkloadName},
         world::{Command, Hold, Release},
     },
@@ -56,8 +58,8 @@ pub fn templates(data: &Value) -> Option<BTreeMap<WorkloadName, Value>> {
 }
 
 /// Holds that are about this Delivery and not over, by name.
-pub(super) fn holds(raw: &[RawHold], delivery: &str, now: Timestamp) -> Vec<Hold> {
-    let about = raw.iter().filter(|h| h.spec.delivery_ref.as_ref().is_none_or(|d| d.name == delivery));
+pub(super) fn holds(raw: &Decoded<RawHold>, delivery: &str, now: Timestamp) -> Vec<Hold> {
+    let about = raw.all.iter().filter(|h| h.spec.delivery_ref.as_ref().is_none_or(|d| d.name == delivery));
     let standing = about.filter(|h| h.spec.until.as_ref().is_none_or(|until| until.0 > now) && h.metadata.deletion_timestamp.is_none());
     let mut holds: Vec<Hold> = standing
         .map(|h| Hold {
@@ -68,8 +70,32 @@ pub(super) fn holds(raw: &[RawHold], delivery: &str, now: Timestamp) -> Vec<Hold
             by: h.spec.by.clone(),
         })
         .collect();
+    holds.extend(raw.damaged.iter().filter(|h| !h.ending() && may_hold(h, delivery)).map(unreadable));
     holds.sort_by(|a, b| a.name.cmp(&b.name));
     holds
+}
+
+/// Somebody said stop: where it cannot be read to whom, to everybody.
+fn may_hold(hold: &Damaged, delivery: &str) -> bool {
+    hold.text("/spec/deliveryRef/name").is_none_or(|name| name == delivery)
+}
+
+fn unreadable(hold: &Damaged) -> Hold {
+    Hold {
+        name: hold.name().to_owned(),
+        release: None,
+        message: format!("{}; mend it or delete it", hold.says("Hold")),
+        until: None,
+        by: hold.text("/spec/by").unwrap_or("somebody").to_owned(),
+    }
+}
+
+/// What of this Delivery cannot be read: a Release counts as gone, and an order that nobody can read may have been to stop.
+pub(super) fn damaged(releases: &[Damaged], commands: &[Damaged], delivery: &str) -> Vec<Reason> {
+    let open = |c: &&Damaged| c.text("/spec/deliveryRef/name") == Some(delivery) && c.at("/status/result").is_none();
+    let releases = releases.iter().map(|r| format!("{} and counts as gone; mend it or delete it", r.says("Release")));
+    let commands = commands.iter().filter(open).map(|c| format!("{}; delete it and give the order again", c.says("Command")));
+    releases.chain(commands).map(|why| Reason::Invalid { why }).collect()
 }
 
 /// Commands to this Delivery without a result, oldest first.
@@ -93,9 +119,10 @@ fn created(meta: &ObjectMeta) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use kube::core::DynamicObject;
     use serde_json::json;
 
-    use super::*;
+    use super::{super::decoded, *};
 
     fn object<T: serde::de::DeserializeOwned>(kind: &str, name: &str, created: &str, spec: &Value, status: &Value) -> T {
         let mut object = json!({"apiVersion": "haldane.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "creationTimestamp": created}, "spec": spec});
@@ -144,6 +171,7 @@ mod tests {
             hold("theirs", json!({"name": "cart"}), Value::Null),
             hold("over", json!({"name": "shop"}), json!(EARLY)),
         ];
+        let raw = Decoded { all: raw.to_vec(), damaged: Vec::new() };
         let names = |now: &str| holds(&raw, "shop", now.parse().unwrap()).into_iter().map(|h| h.name).collect::<Vec<_>>();
         assert_eq!(names("2026-11-21T00:30:00Z"), ["all", "mine"]);
         assert_eq!(names(LATE), ["all"]);
@@ -163,5 +191,41 @@ mod tests {
         ];
         let names: Vec<String> = commands(&raw, "shop").into_iter().map(|c| c.name).collect();
         assert_eq!(names, ["first", "second"]);
+    }
+
+    fn damaged_object(kind: &str, name: &str, spec: &Value) -> DynamicObject {
+        object(kind, name, EARLY, spec, &Value::Null)
+    }
+
+    #[test]
+    fn a_hold_that_cannot_be_decoded_still_holds() {
+        let raw: Decoded<RawHold> = decoded::decoded(vec![
+            damaged_object("Hold", "good", &json!({"message": "m", "by": "ana"})),
+            damaged_object("Hold", "mine", &json!({"message": 7, "by": "ana", "deliveryRef": {"name": "shop"}})),
+            damaged_object("Hold", "theirs", &json!({"message": 7, "by": "ana", "deliveryRef": {"name": "cart"}})),
+            damaged_object("Hold", "whose", &json!({"message": "m", "by": "ana", "deliveryRef": 7})),
+        ]);
+        let holds = holds(&raw, "shop", EARLY.parse().unwrap());
+        assert_eq!(holds.iter().map(|h| h.name.as_str()).collect::<Vec<_>>(), ["good", "mine", "whose"]);
+        let says = holds.iter().find(|h| h.name == "mine").map(|h| (h.by.as_str(), h.message.as_str())).unwrap();
+        assert_eq!(says.0, "ana");
+        assert!(says.1.starts_with("Hold mine cannot be decoded (") && says.1.ends_with("); mend it or delete it"), "{}", says.1);
+    }
+
+    #[test]
+    fn an_order_that_cannot_be_decoded_stops_the_delivery_it_names_and_no_other() {
+        let order = |name: &str, delivery: Value| {
+            damaged_object("Command", name, &json!({"deliveryRef": delivery, "action": "Dance", "by": "ana"}))
+        };
+        let orders = vec![order("mine", json!({"name": "shop"})), order("theirs", json!({"name": "cart"})), order("whose", json!(7))];
+        let orders: Decoded<RawCommand> = decoded::decoded(orders);
+        let releases: Decoded<Raw> = decoded::decoded(vec![damaged_object("Release", "v7", &json!({"deliveryRef": {"name": "shop"}}))]);
+        assert_eq!((orders.all.len(), releases.all.len()), (0, 0));
+        let told = damaged(&releases.damaged, &orders.damaged, "shop");
+        let says: Vec<String> = told.iter().map(ToString::to_string).collect();
+        assert!(
+            matches!(says.as_slice(), [release, order] if release.starts_with("Release v7 cannot") && order.starts_with("Command mine cannot")),
+            "{says:?}"
+        );
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use futures::future::try_join_all;
+use jiff::Timestamp;
 use k8s_openapi::api::{
     core::v1::{Pod as RawPod, Service as Raw, ServiceSpec},
     discovery::v1::EndpointSlice,
@@ -19,12 +20,12 @@ use super::{
     workloads::{Found, annotation, owns_fields},
 };
 use crate::{
-    api::{PINNED_ANNOTATION, POD_TEMPLATE_HASH, TRACK_CANARY, TRACK_LABEL},
+    api::{self, PINNED_ANNOTATION, POD_TEMPLATE_HASH, TRACK_CANARY, TRACK_LABEL},
     edge::kube::{KubeError, list},
     model::{
         decision::Reason,
         plan::{Plan, PlannedWorkload},
-        version::PodHash,
+        version::{PodHash, WorkloadName},
         world::{Pin, Service, Workload},
     },
 };
@@ -44,17 +45,19 @@ pub(super) struct Selects<'a> {
 }
 
 /// Which of these Services select pods of which workload. One that fits several belongs to the one that names it, else to the
-/// first in the plan.
-pub(super) fn selecting<'a>(plan: &Plan, services: &'a [Raw], found: &'a [Found]) -> Vec<Selects<'a>> {
-    let mut all: Vec<Selects<'a>> = services.iter().filter_map(|raw| selects(plan, raw, found)).collect();
+/// first in the plan. One that another Delivery has pinned is left to that.
+pub(super) fn selecting<'a>(plan: &Plan, services: &'a [Raw], found: &'a [Found], others: &[String]) -> Vec<Selects<'a>> {
+    let free = services.iter().filter(|raw| pinned_by_another(raw, others).is_none());
+    let mut all: Vec<Selects<'a>> = free.filter_map(|raw| selects(plan, raw, found)).collect();
     all.sort_by_key(|s| name(s.raw));
     all
 }
 
 fn selects<'a>(plan: &Plan, raw: &'a Raw, found: &'a [Found]) -> Option<Selects<'a>> {
     let (_, selector) = pin(raw);
-    let fits = |workload: &&Workload| fits_template(&selector, workload) || fits_running(&selector, workload);
-    let mut fitting: Vec<(&Found, &Workload)> = found.iter().filter_map(|f| Some((f, f.workload.as_ref().filter(fits)?))).collect();
+    let fits = |f: &Found, w: &Workload| fits_template(&selector, w) || fits_running(&selector, w) || fits_canary(&selector, f);
+    let mut fitting: Vec<(&Found, &Workload)> =
+        found.iter().filter_map(|f| Some((f, f.workload.as_ref().filter(|w| fits(f, w))?))).collect();
     let names_it = |workload: &Workload| plan.workloads.iter().any(|w| w.name == workload.name && w.service == raw.metadata.name);
     fitting.sort_by_key(|(_, workload)| !names_it(workload));
     let (found, workload) = fitting.into_iter().next()?;
@@ -69,6 +72,17 @@ fn fits_template(selector: &Labels, workload: &Workload) -> bool {
 fn fits_running(selector: &Labels, workload: &Workload) -> bool {
     let mut running = workload.replica_sets.iter().filter(|rs| rs.wanted > 0 || rs.pods > 0);
     running.any(|rs| matches(selector, &labels(&rs.raw)))
+}
+
+fn fits_canary(selector: &Labels, found: &Found) -> bool {
+    found.canary.as_ref().is_some_and(|labels| matches(selector, labels))
+}
+
+/// The pins that leave it pods to select, now or when they are ready.
+fn fits(selector: &Labels, found: &Found) -> Vec<Pin> {
+    let sets = found.workload.iter().flat_map(|w| &w.replica_sets).filter(|rs| matches(selector, &labels(&rs.raw)));
+    let canary = fits_canary(selector, found).then_some(Pin::Canary);
+    sets.map(|rs| Pin::Stable(rs.pod_hash.clone())).chain(canary).collect()
 }
 
 fn matches(selector: &Labels, labels: &Labels) -> bool {
@@ -89,45 +103,76 @@ fn pin(raw: &Raw) -> (Pin, Labels) {
     }
 }
 
+/// Since when it is pinned, and by which Delivery.
+fn pinned(raw: &Raw) -> (Option<Timestamp>, Option<&str>) {
+    annotation(&raw.metadata, PINNED_ANNOTATION).map(api::read_pinned).unwrap_or_default()
+}
+
+/// The Delivery of this namespace, not this one, whose pin it carries. One that is gone has no say any more.
+fn pinned_by_another<'a>(raw: &'a Raw, others: &[String]) -> Option<&'a str> {
+    pinned(raw).1.filter(|by| pin(raw).0 != Pin::Off && others.iter().any(|other| other == by))
+}
+
 /// Whether any of these is pinned now.
 pub(super) fn any_pinned(services: &[Selects<'_>]) -> bool {
     services.iter().any(|s| pin(s.raw).0 != Pin::Off)
 }
 
-/// Reads what only other objects show of them. `routable`: also who is ready in their `EndpointSlices`.
+/// What the Delivery is about when it is observed.
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    /// A rollout is in flight: the version to come is the one that the canary runs, not the one that waits behind it.
+    pub(super) rolling: bool,
+    /// Traffic moves, or may have to: who is ready in the `EndpointSlices` is read, too.
+    pub(super) routable: bool,
+}
+
+/// Reads what only other objects show of them.
 pub(super) async fn read(
     client: &Client,
     namespace: &str,
     delivery: &str,
     of: &[Selects<'_>],
-    routable: bool,
+    moment: Moment,
 ) -> Result<Vec<Service>, KubeError> {
-    try_join_all(of.iter().map(|selects| one(client, namespace, delivery, selects, routable))).await
+    try_join_all(of.iter().map(|selects| one(client, namespace, delivery, selects, moment))).await
 }
 
-/// The Services of a canary whose Deployment was deleted: a pin of theirs to pods that are gone must be seen to be taken off.
-pub(super) fn bereft(plan: &Plan, services: &[Raw], found: &[Found]) -> Vec<Service> {
+/// The Services that select pods of no workload and are still ours to look after: those of a canary whose Deployment was
+/// deleted, and those that carry this Delivery's pin, which serve nobody while it stands.
+pub(super) fn left(plan: &Plan, services: &[Raw], found: &[Found], (delivery, others): (&str, &[String])) -> Vec<Service> {
     let of = |raw: &Raw| {
         let (pin, selector) = pin(raw);
-        let left = |f: &Found| f.bereft.as_ref().is_some_and(|labels| matches(&selector, labels));
-        let (planned, _) = plan.workloads.iter().zip(found).find(|(_, f)| left(f))?;
-        Some(Service {
-            uid: raw.metadata.uid.clone().unwrap_or_default(),
-            resource_version: raw.metadata.resource_version.clone().unwrap_or_default(),
-            workload: planned.name.clone(),
-            pin,
-            shape: Service::shape_of(&serde_json::to_value(raw).unwrap_or_default()),
-            pinned_since: annotation(&raw.metadata, PINNED_ANNOTATION).and_then(|text| text.parse().ok()),
-            routable: Vec::new(),
-            no_switch: None,
-            owns_fields: owns_fields(&raw.metadata),
-            name: name(raw),
-        })
+        let alone = |f: &Found| f.workload.is_none() && fits_canary(&selector, f);
+        let runs = |f: &Found| f.workload.iter().flat_map(|w| &w.replica_sets).any(|rs| pin == Pin::Stable(rs.pod_hash.clone()));
+        let pinned_for = |f: &Found| runs(f) || (pin == Pin::Canary && f.canary.is_some());
+        let both = || plan.workloads.iter().zip(found);
+        let ours = pin != Pin::Off && pinned(raw).1 == Some(delivery);
+        let stray = || both().find(|(_, f)| pinned_for(f)).or_else(|| both().next()).filter(|_| ours);
+        let (planned, found) = both().find(|(_, f)| alone(f)).or_else(stray)?;
+        Some(service(raw, &planned.name, fits(&selector, found)))
     };
-    services.iter().filter_map(of).collect()
+    services.iter().filter(|raw| pinned_by_another(raw, others).is_none()).filter_map(of).collect()
 }
 
-async fn one(client: &Client, namespace: &str, delivery: &str, of: &Selects<'_>, routable: bool) -> Result<Service, KubeError> {
+/// What the Service itself shows.
+fn service(raw: &Raw, workload: &WorkloadName, fits: Vec<Pin>) -> Service {
+    Service {
+        name: name(raw),
+        uid: raw.metadata.uid.clone().unwrap_or_default(),
+        resource_version: raw.metadata.resource_version.clone().unwrap_or_default(),
+        workload: workload.clone(),
+        pin: pin(raw).0,
+        shape: Service::shape_of(&serde_json::to_value(raw).unwrap_or_default()),
+        pinned_since: pinned(raw).0,
+        fits,
+        routable: Vec::new(),
+        no_switch: None,
+        owns_fields: owns_fields(&raw.metadata),
+    }
+}
+
+async fn one(client: &Client, namespace: &str, delivery: &str, of: &Selects<'_>, moment: Moment) -> Result<Service, KubeError> {
     let name = name(of.raw);
     let strangers = if same_or_narrower(of) {
         strangers(of, &of.found.pods)
@@ -136,7 +181,7 @@ async fn one(client: &Client, namespace: &str, delivery: &str, of: &Selects<'_>,
         let read: Vec<RawPod> = list(&Api::namespaced(client.clone(), namespace), "Pods", &fitting.to_string()).await?;
         strangers(of, &read.iter().map(|raw| pods::read(raw, delivery)).collect::<Vec<_>>())
     };
-    let slices: Vec<EndpointSlice> = if routable {
+    let slices: Vec<EndpointSlice> = if moment.routable {
         list(&Api::namespaced(client.clone(), namespace), "EndpointSlices", &format!("{SERVICE_NAME}={name}")).await?
     } else {
         Vec::new()
@@ -149,17 +194,26 @@ async fn one(client: &Client, namespace: &str, delivery: &str, of: &Selects<'_>,
             strangers.join(", ")
         ));
     }
+    reasons.extend(left_out(of, moment.rolling));
     Ok(Service {
-        uid: of.raw.metadata.uid.clone().unwrap_or_default(),
-        resource_version: of.raw.metadata.resource_version.clone().unwrap_or_default(),
-        workload: of.workload.name.clone(),
-        pin: pin(of.raw).0,
-        shape: Service::shape_of(&serde_json::to_value(of.raw).unwrap_or_default()),
-        pinned_since: annotation(&of.raw.metadata, PINNED_ANNOTATION).and_then(|text| text.parse().ok()),
         routable: slices.iter().flat_map(ready_pods).collect(),
         no_switch: Some(reasons.join("; ")).filter(|r| !r.is_empty()),
-        owns_fields: owns_fields(&of.raw.metadata),
-        name,
+        ..service(of.raw, &of.workload.name, fits(&of.selector, of.found))
+    })
+}
+
+/// The labels that the pods of the version to come lack, while those that run have them: it would be proven by nobody, and
+/// then serve nobody.
+fn left_out(of: &Selects<'_>, rolling: bool) -> Option<String> {
+    let to_come = if rolling { of.found.canary.clone()? } else { labels(&of.workload.template) };
+    let lacking: Vec<String> =
+        of.selector.iter().filter(|(key, value)| to_come.get(*key) != Some(*value)).map(|(key, value)| format!("{key}={value}")).collect();
+    (!lacking.is_empty() && fits_running(&of.selector, of.workload)).then(|| {
+        format!(
+            "it would not select the pods of the new version, which lack {}; put that into the template of Deployment {} or take it out of the selector",
+            lacking.join(", "),
+            of.workload.name
+        )
     })
 }
 
@@ -222,6 +276,16 @@ pub(super) fn problems(plan: &Plan, services: &[Selects<'_>]) -> Vec<Reason> {
     });
     problems.extend(ahead.map(|s| Reason::ServiceChangedAhead { service: name(s.raw) }));
     problems
+}
+
+/// The Services of this Delivery that another one has pinned for a rollout of its own.
+pub(super) fn shared(plan: &Plan, services: &[Raw], found: &[Found], others: &[String]) -> Vec<Reason> {
+    let of = |raw: &Raw| {
+        let by = pinned_by_another(raw, others).filter(|_| selects(plan, raw, found).is_some())?;
+        let why = format!("Delivery {by} has pinned it, so it selects pods of both; make its selector narrower");
+        Some(Reason::SwitchNotProvable { service: name(raw), why })
+    };
+    services.iter().filter_map(of).collect()
 }
 
 /// Which Service is measured: the named one, or the only one. No Service at all is a worker.

@@ -86,6 +86,10 @@ fn answer(path: &str, allowed: bool) -> (u16, Value) {
         "shop-canary" | "home" => {
             (404, json!({"kind": "Status", "status": "Failure", "code": 404, "message": "not found", "reason": "NotFound"}))
         }
+        "odd" => (
+            200,
+            json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "ProductionProbe", "metadata": {"name": "odd"}, "spec": {"target": 7}}),
+        ),
         _ => list(json!([])),
     }
 }
@@ -108,7 +112,7 @@ async fn observed(allowed: bool) -> (Observation, Vec<String>) {
     let observer = Observer::new(kube::Client::new(server, "demo"), board);
     let delivery: Delivery = serde_json::from_value(json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "Delivery",
         "metadata": {"name": "checkout", "namespace": "demo", "finalizers": ["haldane.dev/ungate"]},
-        "spec": {"workloads": [{"name": "shop"}], "verify": {"probes": [{"name": "home"}]}}}))
+        "spec": {"workloads": [{"name": "shop"}], "verify": {"probes": [{"name": "home"}, {"name": "odd"}]}}}))
     .unwrap();
     let plan = Plan::try_from(&delivery.spec).unwrap();
     let now = Timestamp::UNIX_EPOCH;
@@ -120,7 +124,9 @@ async fn observed(allowed: bool) -> (Observation, Vec<String>) {
 #[tokio::test]
 async fn one_app_is_read_whole_and_never_from_an_old_cache() {
     let (seen, asked) = observed(true).await;
-    assert_eq!(seen.problems, [Reason::ProbeMissing { probe: "home".to_owned() }]);
+    let says: Vec<String> = seen.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(seen.problems.first(), Some(&Reason::ProbeMissing { probe: "home".to_owned() }));
+    assert!(says.len() == 2 && says.iter().any(|s| s.starts_with("ProductionProbe odd cannot be run: it cannot be decoded (")), "{says:?}");
     let workload = seen.workloads.first().unwrap();
     assert!(workload.rolled_to(&workload.template_hash()), "{workload:?}");
     assert_eq!(workload.ready(&PodHash::new("h1")), 1);

@@ -52,8 +52,8 @@ pub(super) struct Found {
     pub(super) selector: Selector,
     /// What is wrong with it.
     pub(super) problems: Vec<Reason>,
-    /// The labels of a canary whose Deployment is gone: what still serves.
-    pub(super) bereft: Option<BTreeMap<String, String>>,
+    /// The labels of the canary's pods; it may stand alone, when the Deployment is gone.
+    pub(super) canary: Option<BTreeMap<String, String>>,
 }
 
 /// Reads one workload.
@@ -63,9 +63,8 @@ pub(super) async fn read(client: &Client, namespace: &str, delivery: &str, plann
     let (raw, canary) = try_join!(get(&deployments, "Deployment", name), get(&deployments, "Deployment", &beside))?;
     let Some(raw) = raw else {
         let problems = vec![Reason::WorkloadMissing { workload: name.to_owned() }];
-        let left = canary.filter(|c| is_ours(c, delivery, name));
-        let bereft = left.map(|c| labels(c.data.pointer("/spec/template").unwrap_or(&Value::Null)));
-        return Ok(Found { workload: None, raw: None, pods: Vec::new(), selector: Selector::default(), problems, bereft });
+        let canary = canary.filter(|c| is_ours(c, delivery, name)).map(|c| pod_labels(&c));
+        return Ok(Found { workload: None, raw: None, pods: Vec::new(), selector: Selector::default(), problems, canary });
     };
     let selector = selector(&raw);
     let selected = selector.to_string();
@@ -80,9 +79,13 @@ pub(super) async fn read(client: &Client, namespace: &str, delivery: &str, plann
         let why = format!("Deployment {beside} is where the canary of {name} would stand, and it is not ours; rename it");
         problems.push(Reason::Invalid { why });
     }
-    let canary = canary.filter(|_| !foreign).map(|c| self::canary(&c, &sets, &pods));
-    let workload = workload(planned, &raw, &sets, &pods, canary);
-    Ok(Found { workload: Some(workload), raw: Some(raw), pods, selector, problems, bereft: None })
+    let canary = canary.filter(|_| !foreign);
+    let workload = workload(planned, &raw, &sets, &pods, canary.as_ref().map(|c| self::canary(c, &sets, &pods)));
+    Ok(Found { workload: Some(workload), raw: Some(raw), pods, selector, problems, canary: canary.as_ref().map(pod_labels) })
+}
+
+fn pod_labels(deployment: &DynamicObject) -> BTreeMap<String, String> {
+    labels(deployment.data.pointer("/spec/template").unwrap_or(&Value::Null))
 }
 
 fn is_ours(canary: &DynamicObject, delivery: &str, workload: &str) -> bool {

@@ -152,7 +152,7 @@ async fn a_pin_is_one_key_in_one_patch() {
             {"op": "test", "path": "/metadata/uid", "value": "su"},
             {"op": "test", "path": "/metadata/resourceVersion", "value": "20"},
             {"op": "add", "path": "/spec/selector/pod-template-hash", "value": "abc"},
-            {"op": "add", "path": "/metadata/annotations", "value": {"haldane.dev/pinned-since": "2026-11-21T12:00:00Z"}},
+            {"op": "add", "path": "/metadata/annotations", "value": {"haldane.dev/pinned-since": "2026-11-21T12:00:00Z by web"}},
         ])
     );
     assert_eq!(body(&writes[1], PINNED)[2], json!({"op": "remove", "path": "/spec/selector/pod-template-hash"}));

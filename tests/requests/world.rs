@@ -117,6 +117,7 @@ pub fn seen(deployment: &Value, service: &Value) -> Observation {
         workload: web(),
         pin: Pin::Off,
         pinned_since: None,
+        fits: Vec::new(),
         routable: Vec::new(),
         no_switch: None,
         owns_fields: false,

@@ -13,10 +13,10 @@ use crate::{
     crash::settled,
     script::Script,
     sim::{
-        Behaviour, Fault, Refusal,
+        Behaviour, Fault, Key, Refusal, Store,
         api::{
             faults::{Stage, once},
-            kinds::DELIVERY,
+            kinds::{DELIVERY, SERVICE},
             managed::Writer,
             request::Verb,
             write::Propagation,
@@ -221,4 +221,45 @@ async fn lists_that_are_a_little_old() {
             settled(&town).await;
         }
     }
+}
+
+/// Somebody's `kubectl edit`.
+fn edited(town: &Town, kind: &'static crate::sim::Kind, pointer: &'static str, value: serde_json::Value) {
+    let (by, key) = (Writer::new("kubectl-edit"), Key::new(kind, NAMESPACE, APP));
+    town.api.write(|store| store.edit(&by, &key, "", |object| json::set(object, pointer, value))).expect("edited");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_pointed_elsewhere_in_mid_rollout_loses_our_pin() {
+    let town = Town::open(3).await;
+    town.set_image(V2);
+    town.phase("Preflight").await;
+    let selector = |s: &Store| s.find(&SERVICE, NAMESPACE, APP).map(|s| json::strings(s, "/spec/selector")).unwrap_or_default();
+    town.until("it is pinned", |s| selector(s).contains_key("pod-template-hash")).await;
+    edited(&town, &SERVICE, "/spec/selector/app", "elsewhere".into());
+    town.until("it is as its owner wrote it", |s| selector(s).keys().eq(["app"])).await;
+    let notes = town.service().pointer("/metadata/annotations").cloned().unwrap_or_default();
+    assert_eq!(notes.get("haldane.dev/pinned-since"), None, "{notes}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_that_cannot_be_decoded_and_is_deleted_opens_its_gate() {
+    let town = Town::open(3).await;
+    edited(&town, &DELIVERY, "/spec/workloads", "all of them".into());
+    town.pass(Duration::from_secs(20)).await;
+    assert!(json::flag(&town.deployment(), "/spec/paused"), "nothing is moved while it stands");
+    town.delete_delivery(Propagation::Background);
+    town.until("the Delivery is gone", |s| s.find(&DELIVERY, NAMESPACE, APP).is_none()).await;
+    assert!(!json::flag(&town.deployment(), "/spec/paused"), "{}", town.report());
+    town.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_that_contradicts_itself_and_is_deleted_opens_its_gate() {
+    let town = Town::open(3).await;
+    edited(&town, &DELIVERY, "/spec/rollout/steps", serde_json::json!([{"weight": 50}, {"weight": 10}]));
+    town.until("it is said", |s| s.find(&DELIVERY, NAMESPACE, APP).is_some_and(|d| json::text(d, "/status/reason") == "Invalid")).await;
+    town.delete_delivery(Propagation::Background);
+    town.until("the Delivery is gone", |s| s.find(&DELIVERY, NAMESPACE, APP).is_none()).await;
+    assert!(!json::flag(&town.deployment(), "/spec/paused"), "{}", town.report());
 }

@@ -163,17 +163,6 @@ impl Town {
         self.watchman.absent();
     }
 
-    /// `kill -9` of every controller; each is back two seconds later.
-    pub fn kill(&self) {
-        self.diary.tell("kill", "kill -9 of the controller");
-        lock(&self.controllers).iter().for_each(Controller::kill);
-    }
-
-    /// The number of the life that the n-th controller lives now.
-    pub fn incarnation(&self, n: usize) -> Option<u32> {
-        lock(&lock(&self.controllers).get(n)?.life).as_ref().map(|life| life.incarnation.id)
-    }
-
     /// Waits until the app is in that phase.
     pub async fn phase(&self, phase: &str) {
         self.phase_of(APP, phase).await;
@@ -264,14 +253,6 @@ impl Town {
 
     pub fn status(&self) -> Value {
         self.get(&DELIVERY, APP).map(|d| d["status"].clone()).unwrap_or_default()
-    }
-
-    /// Names of pods with that image.
-    pub fn pods(&self, image: &str) -> Vec<String> {
-        self.api.read(|store| {
-            let of = |p: &&Value| json::text(p, "/spec/containers/0/image") == image && !json::is_terminating(p);
-            store.list(&POD, NAMESPACE).filter(of).map(|p| json::name(p).to_owned()).collect()
-        })
     }
 
     /// Everything that should be the same at the end, however the way there was.

@@ -33,8 +33,7 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* Our own kinds, wherever we look: Releases are made and forgotten, and a Delivery's finalizer comes off even in a
-     namespace whose Roles are gone already. */}}
+{{/* Our own kinds, wherever we look: Releases are made and forgotten. */}}
 {{- define "haldane.rules.own" -}}
 - apiGroups: [haldane.dev]
   resources: [deliveries, releases, productionprobes, holds, commands]

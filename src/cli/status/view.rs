@@ -10,6 +10,7 @@ use crate::{
         PINNED_ANNOTATION, POD_TEMPLATE_HASH, RELEASE_ANNOTATION, TRACK_LABEL,
         delivery::Delivery,
         hold::HoldSpec,
+        read_pinned,
         status::{DeliveryStatus, RolloutStatus},
     },
     cli::{
@@ -234,7 +235,7 @@ pub(crate) fn service(service: &Value) -> ServiceView {
         (None, Some(hash)) => Pin::Stable(hash.to_owned()),
         (None, None) => Pin::Off,
     };
-    let since = json::annotation(service, PINNED_ANNOTATION).and_then(|at| at.parse().ok()).filter(|_| pin != Pin::Off);
+    let since = json::annotation(service, PINNED_ANNOTATION).and_then(|said| read_pinned(said).0).filter(|_| pin != Pin::Off);
     ServiceView { name: json::name(service).to_owned(), pin, since }
 }
 

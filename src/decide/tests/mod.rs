@@ -2,6 +2,7 @@
 #![allow(clippy::indexing_slicing, reason = "tests")]
 
 mod back;
+mod pins;
 mod toy;
 
 use std::time::Duration;

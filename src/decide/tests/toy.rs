@@ -56,6 +56,8 @@ pub(super) struct Toy {
     pub(super) stable_down: bool,
     /// The templates that were put in while the gate was open roll only when told.
     pub(super) roll: bool,
+    /// The Service's own selector fits no side any more.
+    pub(super) unfit: bool,
     pub(super) last: Option<Decision>,
 }
 
@@ -90,6 +92,7 @@ impl Toy {
             shape: Value::Null,
             pin: Pin::Off,
             pinned_since: None,
+            fits: vec![],
             routable: vec![],
             no_switch: None,
             owns_fields: false,
@@ -116,6 +119,7 @@ impl Toy {
             silent: false,
             stable_down: false,
             roll: true,
+            unfit: false,
             last: None,
         };
         toy.seen.probes.voting = 1;
@@ -276,7 +280,11 @@ impl Toy {
         }
         let stable: Vec<String> = workload.pods.iter().map(|p| p.name.clone()).collect();
         *self.workload() = workload;
-        self.seen.services.iter_mut().for_each(|s| s.routable.clone_from(&stable));
+        let fits: Vec<Pin> = self.w().replica_sets.iter().map(|rs| Pin::Stable(rs.pod_hash.clone())).chain([Pin::Canary]).collect();
+        for service in &mut self.seen.services {
+            service.routable.clone_from(&stable);
+            service.fits = if self.unfit { vec![] } else { fits.clone() };
+        }
     }
 
     #[allow(clippy::too_many_lines, reason = "one arm per effect")]

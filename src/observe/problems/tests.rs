@@ -18,7 +18,7 @@ fn words(template: &Value, rest: &Value, meta: &Value) -> Vec<String> {
         pods: Vec::new(),
         selector: Selector::default(),
         problems: Vec::new(),
-        bereft: None,
+        canary: None,
     };
     of_workload(&PlannedWorkload { containers: vec!["app".to_owned()], ..planned() }, &found).iter().map(ToString::to_string).collect()
 }

@@ -23,12 +23,12 @@ fn found(template_app: &str, running_app: &str) -> Found {
         pods: Vec::new(),
         selector: [("app".to_owned(), running_app.to_owned())].into_iter().collect(),
         problems: Vec::new(),
-        bereft: None,
+        canary: None,
     }
 }
 
 fn words(plan: &Plan, services: &[Raw], found: &Found) -> Vec<&'static str> {
-    problems(plan, &selecting(plan, services, std::slice::from_ref(found))).iter().map(Reason::word).collect()
+    problems(plan, &selecting(plan, services, std::slice::from_ref(found), &[])).iter().map(Reason::word).collect()
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn services_are_found_by_whom_they_select() {
         service("all-web", &json!({"tier": "web"}), &json!({})),
     ];
     let (plan, found) = (plan(&json!({"name": "shop"})), [found("shop", "shop")]);
-    let names: Vec<String> = selecting(&plan, &services, &found).iter().map(|s| name(s.raw)).collect();
+    let names: Vec<String> = selecting(&plan, &services, &found, &[]).iter().map(|s| name(s.raw)).collect();
     assert_eq!(names, ["all-web", "shop"]);
 }
 
@@ -121,7 +121,7 @@ fn ready_pods_of_others_behind_a_service_are_strangers() {
     found.workload.as_mut().unwrap().pods = vec![pods.first().unwrap().pod.clone()];
     let (plan, found) = (plan(&json!({"name": "shop"})), [found]);
     let services = [service("wide", &json!({"tier": "web"}), &json!({})), service("shop", &json!({"app": "shop"}), &json!({}))];
-    let all = selecting(&plan, &services, &found);
+    let all = selecting(&plan, &services, &found, &[]);
     let told: Vec<(bool, Vec<String>)> = all.iter().map(|s| (same_or_narrower(s), strangers(s, &pods))).collect();
     assert_eq!(told, [(true, vec![]), (false, vec!["theirs".to_owned()])]);
 }
@@ -135,4 +135,61 @@ fn only_ready_pods_are_routable() {
         {"addresses": ["192.0.2.4"], "conditions": {"ready": true, "terminating": true}, "targetRef": {"kind": "Pod", "name": "d"}}]}))
     .unwrap();
     assert_eq!(ready_pods(&slice), ["a", "b"]);
+}
+
+/// Pinned by that Delivery, whatever it selects.
+fn pinned(name: &str, selector: &Value, by: &str) -> Raw {
+    let mut raw = service(name, selector, &json!({}));
+    raw.metadata.annotations = Some([(PINNED_ANNOTATION.to_owned(), format!("2026-11-21T00:00:00Z by {by}"))].into());
+    raw
+}
+
+#[test]
+fn a_service_with_our_pin_stays_in_sight_wherever_its_owner_points_it() {
+    let (plan, found) = (plan(&json!({"name": "shop"})), [found("shop", "shop")]);
+    let moved = json!({"app": "elsewhere", "pod-template-hash": "h1"});
+    let services = [pinned("ours", &moved, "checkout"), pinned("foreign", &moved, "cart"), service("free", &moved, &json!({}))];
+    assert!(selecting(&plan, &services, &found, &[]).is_empty());
+    let left = left(&plan, &services, &found, ("checkout", &["cart".to_owned()]));
+    assert!(left.iter().all(|s| s.pinned_since.is_some()));
+    let told: Vec<_> = left.iter().map(|s| (s.name.as_str(), s.workload.as_str(), s.pin.clone(), s.fits.clone())).collect();
+    assert_eq!(told, [("ours", "shop", Pin::Stable(PodHash::new("h1")), vec![])]);
+}
+
+#[test]
+fn a_pin_of_another_delivery_is_left_to_it_and_told() {
+    let (plan, found) = (plan(&json!({"name": "shop"})), [found("shop", "shop")]);
+    let services = [pinned("web", &json!({"tier": "web", "pod-template-hash": "h9"}), "cart")];
+    let seen = |others: &[String]| selecting(&plan, &services, &found, others).len();
+    assert_eq!((seen(&["cart".to_owned()]), seen(&[])), (0, 1), "one that is gone has no say");
+    let told = shared(&plan, &services, &found, &["cart".to_owned()]);
+    let says: Vec<String> = told.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        says,
+        [
+            "Service web cannot be switched by one write: Delivery cart has pinned it, so it selects pods of both; make its selector narrower"
+        ]
+    );
+    assert_eq!(shared(&plan, &services, &found, &[]), []);
+}
+
+#[test]
+fn a_version_whose_pods_a_service_would_leave_out_is_told_before_it_starts() {
+    let any = plan(&json!({"name": "shop"}));
+    let narrow = [service("shop", &json!({"app": "shop", "tier": "web"}), &json!({}))];
+    let mut found = found("shop", "shop");
+    found.workload.as_mut().unwrap().template = json!({"metadata": {"labels": {"app": "shop", "tier": "api"}}});
+    let told = |found: &Found, rolling: bool| {
+        let found = std::slice::from_ref(found);
+        let all = selecting(&any, &narrow, found, &[]);
+        let of = all.first().unwrap();
+        (left_out(of, rolling), fits(&of.selector, of.found))
+    };
+    let h1 = Pin::Stable(PodHash::new("h1"));
+    assert!(told(&found, false).0.is_some_and(|why| why.contains("which lack tier=web; put that into the template of Deployment shop")));
+    assert_eq!(told(&found, true), (None, vec![h1.clone()]), "what waits behind a rollout says nothing of it");
+    found.canary = Some(labels(&found.workload.as_ref().unwrap().template));
+    assert!(told(&found, true).0.is_some(), "{:?}", told(&found, true).1);
+    found.canary = Some([("app".to_owned(), "shop".to_owned()), ("tier".to_owned(), "web".to_owned())].into());
+    assert_eq!(told(&found, true), (None, vec![h1, Pin::Canary]));
 }

@@ -70,6 +70,7 @@ fn world(pin: Pin) -> Observation {
         workload: WorkloadName::new("shop"),
         pin,
         pinned_since: None,
+        fits: Vec::new(),
         routable: Vec::new(),
         no_switch: None,
         owns_fields: false,

@@ -311,7 +311,7 @@ reasons! {
     /// One write is no switch there.
     SwitchNotProvable { service: String, why: String } => "Service {service} cannot be switched by one write: {why}",
     /// Two versions cannot stand side by side.
-    CannotRunTwo { workload: String, why: String } => "two versions of {workload} cannot run side by side: {why}; change that, or take Deployment {workload} out of spec.workloads",
+    CannotRunTwo { workload: String, why: String } => "two versions of {workload} cannot run side by side: {why}; change that, or make the Delivery anew without Deployment {workload}",
     /// No such probe.
     ProbeMissing { probe: String } => "ProductionProbe {probe} does not exist in this namespace; create it or take it out of spec.verify.probes",
     /// The probe cannot be run.

@@ -63,7 +63,9 @@ struct Cell<'a> {
 
 impl Cell<'_> {
     fn run(&self, bed: &Bed, number: usize) -> Result<String> {
-        let shop = Shop::delivered(bed, &format!("cell-{number}"), Setup::default())?;
+        // One step that leaves pods to be added: the only way through Promoting.
+        let setup = Setup { steps: vec![(25, "3s")], ..Setup::default() };
+        let shop = Shop::delivered(bed, &format!("cell-{number}"), setup)?;
         let load = Load::start(bed, &shop.ns, 30, 3)?;
         let met = self.reach(&shop)?;
         self.act(&shop)?;

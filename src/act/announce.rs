@@ -47,13 +47,13 @@ impl Announcer {
         Self { client, clock, instance: cut(instance, 128), told: Mutex::default() }
     }
 
-    /// Tells of a change of phase or reason since `before`, and each note. An Event that cannot be written is lost, and
+    /// Tells each note, what happened, and then of a change of phase or reason since `before`, how it stands. An Event that cannot be written is lost, and
     /// nothing else.
     pub async fn announce(&self, proof: &LeaderProof, delivery: &Delivery, before: Option<&DeliveryStatus>, decision: &Decision) {
         let phase = decision.next.phase.label();
         let changed = before.is_none_or(|b| b.phase.as_deref() != Some(phase) || b.reason.as_deref() != Some(decision.reason.word()));
         let news = Some(&decision.reason).filter(|_| changed);
-        for reason in news.into_iter().chain(&decision.notes) {
+        for reason in decision.notes.iter().chain(news) {
             if self.is_news(delivery, reason) {
                 self.tell(proof, delivery, phase, reason).await;
             }

@@ -19,7 +19,7 @@ use crate::{
         },
     },
     model::{
-        decision::Decision,
+        decision::{Decision, Effect},
         phase::{Direction, Phase, Rollout, Stage, Why},
         plan::Plan,
         version::ReleaseName,
@@ -38,7 +38,7 @@ pub fn status_of(plan: Option<&Plan>, decision: &Decision, seen: &Observation, d
     let none = DeliveryStatus::default();
     let before = delivery.status.as_ref().unwrap_or(&none);
     let now = time(now).0;
-    let names = Names { seen, before };
+    let names = Names { seen, before, decision };
     let state = &decision.next;
     let mut status = essence(state);
     status.observed_generation = delivery.metadata.generation;
@@ -53,6 +53,7 @@ pub fn status_of(plan: Option<&Plan>, decision: &Decision, seen: &Observation, d
         shown.steps = plan.map_or(0, |plan| bounded(plan.steps.len()));
         shown.weight =
             decision.health.weight.map(|(asked, served)| WeightStatus { asked: asked.percent().into(), served: served.percent().into() });
+        shown.until = shown.until.take().or(decision.health.until.map(time));
         shown.canary = canary(seen, rollout);
     }
     status.way_back = way_back(decision, &names);
@@ -76,6 +77,7 @@ fn bounded(count: usize) -> i32 {
 struct Names<'a> {
     seen: &'a Observation,
     before: &'a DeliveryStatus,
+    decision: &'a Decision,
 }
 
 impl Names<'_> {
@@ -85,7 +87,12 @@ impl Names<'_> {
         let live = self.before.live.iter().map(|l| (&l.release, &l.version));
         let back = self.before.way_back.iter().map(|w| (&w.release, &w.version));
         // One that was just made is not in the observation yet, and one that was removed is not any more.
-        let known = || desired.chain(live).chain(back).find(|(r, v)| *r == name && !v.is_empty()).map(|(_, v)| v.clone());
+        let made = self.decision.effects.iter().filter_map(|e| match e {
+            Effect::RecordRelease { name, version, .. } => Some((name.as_str(), version)),
+            _ => None,
+        });
+        let told = desired.chain(live).chain(back).map(|(r, v)| (r.as_str(), v));
+        let known = || made.chain(told).find(|(r, v)| *r == name && !v.is_empty()).map(|(_, v)| v.clone());
         let version = self.seen.release(release).map(|r| r.version.clone()).or_else(known);
         cut(&version.unwrap_or_else(|| name.to_owned()), 128)
     }

@@ -1,31 +1,35 @@
 //! What people are told beside the decision itself: is production fine, was it asked, does anything happen by itself?
 
-use super::{Case, candidate, rest, rollback, size};
+use super::{Case, candidate, rest, rollback, size, step};
 use crate::model::{
-    decision::{Decision, Health, Reason},
+    decision::{Decision, Effect, Health, Reason},
     phase::{Phase, Stage, Why, after},
 };
 
 /// The decision with what it says about production.
 #[must_use]
 pub fn told(case: &Case<'_>, mut decision: Decision) -> Decision {
-    decision.desired = desired(case);
+    decision.desired = desired(case, &decision);
     let state = &decision.next;
     let after_case = Case { state, ..*case };
-    let weight = state.phase.rollout().map(|r| size::weight(&after_case, r));
+    let rollout = state.phase.rollout();
+    let weight = rollout.map(|r| size::weight(&after_case, r));
+    let until = rollout.and_then(|r| step::baked(&after_case, r));
     decision.health = Health {
         unavailable: unavailable(&after_case, &decision),
         verified: verified(&after_case),
         stalled: stalled(&after_case, &decision),
         weight,
+        until,
     };
     decision
 }
 
 /// The version that should serve.
-fn desired(case: &Case<'_>) -> Option<crate::model::version::ReleaseName> {
+fn desired(case: &Case<'_>, decision: &Decision) -> Option<crate::model::version::ReleaseName> {
     let live = case.state.live.as_ref().map(|l| l.release.clone());
-    candidate::wish(case).and_then(|w| w.release.or(w.compose)).or(live)
+    let made = decision.effects.iter().find_map(|e| if let Effect::RecordRelease { name, .. } = e { Some(name.clone()) } else { None });
+    candidate::wish(case).and_then(|w| w.release.or(w.compose)).or(made).or(live)
 }
 
 fn unavailable(case: &Case<'_>, decision: &Decision) -> Option<Why> {

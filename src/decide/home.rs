@@ -38,8 +38,16 @@ pub(super) fn finalize(case: &Case<'_>, rollout: &Rollout, to: &Release, holds: 
     } else {
         // The canary serves while stable has no traffic: first where the traffic is, then the roll.
         let mut effects: Vec<Effect> = size::changed(case, rollout).flat_map(|w| pin::writes(case, w, serving(case, w))).collect();
-        effects.extend(standing.effects);
-        effects.extend(canary_kept(case, rollout));
+        // Once all of it has rolled, the gate closes behind it, and the traffic comes back in the same moment.
+        let closing = standing.effects.iter().all(|e| matches!(e, Effect::CloseGate { .. })) && !standing.effects.is_empty();
+        if closing && standing.hold.is_none() && case.seen.workloads.iter().all(|w| at(w, to)) {
+            effects.clear();
+            effects.extend(standing.effects);
+            effects.extend(size::changed(case, rollout).flat_map(|w| pin::writes(case, w, Side::Back(to))));
+        } else {
+            effects.extend(standing.effects);
+            effects.extend(canary_kept(case, rollout));
+        }
         let wait = if effects.is_empty() { Wait::Poll } else { Wait::Now };
         let mut decision = step::stay(case, rollout, step::words(case, rollout), wait);
         decision.effects = effects;

@@ -10,7 +10,7 @@ use crate::{
         decision::{Decision, Effect, Reason, Target, Wait},
         phase::{Adopted, Direction, Live, Phase, Rollout, Stage, State, Why, after},
         template,
-        version::{Identity, ReleaseName},
+        version::ReleaseName,
         world::{Pin, Release, Workload},
     },
 };
@@ -188,33 +188,36 @@ fn quiet(case: &Case<'_>, live: &Release, holds: &mut Vec<Reason>) -> Decision {
     }
     let Some(wish) = candidate::wish(case) else { return Decision::stay(case.state, resting(case, live), Wait::Change) };
     if live.identity.as_ref() == Some(&wish.identity) {
-        return settled_on(case, live, &wish.identity);
+        return settled_on(case, live);
     }
-    let record = wish.record(case, OriginType::Workload);
-    if !record.is_empty() {
-        let mut decision = Decision::stay(case.state, resting(case, live), Wait::Now).first(record);
-        decision.notes.push(Reason::ReleaseSeen { version: template::tag(&wish.image) });
-        return decision;
-    }
-    let Some(release) = wish.release.as_ref().and_then(|name| case.seen.release(name)) else {
-        return Decision::stay(case.state, resting(case, live), Wait::Change);
+    let (name, record) = (wish.name(&case.seen.delivery), wish.record(case, OriginType::Workload));
+    let version = match record.first() {
+        Some(Effect::RecordRelease { version, .. }) => version.clone(),
+        _ => verdict::called(case, &name),
     };
-    if let Some(entry) = candidate::quarantined(case, &wish.identity) {
+    if let Some(entry) = candidate::quarantined(case, &wish.identity).filter(|_| record.is_empty()) {
         let why = entry.why.clone();
-        let reason = Reason::Quarantined { version: release.version.clone(), why: why.says.clone() };
-        let phase = Phase::RolledBack { release: release.name.clone(), outcome: entry.outcome, why };
-        let same = matches!(&case.state.phase, Phase::RolledBack { release: shown, .. } if *shown == release.name);
+        let reason = Reason::Quarantined { version, why: why.says.clone() };
+        let same = matches!(&case.state.phase, Phase::RolledBack { release: shown, .. } if *shown == name);
+        let phase = Phase::RolledBack { release: name, outcome: entry.outcome, why };
         let next = if same { case.state.clone() } else { case.state.to(phase, case.now) };
         return Decision::stay(&next, reason, Wait::Change).first(forgotten(case, live));
     }
-    holds.extend(hold::reasons(case, Some(&release.name)).into_iter().filter(|r| !case.seen.problems.contains(r)));
+    holds.extend(hold::reasons(case, Some(&name)).into_iter().filter(|r| !case.seen.problems.contains(r)));
     holds.extend(hold::away(case));
     holds.extend(hold::unswitchable(case));
-    if holds.is_empty() {
-        start(case, live, release)
+    // Templates that are kept under an earlier name show which that is only afterwards.
+    let named = !matches!(record.first(), Some(Effect::KeepTemplates { .. }));
+    let mut decision = if named && holds.is_empty() && candidate::quarantined(case, &wish.identity).is_none() {
+        start(case, live, &name, version.clone())
     } else {
-        Decision::stay(case.state, Reason::ReleaseSeen { version: release.version.clone() }, until(case))
+        Decision::stay(case.state, Reason::ReleaseSeen { version: version.clone() }, until(case))
+    };
+    if !record.is_empty() {
+        decision.wait = Wait::Now;
+        decision.notes.push(Reason::ReleaseSeen { version });
     }
+    decision.first(record)
 }
 
 fn until(case: &Case<'_>) -> Wait {
@@ -222,7 +225,7 @@ fn until(case: &Case<'_>) -> Wait {
 }
 
 /// What serves is what is desired.
-fn settled_on(case: &Case<'_>, live: &Release, _identity: &Identity) -> Decision {
+fn settled_on(case: &Case<'_>, live: &Release) -> Decision {
     let next = if case.state.phase == Phase::Live { case.state.clone() } else { case.state.to(Phase::Live, case.now) };
     Decision::stay(&next, Reason::Serving { version: live.version.clone() }, Wait::Change).first(forgotten(case, live))
 }
@@ -235,8 +238,8 @@ fn resting(case: &Case<'_>, live: &Release) -> Reason {
 }
 
 /// Stores the intent; the pass after this one acts on it.
-fn start(case: &Case<'_>, live: &Release, release: &Release) -> Decision {
-    roll(case, &release.name, &live.name, Direction::Forward, Reason::Preflight { version: release.version.clone() })
+fn start(case: &Case<'_>, live: &Release, name: &ReleaseName, version: String) -> Decision {
+    roll(case, name, &live.name, Direction::Forward, Reason::Preflight { version })
 }
 
 fn roll(case: &Case<'_>, release: &ReleaseName, from: &ReleaseName, direction: Direction, reason: Reason) -> Decision {

@@ -270,7 +270,7 @@ fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision {
     }
     let order = command::pending(case, |action| action == Action::Promote);
     let over = match &rollout.stage {
-        Stage::Canary { step } => after(ready.max(beside(case, rollout)), size::bake(case, *step)),
+        Stage::Canary { .. } => baked(case, rollout).unwrap_or(jiff::Timestamp::MAX),
         // It counts from when the traffic is there: a controller that was away in between did not guard anything.
         Stage::Guarding { until } => (*until).max(after(moved(case, rollout), guard(case, rollout))),
         // The traffic moves to pods that have stayed ready: a pin does not follow every flap of theirs.
@@ -289,6 +289,16 @@ fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision {
         decision.next.last_command = Some(order.name.clone());
     }
     decision
+}
+
+/// When the step has baked; none: not a step, or pods of it are still missing.
+pub(super) fn baked(case: &Case<'_>, rollout: &Rollout) -> Option<jiff::Timestamp> {
+    let Stage::Canary { step } = rollout.stage else { return None };
+    let short = |w: &Workload| w.canary.as_ref().map_or(0, Canary::ready) < size::pods(case, rollout, w, &rollout.stage);
+    if size::changed(case, rollout).any(short) {
+        return None;
+    }
+    Some(after(ready_since(case, rollout)?.max(beside(case, rollout)), size::bake(case, step)))
 }
 
 /// Promotion needs evidence of its own: a good pair of every voting probe at this stage. Growing is not a stage of its own.
@@ -367,9 +377,7 @@ fn guard(case: &Case<'_>, rollout: &Rollout) -> std::time::Duration {
 fn enter(case: &Case<'_>, rollout: &Rollout, stage: Stage) -> Decision {
     let rollout = Rollout { book: rollout.book.next_stage(), stage, ..rollout.clone() };
     let next = case.state.to(Phase::Rolling(rollout.clone()), case.now);
-    let mut decision = Decision::stay(&next, words(case, &rollout), Wait::Now);
-    decision.health.weight = Some(size::weight(case, &rollout));
-    decision
+    Decision::stay(&next, words(case, &rollout), Wait::Now)
 }
 
 /// Stays at the stage, the book as it is now.

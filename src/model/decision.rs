@@ -47,6 +47,8 @@ pub struct Health {
     pub stalled: Option<Why>,
     /// The share asked for and the share that the pods give.
     pub weight: Option<(Weight, Weight)>,
+    /// When the step that is baking has baked, once its pods are there.
+    pub until: Option<Timestamp>,
 }
 
 /// When to look again. Waiting is a value, not an error.

@@ -162,10 +162,10 @@ impl Reconciler {
         memory.overtaken_by(stored.status.as_ref());
         let now = self.clock.now();
         let looked = self.look(&stored, memory, now).await?;
-        let mut moved = self.go(key, proof, stored, &looked, memory, now).await?;
+        let mut moved = Box::pin(self.go(key, proof, stored, &looked, memory, now)).await?;
         // To enter a stage changes nothing in the world: what it asks for needs no second look at it.
         if let Moved::Entered(stored) = moved {
-            moved = self.go(key, proof, *stored, &looked, memory, now).await?;
+            moved = Box::pin(self.go(key, proof, *stored, &looked, memory, now)).await?;
         }
         Ok(match moved {
             Moved::Away => Passed::Gone,

@@ -75,7 +75,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observation, now: Timestamp) ->
 /// there says anything. All stays as it is stored.
 fn blind(case: &Case<'_>, barred: &Reason) -> Decision {
     let mut decision = Decision::stay(case.state, barred.clone(), Wait::Change);
-    decision.holds = case.seen.problems.clone();
+    decision.holds.clone_from(&case.seen.problems);
     decision
 }
 

@@ -148,13 +148,12 @@ pub(super) fn writer(workload: &Workload) -> String {
 /// is what is kept. None at all while nothing says what the wish is (another workload is missing) and no Release has this
 /// template: then it must stay.
 fn recorded(case: &Case<'_>, workload: &Workload, kept: &Release) -> Option<(Vec<Effect>, Option<ReleaseName>)> {
-    let (effects, name) = match candidate::wish(case) {
-        Some(wish) => (wish.record(case, OriginType::Workload), wish.name(&case.seen.delivery)),
-        None => {
-            let here = workload.template_hash();
-            let same = case.seen.releases.iter().rev().find(|r| r.template_hash(&workload.name).as_ref() == Some(&here))?;
-            (Vec::new(), same.name.clone())
-        }
+    let (effects, name) = if let Some(wish) = candidate::wish(case) {
+        (wish.record(case, OriginType::Workload), wish.name(&case.seen.delivery))
+    } else {
+        let here = workload.template_hash();
+        let same = case.seen.releases.iter().rev().find(|r| r.template_hash(&workload.name).as_ref() == Some(&here))?;
+        (Vec::new(), same.name.clone())
     };
     Some((effects, Some(name).filter(|name| *name != kept.name)))
 }

@@ -79,11 +79,14 @@ pub(crate) fn measure(bed: &Bed, n: usize) -> Result<Vec<Figure>> {
 }
 
 /// For each of our writes that moves something: the time since the last thing that it may have waited for. The Delivery's status is
-/// also written while a bake lasts (what the probes saw), so its writes are not looked at; the Release's end a rollout.
+/// also written while a bake lasts (what the probes saw), so its writes are not looked at; the Release's ends a rollout, and what
+/// is tidied up after that delays nobody.
 fn own_ms(writes: &[Write], life: &Follow, asked_us: i64) -> f64 {
     let timers: Vec<i64> = life.past.iter().filter_map(crate::support::follow::Seen::until_us).collect();
+    let end = writes.iter().find(|write| write.ours() && write.resource == "releases/status").map_or(i64::MAX, |write| write.done_us);
     let (mut before, mut sum) = (asked_us, 0.0);
-    for write in writes.iter().filter(|write| write.ours() && write.resource != "deliveries/status" && write.done_us > asked_us) {
+    let moves = |write: &&Write| write.ours() && write.resource != "deliveries/status" && (asked_us + 1..=end).contains(&write.done_us);
+    for write in writes.iter().filter(moves) {
         let foreign = writes.iter().filter(|other| !other.ours() && enables(other)).map(|other| other.done_us);
         let settled = (write.asked_us >= before + SETTLE_US).then_some(before + SETTLE_US);
         let since = foreign.chain(timers.iter().copied()).chain(settled).filter(|at| *at <= write.asked_us).fold(before, i64::max);

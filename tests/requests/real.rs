@@ -25,7 +25,7 @@ async fn start() -> Client {
     let server = tokio::task::spawn_blocking(ApiServer::own).await.unwrap();
     let kubeconfig = Kubeconfig::read_from(&server.kubeconfig).unwrap();
     let client = Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()).unwrap();
-    let up = tokio::time::timeout(Duration::from_secs(60), async {
+    let up = tokio::time::timeout(Duration::from_mins(1), async {
         // The allocator of Service addresses is the last part to be ready.
         while ready(&client).await.is_err() {
             tokio::time::sleep(Duration::from_millis(300)).await;

@@ -185,6 +185,7 @@ fn diff(should: &str, is: &str) -> Vec<String> {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "how long the sweep takes is printed, and nothing depends on it")]
 fn every_crash_and_every_lost_reply_ends_the_same() {
     let wall = Instant::now();
     let golden: Vec<Ended> = Script::ALL

@@ -113,7 +113,9 @@ impl Diary {
             if gap >= PAUSE {
                 // To five seconds: a story is the same one when a pod took some milliseconds more.
                 let rounded = (gap.as_secs() + 2) / 5 * 5;
-                out.push_str(&format!("         … {rounded} s\n"));
+                out.push_str("         … ");
+                out.push_str(&rounded.to_string());
+                out.push_str(" s\n");
             }
             last = *at;
             out.push_str(line.trim_end());

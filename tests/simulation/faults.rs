@@ -141,7 +141,7 @@ async fn a_refused_status_never_stops_the_way_back() {
     town.world.set_behaviour(V2, Behaviour::answering(Answers::Always(500)));
     town.pass(Duration::from_secs(20)).await;
     let share = town.world.share(NAMESPACE, APP);
-    assert_eq!(share.fraction(|p| p.image == V2), 0.0, "{}", town.report());
+    assert!(share.fraction(|p| p.image == V2) <= 0.0, "{}", town.report());
     town.api.clear_faults();
     town.phase("RolledBack").await;
     town.rest().await;

@@ -139,13 +139,12 @@ impl Watchman {
 impl Watch {
     fn learn(&mut self, store: &Store, change: &Change) {
         let object = change.object.as_ref();
-        if change.key.kind == &DELIVERY && json::name(object) == APP {
-            if text(object, "/status/phase") == "Finalizing" || text(object, "/status/phase") == "Live" {
-                let release = text(object, "/status/rollout/release");
-                let release = if release.is_empty() { text(object, "/status/live/release") } else { release };
-                let image = store.find(&crate::sim::api::kinds::RELEASE, NAMESPACE, release).map(|r| text(r, "/spec/image").to_owned());
-                self.proven.extend(image);
-            }
+        let proves = ["Finalizing", "Live"].contains(&text(object, "/status/phase"));
+        if change.key.kind == &DELIVERY && json::name(object) == APP && proves {
+            let release = text(object, "/status/rollout/release");
+            let release = if release.is_empty() { text(object, "/status/live/release") } else { release };
+            let image = store.find(&crate::sim::api::kinds::RELEASE, NAMESPACE, release).map(|r| text(r, "/spec/image").to_owned());
+            self.proven.extend(image);
         }
         let foreign = change.by != USER && !change.by.starts_with("system:") && !change.by.contains("controller");
         if change.key.kind == &DEPLOYMENT && json::name(object) == APP && foreign && !change.removed {
@@ -265,7 +264,7 @@ fn i22(watch: &mut Watch, store: &Store, now: Duration) -> Found {
         if let Some(since) = since
             && now > since + EMPTY_PIN
         {
-            found = Err(format!("I22: the pin of Service {name} matched no ready pod for {:?}", now - since));
+            found = Err(format!("I22: the pin of Service {name} matched no ready pod for {:?}", now.saturating_sub(since)));
         }
         if empty {
             watch.empty.insert(name, since.unwrap_or(now));
@@ -324,7 +323,9 @@ fn i15(change: &Change) -> Found {
 fn owners_part(object: &Value, service: bool) -> Value {
     let mut part = object.clone();
     let metadata = ["managedFields", "resourceVersion", "generation"].map(|f| format!("/metadata/{f}"));
-    metadata.iter().for_each(|place| json::remove(&mut part, place));
+    for place in &metadata {
+        json::remove(&mut part, place);
+    }
     if service {
         json::remove(&mut part, &format!("/spec/selector/{HASH}"));
         json::remove(&mut part, "/spec/selector/haldane.dev~1track");

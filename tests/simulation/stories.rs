@@ -66,7 +66,7 @@ async fn gone(town: &Town) {
 fn live_set(store: &Store) -> String {
     let set = store
         .list(&REPLICA_SET, NAMESPACE)
-        .find(|s| place::count(s, "/spec/replicas") > 0 && place::labels(s).get("haldane.dev/track").is_none());
+        .find(|s| place::count(s, "/spec/replicas") > 0 && !place::labels(s).contains_key("haldane.dev/track"));
     set.map(|s| place::name(s).to_owned()).expect("a ReplicaSet with pods")
 }
 
@@ -187,7 +187,7 @@ async fn scaled_to_nothing_and_back() {
     town.phase("Canary").await;
     town.watchman.disturb(Duration::from_secs(90));
     town.does("kubectl scale --replicas=0", |w| w.scale(NAMESPACE, APP, 0));
-    town.pass(Duration::from_secs(60)).await;
+    town.pass(Duration::from_mins(1)).await;
     town.does("kubectl scale --replicas=3", |w| w.scale(NAMESPACE, APP, 3));
     town.live("v2").await;
     told(&town, "scaled-to-zero", "Scaled to nothing in mid-rollout, and back.").await;
@@ -253,7 +253,7 @@ async fn both_sides_failing_hold() {
         town.world.set_behaviour(image, Behaviour::answering(Answers::Always(503)));
     }
     town.until("it is held", |s| held_for(s, "BothFailing")).await;
-    town.pass(Duration::from_secs(60)).await;
+    town.pass(Duration::from_mins(1)).await;
     town.diary.tell("world", "the dependency is back");
     for image in [V1, V2] {
         town.world.set_behaviour(image, Behaviour::default());

@@ -175,9 +175,7 @@ impl Town {
 
     /// Waits until the stored state is so.
     pub async fn until(&self, what: &str, so: impl Fn(&Store) -> bool) {
-        if !self.world.until(LONG, so).await {
-            panic!("never came: {what}\n{}", self.report());
-        }
+        assert!(self.world.until(LONG, so).await, "never came: {what}\n{}", self.report());
     }
 
     /// Waits until the app's version with that tag is live and nothing is in flight.
@@ -198,9 +196,7 @@ impl Town {
 
     /// Until nothing is stored for five seconds.
     pub async fn rest(&self) {
-        if !self.world.settle_for(Duration::from_secs(8), LONG).await {
-            panic!("it never came to rest\n{}", self.report());
-        }
+        assert!(self.world.settle_for(Duration::from_secs(8), LONG).await, "it never came to rest\n{}", self.report());
     }
 
     // ---- what people do

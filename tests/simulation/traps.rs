@@ -75,7 +75,7 @@ async fn trap_18_a_change_of_scale_is_no_new_version() {
 #[tokio::test(start_paused = true)]
 async fn trap_26_what_waits_in_a_workload_at_zero_does_not_run_when_it_comes_back() {
     let town = Town::open(3).await;
-    town.watchman.disturb(Duration::from_secs(60));
+    town.watchman.disturb(Duration::from_mins(1));
     town.world.scale(NAMESPACE, APP, 0);
     town.rest().await;
     town.set_image(V2);

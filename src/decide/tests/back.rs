@@ -22,8 +22,8 @@ fn decided(toy: &Toy) -> Decision {
     decision
 }
 
-fn fault() -> Option<Trouble> {
-    Some(Trouble::Fault { word: "OOMKilled".into(), says: "killed for memory".into() })
+fn fault() -> Trouble {
+    Trouble::Fault { word: "OOMKilled".into(), says: "killed for memory".into() }
 }
 
 fn at(phase: &str) -> Toy {
@@ -36,8 +36,7 @@ fn at(phase: &str) -> Toy {
 
 /// The pins that a decision writes.
 fn pins(decision: &Decision) -> Vec<&Pin> {
-    let pin = |effect| if let &Effect::PinService { ref pin, .. } = effect { Some(pin) } else { None };
-    decision.effects.iter().filter_map(pin).collect()
+    decision.effects.iter().filter_map(|effect| if let Effect::PinService { pin, .. } = effect { Some(pin) } else { None }).collect()
 }
 
 #[test]
@@ -57,7 +56,7 @@ fn a_canary_whose_pods_all_fail_in_mid_roll_is_left_for_the_few_of_stable() {
     });
     w.pods.truncate(2);
     for pod in &mut w.canary.as_mut().unwrap().pods {
-        (pod.ready_since, pod.trouble) = (None, fault());
+        (pod.ready_since, pod.trouble) = (None, Some(fault()));
     }
     assert_eq!(toy.seen.services[0].pin, Pin::Canary);
     let decision = decided(&toy);
@@ -88,7 +87,7 @@ fn the_way_back_is_found_by_its_pods_when_the_record_of_the_good_version_is_gone
         } else {
             toy.seen.releases[0].templates = None;
         }
-        toy.workload().canary.as_mut().unwrap().pods[0].trouble = fault();
+        toy.workload().canary.as_mut().unwrap().pods[0].trouble = Some(fault());
         toy.pass();
         assert_eq!(toy.story(), "pin v1", "{phase}, whole record: {whole}");
         toy.until(|t| t.live() == "v1" && live_and_quiet(t));
@@ -142,7 +141,7 @@ fn a_canary_taken_away_in_mid_roll_leaves_no_pin_to_nothing() {
     toy.until(|t| t.w().replica_sets.len() == 2);
     // Stable has none of the old pods, so the canary that failed serves until they are back; then a person removes it.
     toy.roll = false;
-    toy.workload().canary.as_mut().unwrap().pods[0].trouble = fault();
+    toy.workload().canary.as_mut().unwrap().pods[0].trouble = Some(fault());
     toy.pass();
     assert_eq!((toy.phase(), &toy.seen.services[0].pin), ("RollingBack", &Pin::Canary));
     let w = toy.workload();
@@ -286,7 +285,7 @@ fn where_nobody_knows_the_good_version_a_failed_canary_leaves_and_people_are_tol
     // Somebody's template rolls over it: two sets are active, and nothing says which was proven.
     let other = ReplicaSet { template: TemplateHash::new("other"), pod_hash: PodHash::new("other"), ..toy.w().replica_sets[0].clone() };
     toy.workload().replica_sets.push(other);
-    toy.workload().canary.as_mut().unwrap().pods[0].trouble = fault();
+    toy.workload().canary.as_mut().unwrap().pods[0].trouble = Some(fault());
     let decision = decided(&toy);
     assert_eq!(decision.effects, [Effect::PinService { service: "shop".into(), pin: Pin::Off }, Effect::DeleteCanary { workload: name() }]);
     toy.state = decision.next;

@@ -1,7 +1,7 @@
 //! Every phase of a rollout × everything that happens meanwhile: accidents of the cluster and acts of owners, each once, with customers.
 //!
 //! A cell is OK when all comes to rest as it should and no customer was failed by it. `make matrix`; `PHASES="Canary Guarding"`,
-//! `CHANGES="killed replace"` (parts of names) and `JOBS=3` (namespaces at once) narrow it down.
+//! `CHANGES="killed replace"` (parts of names) and `JOBS=3` (namespaces at once) narrow it down; `NAME=other` is another cluster.
 
 #[allow(dead_code, reason = "the tests and the measurements use the rest")]
 mod support;
@@ -147,7 +147,7 @@ fn asked_for(variable: &str, name: &str) -> bool {
 }
 
 fn run() -> Result<usize> {
-    let bed = Bed::up("matrix")?;
+    let bed = Bed::up(&std::env::var("NAME").unwrap_or_else(|_| "matrix".to_owned()))?;
     let events = Event::all();
     let cells: Vec<Cell> = events
         .iter()

@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(line(&first).key, before.key);
         first.rollout.as_mut().unwrap().step = Some(2);
         assert_ne!(line(&first).key, before.key);
-        assert_eq!(before.text, "Canary       Baking           v2 has 20 % of new connections by pods (asked 5 %) and bakes");
+        assert_eq!(before.text, "Canary       Baking           v2 gets 20 % of new connections by pods (asked 5 %) and bakes");
     }
 
     #[test]

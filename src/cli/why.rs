@@ -194,7 +194,7 @@ mod tests {
         ]);
         let why = Why { delivery: delivery(), release: None, events };
         let expected = "\
-v2 has 20 % of new connections by pods (asked 5 %) and bakes
+v2 gets 20 % of new connections by pods (asked 5 %) and bakes
 
 Phase:           Canary (Baking) for 72s
 Desired, live:   v2, v1

@@ -245,7 +245,7 @@ reasons! {
     /// The canary starts and is asked before anybody reaches it.
     Preflight { version: String } => "the canary of {version} starts and is probed; nobody else reaches it",
     /// At a step.
-    Baking { version: String, served: Weight, asked: Weight } => "{version} has {served} of new connections by pods (asked {asked}) and bakes",
+    Baking { version: String, served: Weight, asked: Weight } => "{version} gets {served} of new connections by pods (asked {asked}) and bakes",
     /// The canary grows.
     Growing { version: String, wanted: u32 } => "the canary of {version} grows to its full size of {wanted} pods",
     /// All traffic is on the canary.

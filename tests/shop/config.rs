@@ -61,11 +61,12 @@ impl Config {
         if !version.bytes().all(|b| b.is_ascii_graphic()) {
             bail!("SHOP_VERSION {version:?} does not fit into a header");
         }
+        let faults: Faults = get("SHOP_FAIL").as_deref().unwrap_or_default().parse().context("SHOP_FAIL")?;
         Ok(Self {
+            faults: faults.of(&version),
             version,
             port: get("SHOP_PORT").map_or(Ok(8080), |port| port.parse()).context("SHOP_PORT")?,
             tls,
-            faults: get("SHOP_FAIL").as_deref().unwrap_or_default().parse().context("SHOP_FAIL")?,
             exit_at_start: flag("SHOP_EXIT_AT_START", get("SHOP_EXIT_AT_START").as_deref())?,
             crash_after: seconds("SHOP_CRASH_AFTER", get("SHOP_CRASH_AFTER").as_deref())?,
             oom: flag("SHOP_OOM", get("SHOP_OOM").as_deref())?,

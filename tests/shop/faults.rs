@@ -3,6 +3,7 @@
 //! * `path` (required): this path and everything under it (`/orders` also means `/orders/17`); `/` is the page alone, `*` is every path.
 //! * `code` (required): 400 to 599.
 //! * `after`: so many customer requests, on any path, pass first (default 0). Readiness, metrics and admin requests do not count.
+//! * `version`: only in this version (default: in all), for a fault that a later image mends.
 //! * `rate`: percent of the requests that fail (default 100). Spread without a pattern, and the same in every run.
 
 use std::ops::RangeInclusive;
@@ -21,9 +22,16 @@ pub(crate) struct Rule {
     code: u16,
     after: u64,
     rate: f64,
+    version: Option<String>,
 }
 
 impl Faults {
+    /// Those that a shop of this version has.
+    pub(crate) fn of(mut self, version: &str) -> Self {
+        self.0.retain(|rule| rule.version.as_deref().is_none_or(|only| only == version));
+        self
+    }
+
     /// The code that this request must fail with. `number` counts customer requests from 1 on.
     pub(crate) fn code_for(&self, path: &str, number: u64) -> Option<u16> {
         self.0.iter().find(|rule| rule.hits(path, number)).map(|rule| rule.code)
@@ -54,7 +62,7 @@ impl FromStr for Rule {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (mut path, mut code, mut after, mut rate) = (None, None, 0, 100.0);
+        let (mut path, mut code, mut after, mut rate, mut version) = (None, None, 0, 100.0, None);
         for part in text.split(',') {
             let (key, value) = part.trim().split_once('=').with_context(|| format!("{part:?} is not key=value"))?;
             let bad = || format!("{key}={value}");
@@ -62,12 +70,13 @@ impl FromStr for Rule {
                 "path" if value == "*" || value.starts_with('/') => path = Some(value.to_owned()),
                 "code" => code = Some(within(value, 400..=599).with_context(bad)?),
                 "after" => after = value.parse().with_context(bad)?,
+                "version" => version = Some(value.to_owned()),
                 "rate" => rate = within(value, 0.0..=100.0).with_context(bad)?,
-                _ => bail!("{part:?} is not understood: path, code, after and rate are"),
+                _ => bail!("{part:?} is not understood: path, code, after, rate and version are"),
             }
         }
         let path = path.context("path is missing")?;
-        Ok(Self { path, code: code.context("code is missing")?, after, rate })
+        Ok(Self { path, code: code.context("code is missing")?, after, rate, version })
     }
 }
 
@@ -96,10 +105,13 @@ mod tests {
     #[test]
     fn a_list_is_read() {
         let expected = Faults(vec![
-            Rule { path: "/orders".into(), code: 500, after: 20, rate: 100.0 },
-            Rule { path: "*".into(), code: 503, after: 0, rate: 2.5 },
+            Rule { path: "/orders".into(), code: 500, after: 20, rate: 100.0, version: None },
+            Rule { path: "*".into(), code: 503, after: 0, rate: 2.5, version: Some("v2".into()) },
         ]);
-        assert_eq!(faults("path=/orders,code=500,after=20; path=*,code=503,rate=2.5;"), expected);
+        let read = faults("path=/orders,code=500,after=20; path=*,code=503,rate=2.5,version=v2;");
+        assert_eq!(read, expected);
+        assert_eq!(read.clone().of("v2"), expected);
+        assert_eq!(read.of("v3"), faults("path=/orders,code=500,after=20"));
         assert_eq!(faults(""), Faults::default());
     }
 

@@ -119,7 +119,7 @@ impl<'a> Shop<'a> {
 
     /// A version whose orders fail after so many requests of customers and probes.
     pub(crate) fn ship_broken(&self, tag: &str, after: u32) -> Result<()> {
-        self.helm(tag, &["--set-string", &format!(r"env.SHOP_FAIL=path=/orders\,code=500\,after={after}")])
+        self.helm(tag, &["--set-string", &format!(r"env.SHOP_FAIL=path=/orders\,code=500\,after={after}\,version={tag}")])
     }
 
     pub(crate) fn set_image(&self, tag: &str) -> Result<()> {

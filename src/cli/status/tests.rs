@@ -19,7 +19,7 @@ pub(crate) fn delivery() -> Delivery {
         "spec": {"workloads": [{"name": "checkout"}], "verify": {"probes": [{"name": "place-order"}]}},
         "status": {
             "phase": "Canary", "reason": "Baking", "since": "2026-01-01T11:58:48Z",
-            "message": "v2 has 20 % of new connections by pods (asked 5 %) and bakes",
+            "message": "v2 gets 20 % of new connections by pods (asked 5 %) and bakes",
             "desired": {"release": "checkout-v2-1a2b3", "version": "v2"},
             "live": {"release": "checkout-v1-9f8e7", "version": "v1", "since": "2025-12-30T09:00:00Z"},
             "wayBack": {"release": "checkout-v1-9f8e7", "version": "v1", "by": "Service"},
@@ -90,7 +90,7 @@ fn a_rollout_reads_from_the_sentence_down_to_the_pods() {
     let expected = "\
 Delivery:    shop/checkout
 Phase:       Canary (Baking) for 72s
-Why:         v2 has 20 % of new connections by pods (asked 5 %) and bakes
+Why:         v2 gets 20 % of new connections by pods (asked 5 %) and bakes
 Desired:     v2   (checkout-v2-1a2b3)
 Live:        v1   (checkout-v1-9f8e7)   for 2d3h
 Way back:    v1   (checkout-v1-9f8e7) by Service
@@ -135,7 +135,7 @@ fn the_table_has_the_sentence_of_each() {
     fresh.status = None;
     let expected = "\
 NAME       DESIRED   LIVE   PHASE    WEIGHT   SINCE   REASON   WHY
-checkout   v2        v1     Canary   20%      72s     Baking   v2 has 20 % of new connections by pods (asked 5 %) and bakes
+checkout   v2        v1     Canary   20%      72s     Baking   v2 gets 20 % of new connections by pods (asked 5 %) and bakes
 cart
 ";
     assert_eq!(table(&[delivery(), fresh], "shop", now(), Paint(false)), expected);

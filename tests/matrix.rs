@@ -63,6 +63,11 @@ struct Cell<'a> {
 
 impl Cell<'_> {
     fn run(&self, bed: &Bed, number: usize) -> Result<String> {
+        if matches!(self.event, Event::Killed) {
+            // Pods of the controller that nobody killed yet: the kubelet lets one that dies again and again wait for minutes.
+            bed.kubectl(&["-n", "haldane-system", "rollout", "restart", "deployment/haldane"])?;
+            bed.kubectl(&["-n", "haldane-system", "rollout", "status", "deployment/haldane", "--timeout=90s"])?;
+        }
         // One step that leaves pods to be added: the only way through Promoting.
         let setup = Setup { steps: vec![(25, "3s")], ..Setup::default() };
         let shop = Shop::delivered(bed, &format!("cell-{number}"), setup)?;

@@ -399,7 +399,7 @@ async fn a_change_is_told_once_and_bad_news_is_a_warning() {
     let told: Vec<Value> =
         fake.writes().iter().map(|line| body(line, "POST /apis/events.k8s.io/v1/namespaces/shop/events?&fieldManager=haldane ")).collect();
     let short: Vec<_> = told.iter().map(|e| (e["reason"].as_str().unwrap(), e["type"].as_str().unwrap())).collect();
-    assert_eq!(short, [("WentLive", "Normal"), ("PinLost", "Warning")]);
-    assert_eq!(told[0]["note"], "2 is live");
+    assert_eq!(short, [("PinLost", "Warning"), ("WentLive", "Normal")], "what happened, then how it stands");
+    assert_eq!(told[1]["note"], "2 is live");
     assert_eq!(told[0]["regarding"]["uid"], "dl");
 }

@@ -79,7 +79,10 @@ pub(crate) struct Follow {
 impl Follow {
     pub(crate) fn start(bed: &Bed, namespace: &str, delivery: &str) -> Result<Self> {
         let mut command = bed.command("kubectl");
-        command.args(["-n", namespace, "get", "delivery", delivery, "--watch", "-o", "json"]);
+        // A list of one: of a single object that is named, kubectl drops the first event of the watch, and with it a change between its
+        // two requests.
+        let one = format!("--field-selector=metadata.name={delivery}");
+        command.args(["-n", namespace, "get", "deliveries", &one, "--watch", "-o", "json"]);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let output = child.stdout.take().context("no stdout")?;
         let (sender, states) = channel();

@@ -145,7 +145,7 @@ pub(crate) fn until<T>(limit: Duration, mut ask: impl FnMut() -> Result<T>) -> R
         match ask() {
             Ok(answer) => return Ok(answer),
             Err(error) if began.elapsed() > limit => return Err(error.context(format!("still so after {limit:?}"))),
-            Err(_) => std::thread::sleep(Duration::from_millis(200)),
+            Err(_) => std::thread::sleep(Duration::from_secs(1)),
         }
     }
 }

@@ -49,7 +49,7 @@ fn a_template_that_cannot_stand_beside_another_is_held_until_it_is_mended() -> R
         "v2",
         &json!([{"op": "add", "path": port, "value": 18080}]),
         "CannotRunTwo",
-        &["of shop ", "18080", "hostPort", "spec.workloads"],
+        &["of shop ", "18080", "hostPort", "make the Delivery anew"],
     )?;
     neighbour.noticed_nothing(&shop)?;
     mended(&shop, "v3", port)?;

@@ -8,7 +8,7 @@ use crate::witness::{apply, goes_on, smallest, tiny};
 use crate::{ROLLOUT, SOON, bed, quick, storm, tell};
 
 const CRD: &str = "deliveries.haldane.dev";
-const WORKLOADS: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/workloads";
+const SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema";
 
 /// The definition lets everything through for as long as this lives.
 struct Relaxed<'a> {
@@ -19,20 +19,27 @@ struct Relaxed<'a> {
 impl<'a> Relaxed<'a> {
     fn new(bed: &'a Bed) -> Result<Self> {
         let stored = bed.object("default", "crd", CRD)?.context("the definition is missing")?;
-        let was = stored.pointer(WORKLOADS).context("the definition has no workloads")?.clone();
-        let open = json!([{"op": "replace", "path": WORKLOADS, "value": {"x-kubernetes-preserve-unknown-fields": true}}]);
-        bed.kubectl(&["patch", "crd", CRD, "--type=json", "-p", &open.to_string()])?;
+        let was = stored.pointer(SCHEMA).context("the definition has no schema")?.clone();
+        let mut open = was.clone();
+        // The rules of the root compile against the types beneath it, so they go too.
+        open.as_object_mut().context("the schema is no object")?.remove("x-kubernetes-validations");
+        open["properties"]["spec"]["properties"]["workloads"] = json!({"x-kubernetes-preserve-unknown-fields": true});
+        replace(bed, &open)?;
         Ok(Self { bed, was })
     }
 }
 
 impl Drop for Relaxed<'_> {
     fn drop(&mut self) {
-        let back = json!([{"op": "replace", "path": WORKLOADS, "value": self.was}]).to_string();
-        if let Err(error) = self.bed.kubectl(&["patch", "crd", CRD, "--type=json", "-p", &back]) {
+        if let Err(error) = replace(self.bed, &self.was) {
             tell(&format!("the definition of Delivery could not be put back: {error:#}"));
         }
     }
+}
+
+fn replace(bed: &Bed, schema: &Value) -> Result<()> {
+    let patch = json!([{"op": "replace", "path": SCHEMA, "value": schema}]).to_string();
+    bed.kubectl(&["patch", "crd", CRD, "--type=json", "-p", &patch]).map(drop)
 }
 
 fn text<'a>(object: &'a Value, at: &str) -> &'a str {

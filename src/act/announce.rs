@@ -9,7 +9,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use kube::{Client, Resource};
+use kube::Resource;
 use serde_json::json;
 
 use super::{
@@ -20,6 +20,7 @@ use crate::{
     api::{delivery::Delivery, status::DeliveryStatus},
     clock::Clock,
     control::lease::LeaderProof,
+    edge::kube::Cluster,
     model::decision::{Decision, Reason},
 };
 
@@ -32,7 +33,7 @@ const NOTE: usize = 1024;
 
 /// Tells people.
 pub struct Announcer {
-    client: Client,
+    cluster: Cluster,
     clock: Arc<dyn Clock>,
     /// This process, as Events name it.
     instance: String,
@@ -43,8 +44,8 @@ pub struct Announcer {
 impl Announcer {
     /// `instance` is the name of this pod.
     #[must_use]
-    pub fn new(client: Client, clock: Arc<dyn Clock>, instance: &str) -> Self {
-        Self { client, clock, instance: cut(instance, 128), told: Mutex::default() }
+    pub fn new(cluster: Cluster, clock: Arc<dyn Clock>, instance: &str) -> Self {
+        Self { cluster, clock, instance: cut(instance, 128), told: Mutex::default() }
     }
 
     /// Tells each note, what happened, and then of a change of phase or reason since `before`, how it stands. An Event that cannot be written is lost, and
@@ -95,7 +96,7 @@ impl Announcer {
             "note": cut(&reason.to_string(), NOTE),
             "type": if is_bad_news(reason) { "Warning" } else { "Normal" },
         });
-        let calls = Calls { client: &self.client, namespace, proof };
+        let calls = Calls { cluster: &self.cluster, namespace, proof };
         if let Err(error) = calls.create(Kind::Event, &name, &event).await {
             tracing::warn!(error = &error as &dyn std::error::Error, reason = reason.word(), "an Event is lost");
         }

@@ -4,14 +4,13 @@
 use std::time::Duration;
 
 use kube::{
-    Client,
     api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions},
     core::Request,
 };
 use serde_json::Value;
 
 use super::{error::ActError, patch::Ops};
-use crate::{api::FIELD_MANAGER, control::lease::LeaderProof};
+use crate::{api::FIELD_MANAGER, control::lease::LeaderProof, edge::kube::Cluster};
 
 /// For one call.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -41,8 +40,9 @@ impl Kind {
         }
     }
 
-    fn path(self, namespace: &str) -> String {
-        let (group, plural) = match self {
+    /// Group and version as in the path, and the plural.
+    fn resource(self) -> (&'static str, &'static str) {
+        match self {
             Self::Deployment => ("apis/apps/v1", "deployments"),
             Self::Service => ("api/v1", "services"),
             Self::ControllerRevision => ("apis/apps/v1", "controllerrevisions"),
@@ -50,7 +50,11 @@ impl Kind {
             Self::Release => ("apis/haldane.dev/v1alpha1", "releases"),
             Self::Command => ("apis/haldane.dev/v1alpha1", "commands"),
             Self::Event => ("apis/events.k8s.io/v1", "events"),
-        };
+        }
+    }
+
+    fn path(self, namespace: &str) -> String {
+        let (group, plural) = self.resource();
         format!("/{group}/namespaces/{namespace}/{plural}")
     }
 }
@@ -58,7 +62,7 @@ impl Kind {
 /// The API of one namespace, while we lead.
 #[derive(Clone, Copy)]
 pub(super) struct Calls<'a> {
-    pub(super) client: &'a Client,
+    pub(super) cluster: &'a Cluster,
     pub(super) namespace: &'a str,
     pub(super) proof: &'a LeaderProof,
 }
@@ -70,43 +74,47 @@ impl Calls<'_> {
         Request::new(kind.path(self.namespace))
     }
 
-    async fn send(&self, what: &str, request: Built) -> Result<Value, ActError> {
+    async fn send(&self, kind: Kind, what: &str, request: Built) -> Result<Value, ActError> {
         self.proof.ensure()?;
         let failed = |error| ActError::of(what, self.namespace, error);
         let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
-        match tokio::time::timeout(LIMIT, self.client.request::<Value>(request)).await {
-            Ok(answer) => answer.map_err(failed),
+        match tokio::time::timeout(LIMIT, self.cluster.client.request::<Value>(request)).await {
+            Ok(answer) => {
+                let answer = answer.map_err(failed)?;
+                self.cluster.note(kind.resource().1, answer.pointer("/metadata/resourceVersion").and_then(Value::as_str));
+                Ok(answer)
+            }
             Err(_) => Err(ActError::Slow { what: what.to_owned() }),
         }
     }
 
     /// An object as it is now.
     pub(super) async fn get(&self, kind: Kind, name: &str) -> Result<Value, ActError> {
-        self.send(&what(kind, name), self.request(kind).get(name, &GetParams::default())).await
+        self.send(kind, &what(kind, name), self.request(kind).get(name, &GetParams::default())).await
     }
 
     /// A JSON patch; the object as it is after it.
     pub(super) async fn patch(&self, kind: Kind, name: &str, ops: Ops) -> Result<Value, ActError> {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        self.send(&what(kind, name), self.request(kind).patch(name, &params, &Patch::<()>::Json(ops.build()))).await
+        self.send(kind, &what(kind, name), self.request(kind).patch(name, &params, &Patch::<()>::Json(ops.build()))).await
     }
 
     /// A JSON patch of the status, in which an unknown field is an error and not lost in silence.
     pub(super) async fn patch_status(&self, kind: Kind, name: &str, ops: Ops) -> Result<Value, ActError> {
         let patch = Patch::<()>::Json(ops.build());
-        self.send(&what(kind, name), self.request(kind).patch_subresource("status", name, &strict(), &patch)).await
+        self.send(kind, &what(kind, name), self.request(kind).patch_subresource("status", name, &strict(), &patch)).await
     }
 
     /// A merge patch of the status.
     pub(super) async fn merge_status(&self, kind: Kind, name: &str, status: &Value) -> Result<Value, ActError> {
         let patch = Patch::Merge(serde_json::json!({ "status": status }));
-        self.send(&what(kind, name), self.request(kind).patch_subresource("status", name, &strict(), &patch)).await
+        self.send(kind, &what(kind, name), self.request(kind).patch_subresource("status", name, &strict(), &patch)).await
     }
 
     /// Makes an object; true if it was made, false if one of that name is there.
     pub(super) async fn create(&self, kind: Kind, name: &str, object: &Value) -> Result<bool, ActError> {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        match self.send(&what(kind, name), self.request(kind).create(&params, object.to_string().into_bytes())).await {
+        match self.send(kind, &what(kind, name), self.request(kind).create(&params, object.to_string().into_bytes())).await {
             Ok(_) => Ok(true),
             Err(ActError::Conflict { .. }) => Ok(false),
             Err(error) => Err(error),
@@ -117,7 +125,7 @@ impl Calls<'_> {
     pub(super) async fn delete(&self, kind: Kind, name: &str, uid: Option<&str>) -> Result<(), ActError> {
         let preconditions = uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None });
         let params = DeleteParams { preconditions, ..DeleteParams::background() };
-        match self.send(&what(kind, name), self.request(kind).delete(name, &params)).await {
+        match self.send(kind, &what(kind, name), self.request(kind).delete(name, &params)).await {
             Ok(_) | Err(ActError::Gone { .. }) => Ok(()),
             Err(error) => Err(error),
         }

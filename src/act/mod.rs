@@ -22,14 +22,13 @@ mod workload;
 
 use std::sync::Arc;
 
-use kube::Client;
-
 pub use error::{ActError, Retry};
 
 use crate::{
     api::delivery::Delivery,
     clock::Clock,
     control::lease::LeaderProof,
+    edge::kube::Cluster,
     model::{
         decision::Effect,
         world::{Observation, Pin},
@@ -41,7 +40,7 @@ use session::Session;
 /// Writes the world.
 #[derive(Clone)]
 pub struct Actor {
-    client: Client,
+    cluster: Cluster,
     clock: Arc<dyn Clock>,
 }
 
@@ -53,10 +52,10 @@ pub struct Done {
 }
 
 impl Actor {
-    /// An actor on that API server. The client must not retry by itself: a late write could land after our lead.
+    /// An actor on that cluster. Its client must not retry by itself: a late write could land after our lead.
     #[must_use]
-    pub fn new(client: Client, clock: Arc<dyn Clock>) -> Self {
-        Self { client, clock }
+    pub fn new(cluster: Cluster, clock: Arc<dyn Clock>) -> Self {
+        Self { cluster, clock }
     }
 
     /// Carries out effects in order; pins that follow each other, all at once.
@@ -81,7 +80,7 @@ impl Actor {
     }
 
     fn calls<'a>(&'a self, proof: &'a LeaderProof, delivery: &'a Delivery) -> Calls<'a> {
-        Calls { client: &self.client, namespace: delivery.metadata.namespace.as_deref().unwrap_or_default(), proof }
+        Calls { cluster: &self.cluster, namespace: delivery.metadata.namespace.as_deref().unwrap_or_default(), proof }
     }
 }
 

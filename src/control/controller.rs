@@ -44,6 +44,7 @@ use crate::{
         DELIVERY_LABEL, TRACK_CANARY, TRACK_LABEL, command::Command, delivery::Delivery, hold::Hold, probe::ProductionProbe,
         release::Release,
     },
+    edge::kube::Cluster,
     metrics::Metrics,
 };
 
@@ -117,8 +118,8 @@ impl Synced {
 
 /// What it takes to watch one scope.
 pub struct Watches {
-    /// To the API server.
-    pub client: Client,
+    /// What is watched.
+    pub cluster: Cluster,
     /// Where.
     pub scope: Scope,
     /// What leads from objects to Deliveries.
@@ -161,7 +162,7 @@ impl Watches {
 
     /// The Deliveries themselves, slim: the store is only asked which there are.
     fn deliveries(&self, ctx: &Arc<Ctx>) -> impl Stream<Item = watcher::Result<watcher::Event<Guarded>>> + Send + use<> {
-        let api: Api<Guarded> = self.scope.api(&self.client);
+        let api: Api<Guarded> = self.scope.api(&self.cluster.client);
         let (index, synced, ctx, scope) = (self.index.clone(), self.synced.clone(), ctx.clone(), self.scope.clone());
         watcher::watcher(api, watcher::Config::default().timeout(WATCH_TIMEOUT_S)).default_backoff().filter_map(move |event| {
             ready(match event {
@@ -190,21 +191,27 @@ impl Watches {
         let workloads = index();
         let services = index();
         let canary_pods = format!("{TRACK_LABEL}={TRACK_CANARY}");
-        let (client, scope) = (&self.client, &self.scope);
+        let (client, scope) = (&self.cluster.client, &self.scope);
         stream::select_all([
             stream::poll_fn(move |cx| nudges.poll_recv(cx)).boxed(),
-            self.touched(metrics, "Deployment", scope.api::<PartialObjectMeta<Deployment>>(client), "", move |object| {
+            self.touched(metrics, ("Deployment", "deployments"), scope.api::<PartialObjectMeta<Deployment>>(client), "", move |object| {
                 of_deployment(&workloads, object)
             }),
-            self.touched(metrics, "Service", scope.api::<PartialObjectMeta<Service>>(client), "", move |object| {
+            self.touched(metrics, ("Service", "services"), scope.api::<PartialObjectMeta<Service>>(client), "", move |object| {
                 services.by_namespace(&object.namespace().unwrap_or_default())
             }),
-            self.touched(metrics, "Pod", scope.api::<PartialObjectMeta<Pod>>(client), &canary_pods, labelled),
-            self.touched(metrics, "Release", scope.dynamic::<Release>(client), "", referring),
-            self.touched(metrics, "Command", scope.dynamic::<Command>(client), "", referring),
+            self.touched(metrics, ("Pod", "pods"), scope.api::<PartialObjectMeta<Pod>>(client), &canary_pods, labelled),
+            self.touched(metrics, ("Release", "releases"), scope.dynamic::<Release>(client), "", referring),
+            self.touched(metrics, ("Command", "commands"), scope.dynamic::<Command>(client), "", referring),
             // Rare, and what they spoke of before is not to be seen any more: all of the namespace.
-            self.touched(metrics, "Hold", scope.dynamic::<Hold>(client), "", all_there(index())),
-            self.touched(metrics, "ProductionProbe", scope.dynamic::<ProductionProbe>(client), "", all_there(index())),
+            self.touched(metrics, ("Hold", "holds"), scope.dynamic::<Hold>(client), "", all_there(index())),
+            self.touched(
+                metrics,
+                ("ProductionProbe", "productionprobes"),
+                scope.dynamic::<ProductionProbe>(client),
+                "",
+                all_there(index()),
+            ),
         ])
     }
 
@@ -212,7 +219,7 @@ impl Watches {
     fn touched<K>(
         &self,
         metrics: &Arc<Metrics>,
-        kind: &'static str,
+        (kind, plural): (&'static str, &'static str),
         api: Api<K>,
         labels: &str,
         concerns: impl Fn(&K) -> Vec<Key> + Send + Sync + 'static,
@@ -225,13 +232,17 @@ impl Watches {
         if !labels.is_empty() {
             config = config.labels(labels);
         }
-        let (metrics, scope) = (metrics.clone(), self.scope.clone());
+        let (metrics, scope, cluster) = (metrics.clone(), self.scope.clone(), self.cluster.clone());
         watcher::watcher(api, config)
             .default_backoff()
             .touched_objects()
             .flat_map(move |object| {
                 stream::iter(match object {
-                    Ok(object) => concerns(&object),
+                    Ok(object) => {
+                        // What woke us up is in every list from now on.
+                        cluster.note(plural, object.meta().resource_version.as_deref());
+                        concerns(&object)
+                    }
                     Err(error) => {
                         broken(&metrics, kind, &scope, &error);
                         Vec::new()

@@ -36,7 +36,7 @@ use crate::{
     act::{Actor, announce::Announcer},
     api::delivery::Delivery,
     clock::Clock,
-    edge::probe::Prober,
+    edge::{kube::Cluster, probe::Prober},
     metrics::Metrics,
     observe::{Observer, ProbeBoard},
     web::server::{Health, serve},
@@ -179,13 +179,14 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
     let (nudge, nudges) = unbounded_channel();
     let board = Arc::new(ProbeBoard::new(parts.prober.clone(), parts.clock.clone(), nudge));
     metrics.add(board.metrics())?;
+    let cluster = Cluster::new(parts.client.clone());
     let ctx = Arc::new(Ctx {
         pass: Box::new(Reconciler {
             client: parts.client.clone(),
             clock: parts.clock.clone(),
-            observer: Observer::new(parts.client.clone(), board.clone()),
-            actor: Actor::new(parts.client.clone(), parts.clock.clone()),
-            announcer: Announcer::new(parts.client.clone(), parts.clock.clone(), &parts.options.instance),
+            observer: Observer::new(cluster.clone(), board.clone()),
+            actor: Actor::new(cluster.clone(), parts.clock.clone()),
+            announcer: Announcer::new(cluster.clone(), parts.clock.clone(), &parts.options.instance),
             board: board.clone(),
             metrics: metrics.clone(),
             outdated,
@@ -201,10 +202,10 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
         let (woken, calls) = unbounded_channel();
         let index = Arc::new(Index::default());
         wakers.push(Waker { scope: scope.clone(), index: index.clone(), woken });
-        let watches = Watches { client: parts.client.clone(), scope, index, synced, concurrency: parts.options.concurrency };
+        let watches = Watches { cluster: cluster.clone(), scope, index, synced, concurrency: parts.options.concurrency };
         loops.spawn(watches.run(ctx.clone(), calls, stop.clone()));
     }
-    beside.spawn(follow(leadership, ctx, board, wakers, nudges));
+    beside.spawn(follow(leadership, ctx, (cluster, board), wakers, nudges));
 
     let ended = until_stopped(loops, elector, &stop, &election).await;
     health.ended();
@@ -251,13 +252,14 @@ impl Waker {
 async fn follow(
     mut leadership: Leadership,
     ctx: Arc<Ctx>,
-    board: Arc<ProbeBoard>,
+    (cluster, board): (Cluster, Arc<ProbeBoard>),
     wakers: Vec<Waker>,
     mut nudges: UnboundedReceiver<kube::runtime::reflector::ObjectRef<Delivery>>,
 ) {
     loop {
         let proof = leadership.gained().await;
         ctx.metrics.leads(true);
+        cluster.forget();
         wakers.iter().for_each(Waker::wake_all);
         let passing_on = async {
             while let Some(nudged) = nudges.recv().await {

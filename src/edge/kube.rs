@@ -1,11 +1,24 @@
 //! Calls to the API server: a time limit on every one, and one kind of error for reads and writes alike.
 //!
+//! Lists come from the API server's own cache, but never older than what this process has seen or written of that kind:
+//! [`Cluster`] remembers it. A list from the quorum waits for a tick of the server's (up to 100 ms, measured) whenever
+//! anything at all was just written, and a rollout writes all the time.
+//!
 //! Deliberately absent: retries. A reconcile that fails is run again with fresh reads; a call that is repeated below it
 //! would act on what was true before (the client is built without retries of its own for the same reason).
 
-use std::{fmt::Debug, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt::Debug,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use kube::{Api, Resource, api::ListParams, core::Status};
+use kube::{
+    Api, Client, Resource,
+    api::{ListParams, VersionMatch},
+    core::{ObjectList, Status},
+};
 use serde::de::DeserializeOwned;
 
 /// For one call. The API server itself gives up on a read after 60 s; an answer that takes 10 s is as good as none to a
@@ -172,22 +185,106 @@ where
     within(format!("read {what} {name}"), api.get_opt(name)).await
 }
 
-/// Every object that fits these labels (a selector; empty: all), as they are now. No `resourceVersion` is given, so that the
-/// API server answers from the quorum and never from an old cache.
-///
-/// # Errors
-/// As [`KubeError`] has them.
-pub async fn list<K>(api: &Api<K>, what: &str, labels: &str) -> Result<Vec<K>, KubeError>
-where
-    K: Resource + Clone + DeserializeOwned + Debug,
-{
-    let call = if labels.is_empty() { format!("list {what}") } else { format!("list {what} with {labels}") };
-    let all = ListParams { label_selector: Some(labels.to_owned()).filter(|l| !l.is_empty()), ..ListParams::default() };
-    within(call, api.list(&all)).await.map(|list| list.items)
+/// The API server, and what this process knows of its age.
+#[derive(Clone)]
+pub struct Cluster {
+    /// To the API server.
+    pub client: Client,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// The newest version of each kind, by its plural, that was seen or written since the lead was gained.
+#[derive(Debug, Default)]
+struct Seen {
+    newest: HashMap<String, u64>,
+    /// Counts how often it was forgotten, so that a list that was under way then establishes nothing.
+    forgotten: u64,
+}
+
+impl Cluster {
+    /// Knows nothing yet.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self { client, seen: Arc::default() }
+    }
+
+    /// An object of that kind has this version: no list is older from now on. Before the first list of a kind it says
+    /// nothing, for it may be older than what another wrote before us.
+    pub fn note(&self, plural: &str, version: Option<&str>) {
+        let Some(version) = version.and_then(number) else { return };
+        if let Some(newest) = self.lock().newest.get_mut(plural) {
+            *newest = version.max(*newest);
+        }
+    }
+
+    /// Another may have written since: the next list of each kind comes from the quorum.
+    pub fn forget(&self) {
+        let mut seen = self.lock();
+        seen.newest.clear();
+        seen.forgotten += 1;
+    }
+
+    /// Every object that fits these labels (a selector; empty: all), no older than anything that was seen or written of its
+    /// kind. `plural` as in the path, `pods`.
+    ///
+    /// # Errors
+    /// As [`KubeError`] has them.
+    pub async fn list<K>(&self, api: &Api<K>, plural: &str, labels: &str) -> Result<Vec<K>, KubeError>
+    where
+        K: Resource + Clone + DeserializeOwned + Debug,
+    {
+        let call = if labels.is_empty() { format!("list {plural}") } else { format!("list {plural} with {labels}") };
+        let quorum = ListParams { label_selector: Some(labels.to_owned()).filter(|l| !l.is_empty()), ..ListParams::default() };
+        let (newest, epoch) = {
+            let seen = self.lock();
+            (seen.newest.get(plural).copied(), seen.forgotten)
+        };
+        let listed = match newest {
+            None => within(call, api.list(&quorum)).await,
+            Some(newest) => {
+                let cached = ListParams {
+                    resource_version: Some(newest.to_string()),
+                    version_match: Some(VersionMatch::NotOlderThan),
+                    ..quorum.clone()
+                };
+                match within(call.clone(), api.list(&cached)).await {
+                    // It is behind, or it was restored from a backup and counts from there.
+                    Err(KubeError::Busy { code: 504, .. }) => {
+                        self.lock().newest.remove(plural);
+                        within(call, api.list(&quorum)).await
+                    }
+                    listed => listed,
+                }
+            }
+        }?;
+        self.established(plural, &listed, epoch);
+        Ok(listed.items)
+    }
+
+    fn established<K: Clone>(&self, plural: &str, listed: &ObjectList<K>, epoch: u64) {
+        let Some(version) = listed.metadata.resource_version.as_deref().and_then(number) else { return };
+        let mut seen = self.lock();
+        if seen.forgotten == epoch {
+            let newest = seen.newest.entry(plural.to_owned()).or_insert(version);
+            *newest = version.max(*newest);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A resourceVersion as a number, which Kubernetes has promised that it is since 1.35 (KEP-5504), and it always was; none: then
+/// the quorum is asked.
+fn number(version: &str) -> Option<u64> {
+    version.parse().ok().filter(|n| *n > 0)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn answered(code: u16, message: &str) -> KubeError {
@@ -210,6 +307,67 @@ mod tests {
             let error = answered(code, message);
             assert_eq!((error.label(), error.retry()), (label, retry), "{error}");
         }
+    }
+
+    /// An API server of lists: what each was asked for, and what it answers.
+    fn cluster(answers: Vec<(u16, Value)>) -> (Cluster, Arc<Mutex<Vec<String>>>) {
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (log, answers) = (asked.clone(), Arc::new(Mutex::new(answers.into_iter())));
+        let server = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            log.lock().unwrap().push(request.uri().query().unwrap_or_default().to_owned());
+            let (code, body) = answers.lock().unwrap().next().expect("one list more than there are answers");
+            async move {
+                let body = kube::client::Body::from(body.to_string().into_bytes());
+                Ok::<_, std::convert::Infallible>(http::Response::builder().status(code).body(body).unwrap())
+            }
+        });
+        (Cluster::new(Client::new(server, "shop")), asked)
+    }
+
+    fn listed(version: &str) -> (u16, Value) {
+        (200, json!({"apiVersion": "v1", "kind": "PodList", "metadata": {"resourceVersion": version}, "items": []}))
+    }
+
+    async fn pods(cluster: &Cluster) -> Result<usize, KubeError> {
+        let api: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(cluster.client.clone(), "shop");
+        cluster.list(&api, "pods", "").await.map(|pods| pods.len())
+    }
+
+    const QUORUM: &str = "";
+
+    fn cached(version: &str) -> String {
+        format!("&resourceVersion={version}&resourceVersionMatch=NotOlderThan")
+    }
+
+    #[tokio::test]
+    async fn no_list_is_older_than_what_was_seen_or_written_of_its_kind() {
+        let (cluster, asked) = cluster(vec![listed("10"), listed("12"), listed("30"), listed("31")]);
+        cluster.note("pods", Some("99"));
+        pods(&cluster).await.unwrap();
+        pods(&cluster).await.unwrap();
+        cluster.note("pods", Some("20"));
+        cluster.note("pods", Some("11"));
+        cluster.note("services", Some("500"));
+        pods(&cluster).await.unwrap();
+        cluster.note("pods", Some("not a number"));
+        pods(&cluster).await.unwrap();
+        assert_eq!(*asked.lock().unwrap(), [QUORUM.to_owned(), cached("10"), cached("20"), cached("30")]);
+    }
+
+    #[tokio::test]
+    async fn with_a_new_lead_and_behind_a_server_that_is_behind_the_quorum_is_asked() {
+        let behind = (
+            504,
+            json!({"kind": "Status", "status": "Failure", "code": 504, "reason": "Timeout",
+            "message": "Too large resource version: 10, current: 3"}),
+        );
+        let (cluster, asked) = cluster(vec![listed("10"), listed("11"), behind, listed("3"), listed("4")]);
+        pods(&cluster).await.unwrap();
+        cluster.forget();
+        pods(&cluster).await.unwrap();
+        pods(&cluster).await.unwrap();
+        pods(&cluster).await.unwrap();
+        assert_eq!(*asked.lock().unwrap(), [QUORUM.to_owned(), QUORUM.to_owned(), cached("11"), QUORUM.to_owned(), cached("3")]);
     }
 
     #[tokio::test(start_paused = true)]

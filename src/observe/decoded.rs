@@ -2,13 +2,13 @@
 //! reason to stop every app of its namespace.
 
 use kube::{
-    Api, Client, Resource,
+    Api, Resource,
     core::{ApiResource, DynamicObject},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::edge::kube::{KubeError, list};
+use crate::edge::kube::{Cluster, KubeError};
 
 /// What was listed of one kind.
 #[derive(Debug)]
@@ -28,13 +28,13 @@ pub(super) struct Damaged {
 
 /// Those of a namespace with these labels. `leaving`: the Delivery goes, and with it perhaps the definitions of our kinds; then
 /// a kind that is gone has no objects.
-pub(super) async fn read<K>(client: &Client, namespace: &str, labels: &str, leaving: bool) -> Result<Decoded<K>, KubeError>
+pub(super) async fn read<K>(cluster: &Cluster, namespace: &str, labels: &str, leaving: bool) -> Result<Decoded<K>, KubeError>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned,
 {
     let kind = ApiResource::erase::<K>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind);
-    match list(&api, &kind.plural, labels).await {
+    let api: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), namespace, &kind);
+    match cluster.list(&api, &kind.plural, labels).await {
         Err(KubeError::Absent { .. }) if leaving => Ok(Decoded { all: Vec::new(), damaged: Vec::new() }),
         listed => listed.map(decoded),
     }

@@ -1,6 +1,6 @@
 //! Live reads of everything that one decision about one Delivery may look at. Nothing here decides or writes.
 //!
-//! Read from the API server and not from a cache, independent reads at once, complete or an error: no decision rests on what
+//! Read from the API server and never older than our own last write, independent reads at once, complete or an error: no decision rests on what
 //! was true a while ago, or on half of the world.
 
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use k8s_openapi::api::{
     apps::v1::ControllerRevision,
     core::v1::{Namespace, Service as RawService},
 };
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, ResourceExt as _};
 
 use crate::{
     api::{DELIVERY_LABEL, FINALIZER, command::Command, delivery::Delivery, hold::Hold, release::Release},
-    edge::kube::{KubeError, get, list},
+    edge::kube::{Cluster, KubeError, get},
     model::{decision::Reason, phase::State, plan::Plan, world::Observation},
 };
 
@@ -52,7 +52,7 @@ pub enum ObserveError {
 
 /// Reads the world around Deliveries.
 pub struct Observer {
-    client: Client,
+    cluster: Cluster,
     board: Arc<ProbeBoard>,
     granted: Granted,
 }
@@ -71,10 +71,10 @@ struct Read {
 }
 
 impl Observer {
-    /// Reads with this client, and asks through this board.
+    /// Reads from this cluster, and asks through this board.
     #[must_use]
-    pub fn new(client: Client, board: Arc<ProbeBoard>) -> Self {
-        Self { client, board, granted: Granted::default() }
+    pub fn new(cluster: Cluster, board: Arc<ProbeBoard>) -> Self {
+        Self { cluster, board, granted: Granted::default() }
     }
 
     /// The world around this Delivery as it is now, and what the probes saw so far.
@@ -83,7 +83,7 @@ impl Observer {
     /// When any part of it could not be read: half an observation is none.
     pub async fn observe(&self, delivery: &Delivery, plan: &Plan, state: &State, now: Timestamp) -> Result<Observation, ObserveError> {
         let namespace = delivery.namespace().ok_or(ObserveError::NoNamespace)?;
-        let (terminating, granted) = try_join!(self.terminating(&namespace), self.granted.ask(&self.client, &namespace, now))?;
+        let (terminating, granted) = try_join!(self.terminating(&namespace), self.granted.ask(&self.cluster.client, &namespace, now))?;
         let seen = Observation {
             delivery: delivery.name_any(),
             deleting: delivery.metadata.deletion_timestamp.is_some(),
@@ -102,7 +102,7 @@ impl Observer {
 
     /// The namespace is on its way out. Where reading namespaces is not granted, that is never known.
     async fn terminating(&self, namespace: &str) -> Result<bool, KubeError> {
-        match get(&Api::<Namespace>::all(self.client.clone()), "Namespace", namespace).await {
+        match get(&Api::<Namespace>::all(self.cluster.client.clone()), "Namespace", namespace).await {
             Ok(found) => Ok(found.is_none_or(|n| n.metadata.deletion_timestamp.is_some())),
             Err(KubeError::Refused { .. }) => Ok(false),
             Err(error) => Err(error),
@@ -110,19 +110,19 @@ impl Observer {
     }
 
     async fn read(&self, namespace: &str, delivery: &Delivery, plan: &Plan) -> Result<Read, KubeError> {
-        let client = &self.client;
+        let (cluster, client) = (&self.cluster, &self.cluster.client);
         let (name, leaving) = (delivery.name_any(), delivery.metadata.deletion_timestamp.is_some());
-        let workloads = try_join_all(plan.workloads.iter().map(|planned| workloads::read(client, namespace, &name, planned)));
+        let workloads = try_join_all(plan.workloads.iter().map(|planned| workloads::read(cluster, namespace, &name, planned)));
         let ours = format!("{DELIVERY_LABEL}={name}");
         let (services_api, revisions_api) = (Api::namespaced(client.clone(), namespace), Api::namespaced(client.clone(), namespace));
         let (found, services, releases, revisions, holds, commands, deliveries, (probes, probe_problems)) = try_join!(
             workloads,
-            list(&services_api, "Services", ""),
-            decoded::read(client, namespace, &ours, leaving),
-            list(&revisions_api, "ControllerRevisions", &ours),
-            decoded::read(client, namespace, "", leaving),
-            decoded::read(client, namespace, "", leaving),
-            decoded::read(client, namespace, "", leaving),
+            cluster.list(&services_api, "services", ""),
+            decoded::read(cluster, namespace, &ours, leaving),
+            cluster.list(&revisions_api, "controllerrevisions", &ours),
+            decoded::read(cluster, namespace, "", leaving),
+            decoded::read(cluster, namespace, "", leaving),
+            decoded::read(cluster, namespace, "", leaving),
             checks::read(client, namespace, plan),
         )?;
         Ok(Read { found, services, releases, revisions, holds, commands, deliveries, probes, probe_problems })
@@ -147,8 +147,8 @@ impl Observer {
         let rolling = state.phase.rollout().is_some();
         let routable = rolling || services::any_pinned(&selecting) || workloads.iter().any(|w| w.canary.is_some());
         let (mut services, surroundings) = try_join!(
-            services::read(&self.client, &namespace, &name, &selecting, Moment { rolling, routable }),
-            try_join_all(workloads.iter().map(|w| problems::of_surroundings(&self.client, &namespace, w))),
+            services::read(&self.cluster, &namespace, &name, &selecting, Moment { rolling, routable }),
+            try_join_all(workloads.iter().map(|w| problems::of_surroundings(&self.cluster, &namespace, w))),
         )?;
         let selected: Vec<String> = services.iter().map(|s| s.name.clone()).collect();
         services.extend(

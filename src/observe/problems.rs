@@ -8,7 +8,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use kube::{
-    Api, Client,
+    Api,
     core::{DynamicObject, Selector, SelectorExt as _},
 };
 use serde_json::Value;
@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::workloads::{Found, annotation, owns};
 use crate::{
     api::{FIELD_MANAGER, delivery::Delivery},
-    edge::kube::{KubeError, get, list},
+    edge::kube::{Cluster, KubeError, get},
     model::{
         decision::Reason,
         plan::{Plan, PlannedWorkload},
@@ -78,14 +78,14 @@ fn one_at_a_time(raw: &DynamicObject, workload: &Workload) -> Option<String> {
 }
 
 /// What only other objects show: claims that one node at a time may mount, and nodes that one pod each may use.
-pub(super) async fn of_surroundings(client: &Client, namespace: &str, workload: &Workload) -> Result<Vec<Reason>, KubeError> {
+pub(super) async fn of_surroundings(cluster: &Cluster, namespace: &str, workload: &Workload) -> Result<Vec<Reason>, KubeError> {
     let cannot = |why: String| Reason::CannotRunTwo { workload: workload.name.to_string(), why };
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.client.clone(), namespace);
     let named = claim_names(&workload.template);
     let read = try_join_all(named.iter().map(|name| get(&claims, "PersistentVolumeClaim", name))).await?;
     let mut problems: Vec<Reason> = read.iter().flatten().filter_map(single_node).map(cannot).collect();
     if keeps_apart(&workload.template)
-        && let Some(nodes) = schedulable(client).await?
+        && let Some(nodes) = schedulable(cluster).await?
         && nodes <= workload.replicas as usize
     {
         let why = format!("its pods must not share a node, and {nodes} schedulable nodes leave no room beside {} pods", workload.replicas);
@@ -118,8 +118,8 @@ fn keeps_apart(template: &Value) -> bool {
 }
 
 /// How many nodes take pods; none: we may not know, and the scheduler will say.
-async fn schedulable(client: &Client) -> Result<Option<usize>, KubeError> {
-    let nodes: Vec<Node> = match list(&Api::all(client.clone()), "Nodes", "").await {
+async fn schedulable(cluster: &Cluster) -> Result<Option<usize>, KubeError> {
+    let nodes: Vec<Node> = match cluster.list(&Api::all(cluster.client.clone()), "nodes", "").await {
         Err(KubeError::Refused { .. }) => return Ok(None),
         other => other?,
     };

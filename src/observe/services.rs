@@ -10,7 +10,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use kube::{
-    Api, Client,
+    Api,
     core::{Selector, SelectorExt as _},
 };
 
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     api::{self, PINNED_ANNOTATION, POD_TEMPLATE_HASH, TRACK_CANARY, TRACK_LABEL},
-    edge::kube::{KubeError, list},
+    edge::kube::{Cluster, KubeError},
     model::{
         decision::Reason,
         plan::{Plan, PlannedWorkload},
@@ -129,13 +129,13 @@ pub(super) struct Moment {
 
 /// Reads what only other objects show of them.
 pub(super) async fn read(
-    client: &Client,
+    cluster: &Cluster,
     namespace: &str,
     delivery: &str,
     of: &[Selects<'_>],
     moment: Moment,
 ) -> Result<Vec<Service>, KubeError> {
-    try_join_all(of.iter().map(|selects| one(client, namespace, delivery, selects, moment))).await
+    try_join_all(of.iter().map(|selects| one(cluster, namespace, delivery, selects, moment))).await
 }
 
 /// The Services that select pods of no workload and are still ours to look after: those of a canary whose Deployment was
@@ -172,17 +172,17 @@ fn service(raw: &Raw, workload: &WorkloadName, fits: Vec<Pin>) -> Service {
     }
 }
 
-async fn one(client: &Client, namespace: &str, delivery: &str, of: &Selects<'_>, moment: Moment) -> Result<Service, KubeError> {
+async fn one(cluster: &Cluster, namespace: &str, delivery: &str, of: &Selects<'_>, moment: Moment) -> Result<Service, KubeError> {
     let name = name(of.raw);
     let strangers = if same_or_narrower(of) {
         strangers(of, &of.found.pods)
     } else {
         let fitting: Selector = of.selector.clone().into_iter().collect();
-        let read: Vec<RawPod> = list(&Api::namespaced(client.clone(), namespace), "Pods", &fitting.to_string()).await?;
+        let read: Vec<RawPod> = cluster.list(&Api::namespaced(cluster.client.clone(), namespace), "pods", &fitting.to_string()).await?;
         strangers(of, &read.iter().map(|raw| pods::read(raw, delivery)).collect::<Vec<_>>())
     };
     let slices: Vec<EndpointSlice> = if moment.routable {
-        list(&Api::namespaced(client.clone(), namespace), "EndpointSlices", &format!("{SERVICE_NAME}={name}")).await?
+        cluster.list(&Api::namespaced(cluster.client.clone(), namespace), "endpointslices", &format!("{SERVICE_NAME}={name}")).await?
     } else {
         Vec::new()
     };

@@ -10,7 +10,7 @@ use super::{Observer, ProbeBoard};
 use crate::{
     api::delivery::Delivery,
     clock::SystemClock,
-    edge::probe::Prober,
+    edge::{kube::Cluster, probe::Prober},
     model::{
         decision::Reason,
         phase::State,
@@ -109,7 +109,7 @@ async fn observed(allowed: bool) -> (Observation, Vec<String>) {
     });
     let (nudge, _nudges) = tokio::sync::mpsc::unbounded_channel();
     let board = Arc::new(ProbeBoard::new(Arc::new(Silent), Arc::new(SystemClock), nudge));
-    let observer = Observer::new(kube::Client::new(server, "demo"), board);
+    let observer = Observer::new(Cluster::new(kube::Client::new(server, "demo")), board);
     let delivery: Delivery = serde_json::from_value(json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "Delivery",
         "metadata": {"name": "checkout", "namespace": "demo", "finalizers": ["haldane.dev/ungate"]},
         "spec": {"workloads": [{"name": "shop"}], "verify": {"probes": [{"name": "home"}, {"name": "odd"}]}}}))

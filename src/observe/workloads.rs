@@ -14,7 +14,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{LabelSelector, ManagedFieldsEntry, ObjectMeta},
 };
 use kube::{
-    Api, Client,
+    Api,
     core::{ApiResource, DynamicObject, Selector},
 };
 use serde_json::Value;
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     api::{DELIVERY_LABEL, FIELD_MANAGER, GATE_ANNOTATION, POD_TEMPLATE_HASH, PUT_BACK_ANNOTATION, RELEASE_ANNOTATION, WORKLOAD_LABEL},
-    edge::kube::{KubeError, get, list},
+    edge::kube::{Cluster, KubeError, get},
     model::{
         decision::Reason,
         plan::PlannedWorkload,
@@ -57,7 +57,8 @@ pub(super) struct Found {
 }
 
 /// Reads one workload.
-pub(super) async fn read(client: &Client, namespace: &str, delivery: &str, planned: &PlannedWorkload) -> Result<Found, KubeError> {
+pub(super) async fn read(cluster: &Cluster, namespace: &str, delivery: &str, planned: &PlannedWorkload) -> Result<Found, KubeError> {
+    let client = &cluster.client;
     let deployments: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<Deployment>(&()));
     let (name, beside) = (planned.name.as_str(), format!("{}-canary", planned.name));
     let (raw, canary) = try_join!(get(&deployments, "Deployment", name), get(&deployments, "Deployment", &beside))?;
@@ -69,9 +70,9 @@ pub(super) async fn read(client: &Client, namespace: &str, delivery: &str, plann
     let selector = selector(&raw);
     let selected = selector.to_string();
     // Pods first: then the ReplicaSet of every pod is among the ReplicaSets that are read after it.
-    let pods: Vec<RawPod> = list(&Api::namespaced(client.clone(), namespace), "Pods", &selected).await?;
+    let pods: Vec<RawPod> = cluster.list(&Api::namespaced(client.clone(), namespace), "pods", &selected).await?;
     let sets: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<RawReplicaSet>(&()));
-    let sets = list(&sets, "ReplicaSets", &selected).await?;
+    let sets = cluster.list(&sets, "replicasets", &selected).await?;
     let pods: Vec<Seen> = pods.iter().map(|pod| pods::read(pod, delivery)).collect();
     let mut problems = Vec::new();
     let foreign = canary.as_ref().is_some_and(|c| !is_ours(c, delivery, name));

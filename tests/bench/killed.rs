@@ -1,8 +1,12 @@
 //! P10 and P10b: the leader is killed in the middle of a rollout; when does the controller write again?
+//!
+//! A hold is given in the moment of the loss, so that there is something to write at once: else the figure would be the rest of a
+//! bake.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use serde_json::json;
 
 use crate::figure::{Against, Figure, ms};
 use crate::support::shop::{Setup, Shop};
@@ -45,7 +49,10 @@ pub(crate) fn measure(bed: &Bed, n: usize) -> Result<Vec<Figure>> {
             unit: "s",
             values,
             against: Some(Against { what: "Argo Rollouts 1.10.2, kill -9, restarted at once or hot standby", median: 17.2 }),
-            notes: vec![format!("lease taken after {} s; in the first step of a rollout, its bake is 8 s", leases.join(" "))],
+            notes: vec![format!(
+                "lease taken after {} s; in the first step of a rollout; a hold is given in the same moment, and told by the next write",
+                leases.join(" ")
+            )],
         });
     }
     shop.close()?;
@@ -73,6 +80,11 @@ fn trial(shop: &Shop, version: &str, loss: Loss) -> Result<(f64, f64)> {
             said(std::process::Command::new("kill").args(["-9", &leader.pid])).or_else(|_| anyhow::Ok(String::new()))?;
         }
     }
+    let hold = json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "Hold", "metadata": {"name": "killed"},
+        "spec": {"deliveryRef": {"name": "shop"}, "message": "the leader is lost", "by": "kubernetes-admin"}});
+    shop.kubectl_with(&["create", "-f", "-"], &hold.to_string())?;
+    life.until(PART, "held", |seen| seen.condition("Held") == "True")?;
+    shop.kubectl(&["delete", "hold", "killed"])?;
     life.until(PART, "live", |seen| seen.is_live(version))?;
     let writes = bed.writes_since(mark)?;
     let first = writes.iter().find(|w| w.ours() && w.namespace == shop.ns && w.asked_us > lost_us && w.succeeded()).context("no write")?;

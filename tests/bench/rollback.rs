@@ -96,7 +96,12 @@ fn trial(shop: &Shop, number: usize, stable: Stable) -> Result<Trial> {
         .iter()
         .find(|w| w.ours() && w.namespace == shop.ns && w.resource == "services" && w.asked_us > began_us)
         .context("no write of the Service")?;
-    Ok(Trial { total: ms(began_us, ended_us), to_write: ms(began_us, pin.done_us), from_write: ms(pin.done_us, ended_us) })
+    // The last customer there may have come before the answer that failed: then nobody met it after that.
+    Ok(Trial {
+        total: ms(began_us, ended_us).max(0.0),
+        to_write: ms(began_us, pin.done_us),
+        from_write: ms(pin.done_us, ended_us).max(0.0),
+    })
 }
 
 /// Reads the canary's log as it grows, until its first failing answer to a probe; Unix µs.

@@ -389,7 +389,7 @@ async fn a_change_is_told_once_and_bad_news_is_a_warning() {
         },
     };
     let fake = fake(&[]);
-    let announcer = Announcer::new(fake.client(), std::sync::Arc::new(Noon), "haldane-0");
+    let announcer = Announcer::new(haldane::edge::kube::Cluster::new(fake.client()), std::sync::Arc::new(Noon), "haldane-0");
     let mut decision = Decision::stay(&State::new(jiff::Timestamp::UNIX_EPOCH), Reason::WentLive { version: "2".to_owned() }, Wait::Change);
     decision.notes = vec![Reason::PinLost { service: "web".to_owned() }];
     let delivery = delivery(&delivery_object());

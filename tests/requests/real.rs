@@ -200,7 +200,8 @@ async fn our_own_kinds(client: &Client) {
     let state = haldane::model::phase::State::new(jiff::Timestamp::UNIX_EPOCH);
     let reason = haldane::model::decision::Reason::DeliveryDeleted;
     let decision = haldane::model::decision::Decision::stay(&state, reason, haldane::model::decision::Wait::Change);
-    let announcer = haldane::act::announce::Announcer::new(client.clone(), std::sync::Arc::new(Noon), "haldane-0");
+    let announcer =
+        haldane::act::announce::Announcer::new(haldane::edge::kube::Cluster::new(client.clone()), std::sync::Arc::new(Noon), "haldane-0");
     announcer.announce(&proof(), &deliveries.get("web").await.unwrap(), None, &decision).await;
     assert_eq!(api(client, "events.k8s.io", "Event").list(&kube::api::ListParams::default()).await.unwrap().items.len(), 1);
     let (actor, delivery, seen) = (actor(client.clone()), deliveries.get("web").await.unwrap(), look(client).await);

@@ -7,6 +7,7 @@ use haldane::{
     api::delivery::Delivery,
     clock::Clock,
     control::lease::{Elector, LeaderProof},
+    edge::kube::Cluster,
     model::{
         version::{PodHash, ReleaseName, WorkloadName},
         world::{Canary, Observation, Pin, Service, Workload},
@@ -33,7 +34,7 @@ pub fn proof() -> LeaderProof {
 }
 
 pub fn actor(client: Client) -> Actor {
-    Actor::new(client, Arc::new(Noon))
+    Actor::new(Cluster::new(client), Arc::new(Noon))
 }
 
 pub fn web() -> WorkloadName {

@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde_json::json;
 
 use crate::figure::{Against, Figure, ms};
 use crate::support::shop::{Setup, Shop};
@@ -80,11 +79,9 @@ fn trial(shop: &Shop, version: &str, loss: Loss) -> Result<(f64, f64)> {
             said(std::process::Command::new("kill").args(["-9", &leader.pid])).or_else(|_| anyhow::Ok(String::new()))?;
         }
     }
-    let hold = json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "Hold", "metadata": {"name": "killed"},
-        "spec": {"deliveryRef": {"name": "shop"}, "message": "the leader is lost", "by": "kubernetes-admin"}});
-    shop.kubectl_with(&["create", "-f", "-"], &hold.to_string())?;
+    shop.plugin(&["hold", "shop", "--message", "the leader is lost"])?;
     life.until(PART, "held", |seen| seen.condition("Held") == "True")?;
-    shop.kubectl(&["delete", "hold", "killed"])?;
+    shop.plugin(&["unhold", "shop"])?;
     life.until(PART, "live", |seen| seen.is_live(version))?;
     let writes = bed.writes_since(mark)?;
     let first = writes.iter().find(|w| w.ours() && w.namespace == shop.ns && w.asked_us > lost_us && w.succeeded()).context("no write")?;

@@ -50,7 +50,8 @@ impl Load {
     pub(crate) fn start(bed: &Bed, namespace: &str, fresh: u32, keepalive: u32) -> Result<Self> {
         let address = bed.kubectl(&["-n", namespace, "get", "service", "shop", "-o", "jsonpath={.spec.clusterIP}"])?;
         // A Service is refused until kube-proxy has heard of its pods, up to a second after they are ready.
-        until(Duration::from_secs(10), || said(bed.inside("curl").args(["-sf", "-m", "1", &format!("http://{address}/products")])))?;
+        // kube-proxy waits for up to 30 s before it asks an API server again that was away.
+        until(Duration::from_secs(40), || said(bed.inside("curl").args(["-sf", "-m", "1", &format!("http://{address}/products")])))?;
         let (report, log) = (bed.scratch(&format!("{namespace}.json")), bed.scratch(&format!("{namespace}.csv")));
         let mut command = bed.inside(bed.released("examples/load"));
         command.args(["--target", &format!("http://{address}:80"), "--host", "shop", "--path", "/products", "--path", "POST /orders"]);

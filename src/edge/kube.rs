@@ -275,8 +275,7 @@ impl Cluster {
     }
 }
 
-/// A resourceVersion as a number, which Kubernetes has promised that it is since 1.35 (KEP-5504), and it always was; none: then
-/// the quorum is asked.
+/// A resourceVersion as a number, as etcd counts; none: one that is not, and then the quorum is asked.
 fn number(version: &str) -> Option<u64> {
     version.parse().ok().filter(|n| *n > 0)
 }

@@ -1,8 +1,11 @@
 //! What owners, their tools and accidents do to an app that Haldane delivers.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::shop::Shop;
+
+/// Each run of Helm takes about a second, as long as a Deployment is between two of its statuses.
+const HELM_RUNS: usize = 10;
 
 /// One of them.
 pub(crate) struct Change {
@@ -35,12 +38,13 @@ pub(crate) fn all() -> Vec<Change> {
         // Its PUT names the version that it read, so that a status of the rolling Deployment may come in between: Helm says so, and its
         // user runs it again.
         ships("helm upgrade --force", |shop, version| {
-            loop {
+            for _ in 0..HELM_RUNS {
                 match shop.helm(version, &["--force"]) {
                     Err(error) if format!("{error:#}").contains("please apply your changes to the latest version") => {}
                     done => return done,
                 }
             }
+            bail!("helm upgrade --force met a newer version of its object {HELM_RUNS} times")
         }),
         ships("kubectl replace", |shop, version| {
             shop.kubectl_with(&["replace", "-f", "-"], &shop.manifest(version, "Deployment")?).map(drop)

@@ -1,5 +1,7 @@
 //! Thin clients: foreign bytes become our types or one of our errors, within a time limit, and no rule about deploying
 //! lives here.
 
+pub mod forge;
 pub mod kube;
 pub mod probe;
+pub mod registry;

@@ -1,0 +1,206 @@
+//! What is known of a place where versions come from: a branch of a repository and the image built from its commits. Plain
+//! facts, as the forge and the registry state them; what they mean is decided in `decide::source`.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+use super::version::text_newtype;
+
+text_newtype!(
+    /// A commit: 40 (SHA-1) or 64 (SHA-256) lower-case hexadecimal digits.
+    Sha
+);
+text_newtype!(
+    /// A manifest in a registry: `sha256:` and 64 lower-case hexadecimal digits.
+    Digest
+);
+
+impl Sha {
+    /// A commit as somebody wrote it; none: it is not one, or is abbreviated.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.to_ascii_lowercase();
+        (matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit())).then(|| Self::new(text))
+    }
+
+    /// The first seven digits, as people write it.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        self.as_str().get(..7).unwrap_or(self.as_str())
+    }
+}
+
+impl Digest {
+    /// A digest as a registry wrote it; none: it is not one that we can deploy.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let hex = text.strip_prefix("sha256:")?;
+        (hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))).then(|| Self::new(text))
+    }
+}
+
+/// A repository at the forge, `acme/checkout`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Repository {
+    /// A person or an organisation.
+    pub owner: String,
+    /// Its name there.
+    pub name: String,
+}
+
+impl Repository {
+    /// Of `owner/name`; none: it is not that.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (owner, name) = text.split_once('/')?;
+        let fine = |part: &str| {
+            (1..=100).contains(&part.len())
+                && !matches!(part, "." | "..")
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        };
+        (fine(owner) && fine(name)).then(|| Self { owner: owner.to_owned(), name: name.to_owned() })
+    }
+
+    /// The same to the forge, which does not look at the case.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.owner.eq_ignore_ascii_case(&other.owner) && self.name.eq_ignore_ascii_case(&other.name)
+    }
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.owner, self.name)
+    }
+}
+
+/// A branch; without a name the one that the repository calls its default.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Branch {
+    /// Of which repository.
+    pub repository: Repository,
+    /// e.g. `main`.
+    pub name: Option<String>,
+}
+
+/// A commit on the first-parent line of a branch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Which.
+    pub sha: Sha,
+    /// The first line of its message; at most [`TITLE`] characters.
+    pub title: String,
+    /// The rest of its message; at most [`BODY`] characters.
+    pub body: String,
+    /// Who wrote it: the login at the forge, else the name in the commit.
+    pub author: String,
+    /// When it came into being, as the committer's clock said. Shown and measured, never used for order.
+    pub committed: Timestamp,
+    /// The pull request that brought it.
+    pub pull_request: Option<PullRequest>,
+    /// Where a person can look at it.
+    pub url: String,
+}
+
+/// Characters of a title that are kept.
+pub const TITLE: usize = 200;
+/// Characters of a body that are kept: trailers stand at its end, so what is cut is cut from its beginning.
+pub const BODY: usize = 4000;
+
+/// A pull request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullRequest {
+    /// Its number.
+    pub number: u64,
+    /// Its title; at most [`TITLE`] characters.
+    pub title: String,
+}
+
+/// The first-parent line of a branch from its head down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// The name of the branch, also when it is the default one.
+    pub branch: String,
+    /// Newest first, the head included, the commit that it was asked to end before excluded. Never empty, unless the head is
+    /// that commit.
+    pub commits: Vec<Commit>,
+    /// How far it goes.
+    pub end: HistoryEnd,
+}
+
+/// Why a history ends where it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistoryEnd {
+    /// The commit that was asked for comes next.
+    Reached,
+    /// The commit that was asked for is an ancestor of the head, but further down than we read.
+    Capped,
+    /// The commit that was asked for is not on the first-parent line of this branch: it was rewritten.
+    Diverged,
+    /// Nothing was asked for, or there is no more.
+    Open,
+}
+
+/// What ran on a commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckFacts {
+    /// One for each app and run.
+    pub suites: Vec<Suite>,
+    /// The latest of each context.
+    pub statuses: Vec<CommitStatus>,
+}
+
+/// The checks of one app, or of one run of a workflow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suite {
+    /// The slug of the app, e.g. `github-actions`.
+    pub app: String,
+    /// How it ended; none: it has not.
+    pub conclusion: Option<Conclusion>,
+    /// What started the run of the workflow, e.g. `push`; none: it is no workflow's.
+    pub event: Option<String>,
+    /// The name of the workflow.
+    pub workflow: Option<String>,
+    /// How many checks it has.
+    pub runs: u32,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// How a suite ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conclusion {
+    /// Well.
+    Success,
+    /// Without a word.
+    Neutral,
+    /// It was not needed.
+    Skipped,
+    /// Somebody or something newer stopped it.
+    Cancelled,
+    /// Badly: failed, timed out, did not start, waits for a person.
+    Failure,
+    /// In a way that we do not know; as good as not passed.
+    Unknown,
+}
+
+/// What some other system says of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitStatus {
+    /// Its name.
+    pub context: String,
+    /// What it says.
+    pub state: StatusState,
+}
+
+/// The state of a commit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusState {
+    /// Not over.
+    Pending,
+    /// Well.
+    Success,
+    /// Badly.
+    Failure,
+}

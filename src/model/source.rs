@@ -1,7 +1,7 @@
 //! What is known of a place where versions come from: a branch of a repository and the image built from its commits. Plain
 //! facts, as the forge and the registry state them; what they mean is decided in `decide::source`.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use jiff::Timestamp;
 
@@ -203,4 +203,129 @@ pub enum StatusState {
     Success,
     /// Badly.
     Failure,
+}
+
+/// Where versions come from when a merge starts them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MergePlan {
+    /// Commits of which branch.
+    pub branch: Branch,
+    /// What must be known of a commit.
+    pub rules: Rules,
+    /// The image that is built from it.
+    pub image: ImagePlan,
+    /// Which of several that wait.
+    pub queue: Queue,
+}
+
+/// An image and the tag that names the one of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImagePlan {
+    /// e.g. `ghcr.io/acme/checkout`.
+    pub repository: String,
+    /// e.g. `sha-{sha}`, with `{sha}` or `{sha7}` in it; without either it is a tag that moves.
+    pub tag: String,
+    /// The Secret of this namespace that opens the registry.
+    pub pull_secret: Option<String>,
+    /// The image must name its commit itself.
+    pub revision_required: bool,
+}
+
+impl ImagePlan {
+    /// The tag of the image of a commit.
+    #[must_use]
+    pub fn tag_of(&self, commit: &Sha) -> String {
+        self.tag.replace("{sha}", commit.as_str()).replace("{sha7}", commit.short())
+    }
+
+    /// The tag says which commit it is of.
+    #[must_use]
+    pub fn names_commit(&self) -> bool {
+        self.tag.contains("{sha}") || self.tag.contains("{sha7}")
+    }
+}
+
+/// Which of several Releases that wait is next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Queue {
+    /// The newest; those before it are superseded.
+    #[default]
+    Latest,
+    /// One after the other.
+    Each,
+}
+
+/// What must be known of a commit before it is delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Besides its image.
+    pub when: When,
+    /// A commit without any check is delivered after [`Rules::grace`].
+    pub without_checks: bool,
+    /// How long checks may take to appear.
+    pub grace: Duration,
+    /// How long an image may take to appear.
+    pub image_timeout: Duration,
+}
+
+/// What must have passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Nothing: that there is an image is enough.
+    Image,
+    /// Everything that runs on the commit.
+    Checks,
+    /// These workflows.
+    Workflows(Vec<String>),
+    /// The commit status of this context.
+    Signal(String),
+}
+
+/// The image of a commit, as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Built {
+    /// Nobody has asked yet.
+    Unasked,
+    /// The registry did not say, and why.
+    Unsaid(Unsaid),
+    /// It is not there.
+    Absent,
+    /// It is there.
+    Found {
+        /// Of the manifest or index.
+        digest: Digest,
+        /// The commit that the image itself names.
+        revision: Option<String>,
+    },
+}
+
+/// Why a forge or a registry did not say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsaid {
+    /// A person must do something: else it heals by itself.
+    pub person: bool,
+    /// In a sentence.
+    pub says: String,
+}
+
+/// What is known of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitFacts {
+    /// Since when we know of it.
+    pub seen: Timestamp,
+    /// What ran on it; none: nobody has asked yet.
+    pub checks: Option<CheckFacts>,
+    /// Its image.
+    pub image: Built,
+}
+
+/// What is known of the branch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Merges {
+    /// The line of commits since the newest that is a Release; none: not read yet.
+    pub history: Option<History>,
+    /// Of those commits.
+    pub facts: BTreeMap<Sha, CommitFacts>,
+    /// Why the newest facts could not be read. What was known before stands.
+    pub unsaid: Option<Unsaid>,
 }

@@ -223,6 +223,7 @@ fn kind(effect: &Effect) -> &'static str {
         Effect::AddFinalizer => "AddFinalizer",
         Effect::RemoveFinalizer => "RemoveFinalizer",
         Effect::RecordRelease { .. } => "RecordRelease",
+        Effect::RecordMerge(_) => "RecordMerge",
         Effect::KeepTemplates { .. } => "KeepTemplates",
         Effect::CloseGate { .. } => "CloseGate",
         Effect::OpenGate { .. } => "OpenGate",

@@ -144,7 +144,8 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::ProductionFailing { .. }
         | R::PinLost { .. }
         | R::PinWouldBeEmpty { .. }
-        | R::LeftBehind { .. } => true,
+        | R::LeftBehind { .. }
+        | R::BranchRewritten { .. } => true,
         R::Serving { .. }
         | R::WorkloadRolling { .. }
         | R::Adopted { .. }
@@ -158,6 +159,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::Aborted { .. }
         | R::Withdrawn { .. }
         | R::Superseded { .. }
+        | R::Overtaken { .. }
         | R::DeliveryDeleted
         | R::Held { .. }
         | R::ScaledToZero { .. } => false,

@@ -106,6 +106,7 @@ async fn one(session: &mut Session<'_>, effect: &Effect) -> Result<(), ActError>
         Effect::RecordRelease { name, version, image, origin, templates } => {
             releases::record(session, &releases::Recorded { name, version, image, origin: *origin, templates }).await
         }
+        Effect::RecordMerge(merge) => releases::record_merge(session, merge).await,
         Effect::KeepTemplates { release, templates } => releases::keep_templates(session, release, templates).await,
         Effect::CloseGate { workload, exact } => workload::close_gate(session, workload, *exact).await,
         Effect::OpenGate { workload, template, put_back, leave } => {

@@ -19,6 +19,7 @@ use crate::{
     },
     model::{
         phase::Why,
+        source::Merge,
         template,
         version::{Identity, ReleaseName, WorkloadName},
     },
@@ -28,6 +29,12 @@ use crate::{
 const VERSION: usize = 128;
 /// Length of a message of a Release.
 const MESSAGE: usize = 1024;
+/// Length of a title, and of the reason of a barrier.
+const REASON: usize = 256;
+/// Length of a link.
+const URL: usize = 512;
+/// Length of a name of a person.
+const AUTHOR: usize = 128;
 /// Length of a message of a Command.
 const COMMAND_MESSAGE: usize = 512;
 
@@ -80,6 +87,32 @@ fn the_same(kind: Kind, name: &ReleaseName, there: &str, wanted: &Identity) -> R
     }
     let message = format!("its content is {there}, and {wanted} is to be kept under that name; delete it, or ship under another tag");
     Err(ActError::Refused { what: what(kind, name.as_str()), message })
+}
+
+/// Makes the Release of a commit; one of that name that is there is the same: the name has commit and image in it.
+pub(super) async fn record_merge(session: &mut Session<'_>, merge: &Merge) -> Result<(), ActError> {
+    let delivery = session.delivery.metadata.name.clone().unwrap_or_default();
+    let release = json!({
+        "apiVersion": "haldane.dev/v1alpha1",
+        "kind": "Release",
+        "metadata": metadata(session, &merge.name, &delivery),
+        "spec": {
+            "deliveryRef": {"name": delivery},
+            "version": merge.commit.short(),
+            "commit": merge.commit.as_str(),
+            "image": merge.image,
+            "place": merge.place,
+            "barrier": merge.barrier.as_ref().map(|reason| json!({"reason": cut(reason, REASON)})),
+            "origin": {
+                "type": OriginType::Merge,
+                "title": cut(&merge.title, REASON),
+                "url": cut(&merge.url, URL),
+                "authors": merge.authors.iter().map(|author| cut(author, AUTHOR)).collect::<Vec<_>>(),
+                "pullRequests": merge.pull_requests,
+            },
+        },
+    });
+    session.calls.create(Kind::Release, merge.name.as_str(), &release).await.map(drop)
 }
 
 /// Keeps the templates of a Release that a person made, and says in its status which content they are.

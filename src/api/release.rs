@@ -40,6 +40,13 @@ pub struct ReleaseSpec {
     /// The image.
     #[schemars(length(min = 1, max = 512))]
     pub image: String,
+    /// Its place among the Releases that merges made, from 1: the greatest is the newest. Order on the branch, not in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub place: Option<i64>,
+    /// There is no way back from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub barrier: Option<Barrier>,
     /// Identity of (image, normalised template) over all workloads. Absent: the image alone is wished for, and the
     /// controller composes it with the owner's template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,12 +65,20 @@ pub struct DeliveryRef {
     pub name: String,
 }
 
+/// Why there is no way back from a version.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Barrier {
+    /// As the trailer `Haldane-Barrier` of the commit says.
+    #[schemars(length(max = 256))]
+    pub reason: String,
+}
+
 /// Where a version came from.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Origin {
     /// Who or what made it. Adopted: it ran when the workload was adopted. Workload: the owner changed the template.
-    /// Manual: a person or CI asked for it.
+    /// Manual: a person or CI asked for it. Merge: a commit on the branch.
     #[serde(rename = "type")]
     pub type_: OriginType,
     /// A link to it.
@@ -74,6 +89,14 @@ pub struct Origin {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), inner(length(max = 128)))]
     pub authors: Vec<String>,
+    /// The first line of the commit's message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub title: Option<String>,
+    /// The pull requests that came with it; at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub pull_requests: Vec<u64>,
 }
 
 /// Who or what made a Release.
@@ -85,6 +108,8 @@ pub enum OriginType {
     Workload,
     /// A person or CI asked for it.
     Manual,
+    /// A commit on the branch.
+    Merge,
 }
 
 /// What became of a Release.

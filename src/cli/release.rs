@@ -114,7 +114,15 @@ fn compose(delivery: &Delivery, wish: &Wish, templates: &BTreeMap<WorkloadName, 
             commit,
             image: wish.image.to_owned(),
             template_hash: None,
-            origin: Some(Origin { type_: OriginType::Manual, url: wish.url.map(str::to_owned), authors: vec![by.to_owned()] }),
+            place: None,
+            barrier: None,
+            origin: Some(Origin {
+                type_: OriginType::Manual,
+                url: wish.url.map(str::to_owned),
+                authors: vec![by.to_owned()],
+                title: None,
+                pull_requests: Vec::new(),
+            }),
         },
     );
     release.labels_mut().insert(DELIVERY_LABEL.to_owned(), name);
@@ -232,7 +240,7 @@ mod tests {
             let mut release = one.clone();
             release.metadata.name = Some(name.to_owned());
             release.metadata.creation_timestamp = serde_json::from_value(json!(at)).unwrap();
-            release.spec.origin = Some(Origin { type_: origin, url: None, authors: vec![] });
+            release.spec.origin = Some(Origin { type_: origin, url: None, authors: vec![], title: None, pull_requests: vec![] });
             release
         };
         let (name, there) = named(&one, &identity, &[]);

@@ -9,11 +9,12 @@ use serde_json::Value;
 
 use super::Case;
 use crate::{
-    api::release::OriginType,
+    api::release::{OriginType, Outcome},
     model::{
         decision::Effect,
         phase::Quarantined,
         plan::Source,
+        source::Queue,
         template,
         version::{Identity, ReleaseName, WorkloadName},
         world::{Release, Workload},
@@ -33,8 +34,10 @@ pub struct Wish {
     pub identity: Identity,
     /// By workload.
     pub templates: BTreeMap<WorkloadName, Value>,
-    /// The image that gives it its name.
+    /// The image of its first container.
     pub image: String,
+    /// What people call it: the commit or version of the Release that names the image, else its tag.
+    pub called: String,
     /// The Release that is this wish, if it is recorded.
     pub release: Option<ReleaseName>,
     /// The Release of a person that is still without templates and means this wish.
@@ -45,7 +48,7 @@ impl Wish {
     /// The Release that is or will be this wish.
     #[must_use]
     pub fn name(&self, delivery: &str) -> ReleaseName {
-        self.release.clone().unwrap_or_else(|| release_name(delivery, &self.image, &self.identity))
+        self.release.clone().unwrap_or_else(|| release_name(delivery, &self.called, &self.identity))
     }
 
     /// The writes that make it a Release; none when it is one.
@@ -59,17 +62,16 @@ impl Wish {
         if let Some(release) = self.release.as_ref().or(self.compose.as_ref()) {
             return vec![Effect::KeepTemplates { release: release.clone(), templates: self.templates.clone() }];
         }
-        let name = release_name(&case.seen.delivery, &self.image, &self.identity);
-        let version = version(case, &self.image, &name);
+        let name = release_name(&case.seen.delivery, &self.called, &self.identity);
+        let version = version(case, &self.called, &name);
         vec![Effect::RecordRelease { name, version, image: self.image.clone(), origin, templates: self.templates.clone() }]
     }
 }
 
 /// The name of a Release: readable, and the same for the same content.
 #[must_use]
-pub fn release_name(delivery: &str, image: &str, identity: &Identity) -> ReleaseName {
-    let tag: String =
-        template::tag(image).to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(TAG_CHARS).collect();
+pub fn release_name(delivery: &str, called: &str, identity: &Identity) -> ReleaseName {
+    let tag: String = called.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(TAG_CHARS).collect();
     let hash: String = identity.as_str().chars().take(NAME_DIGITS).collect();
     match tag.trim_matches('-') {
         "" => ReleaseName::new(format!("{delivery}-{hash}")),
@@ -77,12 +79,11 @@ pub fn release_name(delivery: &str, image: &str, identity: &Identity) -> Release
     }
 }
 
-/// What people call it: its tag, with digits of the identity when another version has the same tag.
-fn version(case: &Case<'_>, image: &str, name: &ReleaseName) -> String {
-    let tag = template::tag(image);
-    let taken = case.seen.releases.iter().any(|r| r.name != *name && r.version == tag);
+/// What people call it, with digits of the identity when another version is called the same.
+fn version(case: &Case<'_>, called: &str, name: &ReleaseName) -> String {
+    let taken = case.seen.releases.iter().any(|r| r.name != *name && r.version == called);
     let hash = name.as_str().rsplit('-').next().unwrap_or_default();
-    if taken { format!("{tag}-{hash}") } else { tag }
+    if taken { format!("{called}-{hash}") } else { called.to_owned() }
 }
 
 /// What the owner wants to serve now; none when a workload is missing or nothing says which image.
@@ -92,20 +93,22 @@ pub fn wish(case: &Case<'_>) -> Option<Wish> {
         return None;
     }
     let owners: BTreeMap<WorkloadName, Value> = case.seen.workloads.iter().map(|w| (w.name.clone(), owners_template(case, w))).collect();
-    let (templates, asked) = match case.plan.source {
+    let (templates, asked) = match &case.plan.source {
         Source::Workload => (owners, None),
-        Source::Manual => manual(case, owners),
+        Source::Manual | Source::Merge(_) => named(case, owners),
     };
     let identity = template::identity(&templates);
     let first = case.plan.workloads.first()?;
     let image = template::main_image(templates.get(&first.name)?)?.to_owned();
     let release = case.seen.release_of(&identity).map(|r| r.name.clone());
     let compose = asked.filter(|r| r.identity.is_none()).map(|r| r.name.clone());
-    Some(Wish { identity, templates, image, release, compose })
+    // A commit says more than the digest that was built from it.
+    let called = asked.filter(|r| r.image == image && r.place.is_some()).map_or_else(|| template::tag(&image), |r| r.version.clone());
+    Some(Wish { identity, templates, image, called, release, compose })
 }
 
 /// The owner's templates with the image that is asked for, or that is live when nobody has asked yet.
-fn manual<'a>(case: &Case<'a>, owners: BTreeMap<WorkloadName, Value>) -> (BTreeMap<WorkloadName, Value>, Option<&'a Release>) {
+fn named<'a>(case: &Case<'a>, owners: BTreeMap<WorkloadName, Value>) -> (BTreeMap<WorkloadName, Value>, Option<&'a Release>) {
     let asked = asked(case);
     let live = live(case);
     let templates = owners
@@ -123,9 +126,34 @@ fn manual<'a>(case: &Case<'a>, owners: BTreeMap<WorkloadName, Value>) -> (BTreeM
     (templates, asked)
 }
 
-/// The newest Release that a person or CI made.
+/// The Release whose image is desired: the newest that a person or CI made, or that a merge made.
 pub(super) fn asked<'a>(case: &Case<'a>) -> Option<&'a Release> {
-    case.seen.releases.iter().filter(|r| r.manual).max_by_key(|r| (r.created, r.name.clone()))
+    match &case.plan.source {
+        // Without a source it is nobody's wish now; it is one again when the source comes back.
+        Source::Workload | Source::Manual => case.seen.releases.iter().filter(|r| r.manual).max_by_key(|r| (r.created, r.name.clone())),
+        Source::Merge(plan) => in_line(case, plan.queue),
+    }
+}
+
+/// The merge whose turn it is: the newest, or, one after the other, the first that is newer than what is live and not over.
+fn in_line<'a>(case: &Case<'a>, queue: Queue) -> Option<&'a Release> {
+    let newest = case.seen.newest_merge();
+    let each = match queue {
+        Queue::Latest => None,
+        Queue::Each => {
+            let from = live(case).and_then(|live| live.place).unwrap_or(0);
+            let waits = |r: &&Release| r.place.is_some_and(|place| place > from) && !over(r.outcome);
+            case.seen.releases.iter().filter(waits).min_by_key(|r| r.place)
+        }
+    };
+    each.or(newest)
+}
+
+fn over(outcome: Option<Outcome>) -> bool {
+    match outcome {
+        Some(Outcome::RolledBack | Outcome::Undecided | Outcome::Superseded | Outcome::Refused | Outcome::Live) => true,
+        Some(Outcome::Waiting | Outcome::Rolling) | None => false,
+    }
 }
 
 /// The template that the owner wrote last: what stands in the Deployment, unless we put a proven one there for a while.
@@ -174,6 +202,7 @@ pub fn known<'a>(case: &Case<'a>, name: &ReleaseName) -> Cow<'a, Release> {
         commit: None,
         image: String::new(),
         manual: false,
+        place: None,
         identity: None,
         templates: Some(case.seen.workloads.iter().filter_map(running).collect()),
         outcome: None,
@@ -194,8 +223,8 @@ mod tests {
 
     #[test]
     fn versions_whose_tags_begin_alike_have_names_of_their_own_that_fit() {
-        let name = |image: &str, identity: &str| release_name(&"d".repeat(40), image, &Identity::new(identity));
-        let (one, other) = (name("r/shop:release-41", "0123456789abcdef"), name("r/shop:release-42", "0123400000abcdef"));
+        let name = |called: &str, identity: &str| release_name(&"d".repeat(40), called, &Identity::new(identity));
+        let (one, other) = (name("release-41", "0123456789abcdef"), name("release-42", "0123400000abcdef"));
         assert_ne!(one, other);
         assert!(one.as_str().len() <= 63, "{one}");
     }

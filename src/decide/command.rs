@@ -6,7 +6,7 @@ use super::Case;
 use crate::{
     api::command::{Action, CommandResult},
     model::{
-        decision::{Decision, Effect},
+        decision::{Decision, Effect, Reason},
         phase::{Phase, Stage},
         world::Command,
     },
@@ -51,9 +51,19 @@ fn void(case: &Case<'_>, command: &Command) -> Option<String> {
         }
         (_, Action::Retry) if case.state.quarantine.iter().any(|q| q.release == command.release) => None,
         (_, Action::Retry) => Some(format!("{} is not quarantined", command.release)),
-        (_, Action::Adopt) if case.seen.workloads.iter().any(|w| !w.paused && w.gate_marked) => None,
-        (_, Action::Adopt) => no("no gate was opened by hand"),
+        (_, Action::Adopt) if opened(case) || rewritten(case) => None,
+        (_, Action::Adopt) => no("no gate was opened by hand, and no branch rewritten"),
     }
+}
+
+/// A person opened a gate.
+#[must_use]
+pub fn opened(case: &Case<'_>) -> bool {
+    case.seen.workloads.iter().any(|w| !w.paused && w.gate_marked)
+}
+
+fn rewritten(case: &Case<'_>) -> bool {
+    case.seen.problems.iter().any(|p| matches!(p, Reason::BranchRewritten { .. }))
 }
 
 /// Answers the orders that are done or void.

@@ -16,6 +16,7 @@ pub mod pin;
 pub mod rest;
 pub mod rollback;
 pub mod size;
+pub mod source;
 pub mod stable;
 pub mod step;
 pub mod verdict;
@@ -53,6 +54,7 @@ pub struct Case<'a> {
 pub fn decide(plan: &Plan, state: &State, seen: &Observation, now: Timestamp) -> Decision {
     let case = Case { plan, state, seen, now };
     let barred = seen.problems.iter().find(|p| matches!(p, Reason::NotGranted { .. }));
+    let stands = !(seen.namespace_terminating || seen.deleting) && barred.is_none();
     let decision = if seen.namespace_terminating || seen.deleting {
         leave::next(&case)
     } else if let Some(barred) = barred {
@@ -64,6 +66,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observation, now: Timestamp) ->
             Phase::Rolling(rollout) => step::next(&case, rollout),
         }
     };
+    let decision = if stands { source::with_merges(&case, decision) } else { decision };
     let mut decision = health::told(&case, command::acknowledged(&case, mended_unseen(&case, decision)));
     // The write that cannot hurt goes first: another that is refused must not keep a Service on pods that are gone.
     decision.effects.sort_by_key(|effect| !matches!(effect, Effect::PinService { pin: Pin::Off, .. }));

@@ -56,7 +56,7 @@ pub fn adopt(case: &Case<'_>) -> Decision {
     let identity = template::identity(&templates);
     let version = template::tag(&image);
     let known = case.seen.release_of(&identity);
-    let name = known.map_or_else(|| candidate::release_name(&case.seen.delivery, &image, &identity), |r| r.name.clone());
+    let name = known.map_or_else(|| candidate::release_name(&case.seen.delivery, &version, &identity), |r| r.name.clone());
     let mut effects = Vec::new();
     match known {
         None => effects.push(Effect::RecordRelease {
@@ -131,7 +131,8 @@ pub fn next(case: &Case<'_>) -> Decision {
     let Some(live) = candidate::live(case).filter(|r| r.templates.is_some()) else {
         return recover(case);
     };
-    if let Some(order) = command::pending(case, |_| true) {
+    // An `adopt` may be about the branch, and then no gate is meant.
+    if let Some(order) = command::pending(case, |action| action != Action::Adopt || command::opened(case)) {
         return obey(case, live, order);
     }
     let standing = stable::keep_all(case, live, Resumed::Respected, false);

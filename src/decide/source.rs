@@ -8,17 +8,21 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Case;
-use crate::model::{
-    decision::{Decision, Effect, Reason, Wait},
-    phase::after,
-    plan::Source,
-    source::{
-        Built, CheckFacts, Commit, CommitFacts, Conclusion, Digest, HistoryEnd, ImagePlan, MergePlan, Merges, Queue, Rules, Sha,
-        StatusState, Suite, When,
+use super::{Case, command};
+use crate::{
+    api::{command::Action, release::Outcome},
+    model::{
+        decision::{Decision, Effect, Reason, Wait},
+        phase::{Why, after},
+        plan::Source,
+        source::{
+            Built, CheckFacts, Commit, CommitFacts, Conclusion, Digest, HistoryEnd, ImagePlan, Merge, MergePlan, Merges, Queue, Rules, Sha,
+            StatusState, Suite, When,
+        },
+        template,
+        version::ReleaseName,
+        world::{Command, Release},
     },
-    template,
-    version::ReleaseName,
 };
 
 /// The app whose suites are runs of workflows.
@@ -105,7 +109,9 @@ fn everything(facts: &CheckFacts, rules: &Rules, seen: Timestamp, now: Timestamp
         return match () {
             () if now < after(seen, rules.grace) => Checks::Pending("its first check".to_owned()),
             () if rules.without_checks => Checks::Passed,
-            () => Checks::Pending("a check: none runs on this commit; deliver without: spec.source.github.when.onNoChecks: Proceed".to_owned()),
+            () => Checks::Pending(
+                "a check: none runs on this commit; deliver without: spec.source.github.when.onNoChecks: Proceed".to_owned(),
+            ),
         };
     }
     let statuses = statuses.into_iter().map(|s| match s.state {
@@ -217,17 +223,23 @@ pub fn told(case: &Case<'_>) -> Told {
     let nothing = Told { record: None, wait: Wait::Change, commits: Vec::new() };
     let Source::Merge(plan) = &case.plan.source else { return nothing };
     let Some(history) = case.seen.merges.history.as_ref() else { return nothing };
+    // What was read may end before an older Release than the newest: nothing older than a Release is looked at again.
+    let made = |commit: &&Commit| case.seen.releases.iter().any(|r| r.place.is_some() && r.commit.as_deref() == Some(commit.sha.as_str()));
     let thought: Vec<(&Commit, Readiness)> = history
         .commits
         .iter()
+        .take_while(|commit| !made(commit))
         .map(|commit| {
             let read = |facts| readiness(&commit.sha, facts, plan, case.now);
-            (commit, case.seen.merges.facts.get(&commit.sha).map_or_else(|| Readiness::Building("what the forge says of it".to_owned()), read))
+            (
+                commit,
+                case.seen.merges.facts.get(&commit.sha).map_or_else(|| Readiness::Building("what the forge says of it".to_owned()), read),
+            )
         })
         .collect();
     let wait = soonest(case, plan, &thought);
     let commits = thought.iter().map(|(c, r)| (c.sha.clone(), r.clone())).collect();
-    if history.end == HistoryEnd::Diverged && !accepted(case) {
+    if history.end == HistoryEnd::Diverged && accepted(case).is_none() {
         return Told { record: None, wait, commits };
     }
     let chosen = match plan.queue {
@@ -257,9 +269,9 @@ fn soonest(case: &Case<'_>, plan: &MergePlan, thought: &[(&Commit, Readiness)]) 
     moments.filter(|at| *at > case.now).min().map_or(Wait::Change, Wait::Until)
 }
 
-/// A person said that the rewritten branch is right as it is.
-fn accepted(case: &Case<'_>) -> bool {
-    super::command::pending(case, |action| action == crate::api::command::Action::Adopt).is_some()
+/// The order by which a person says that the rewritten branch is right as it is.
+fn accepted<'a>(case: &Case<'a>) -> Option<&'a Command> {
+    command::pending(case, |action| action == Action::Adopt && !command::opened(case))
 }
 
 /// Makes a commit a Release, with what came with it since the one before.
@@ -277,9 +289,8 @@ fn release(case: &Case<'_>, plan: &MergePlan, commit: &Commit, digest: &Digest, 
     let mut pull_requests: Vec<u64> = brought.iter().filter_map(|c| c.pull_request.as_ref()).map(|p| p.number).collect();
     pull_requests.dedup();
     pull_requests.truncate(TOLD);
-    Effect::RecordMerge {
+    Effect::RecordMerge(Box::new(Merge {
         name: ReleaseName::new(format!("{}-{}-{digits}", case.seen.delivery, commit.sha.short())),
-        version: commit.sha.short().to_owned(),
         image,
         commit: commit.sha.clone(),
         place: case.seen.releases.iter().filter_map(|r| r.place).max().map_or(1, |place| place.saturating_add(1)),
@@ -288,7 +299,7 @@ fn release(case: &Case<'_>, plan: &MergePlan, commit: &Commit, digest: &Digest, 
         authors,
         pull_requests,
         barrier: brought.iter().find_map(|c| barrier(&c.body)),
-    }
+    }))
 }
 
 /// The reason of the trailer that makes a commit a barrier.
@@ -322,6 +333,31 @@ pub fn with_merges(case: &Case<'_>, mut decision: Decision) -> Decision {
     if let Some(record) = told.record {
         decision.effects.push(record);
         decision.wait = Wait::Now;
+        if let Some(order) = accepted(case) {
+            decision.next.last_command = Some(order.name.clone());
+        }
     }
+    decision.effects.extend(superseded(case));
     decision
+}
+
+/// Merges that never had their turn and will not: a newer one is desired.
+fn superseded(case: &Case<'_>) -> Vec<Effect> {
+    let Source::Merge(MergePlan { queue: Queue::Latest, .. }) = &case.plan.source else { return Vec::new() };
+    let Some(newest) = case.seen.newest_merge() else { return Vec::new() };
+    let rollout = case.state.phase.rollout();
+    let used = |r: &Release| {
+        case.state.live.as_ref().is_some_and(|live| live.release == r.name)
+            || rollout.is_some_and(|rollout| rollout.release == r.name || rollout.from == r.name)
+    };
+    let passed =
+        |r: &&Release| r.place.is_some() && r.place < newest.place && matches!(r.outcome, None | Some(Outcome::Waiting)) && !used(r);
+    let settled = |r: &Release| Effect::SettleRelease {
+        release: r.name.clone(),
+        outcome: Outcome::Superseded,
+        why: Why::from(&Reason::Overtaken { version: r.version.clone(), by: newest.version.clone() }),
+        superseded_by: Some(newest.name.clone()),
+        started: None,
+    };
+    case.seen.releases.iter().filter(passed).map(settled).collect()
 }

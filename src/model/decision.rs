@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{
     phase::{State, Why},
+    source::Merge,
     version::{PodHash, ReleaseName, Weight, WorkloadName},
     world::Pin,
 };
@@ -102,6 +103,8 @@ pub enum Effect {
         /// By workload, as the owner wrote them.
         templates: BTreeMap<WorkloadName, Value>,
     },
+    /// Make the Release of a commit on the branch; its templates are composed with the owner's afterwards.
+    RecordMerge(Box<Merge>),
     /// Keep the composed templates of a Release that a person made, in a `ControllerRevision` of its name.
     KeepTemplates {
         /// The Release.
@@ -240,6 +243,8 @@ reasons! {
     WorkloadStuck { workload: String } => "Deployment {workload} does not become complete (ProgressDeadlineExceeded); mend it: kubectl describe deployment {workload}",
     /// The gate was closed.
     Adopted { workload: String, version: String } => "Deployment {workload} is gated: it keeps {version}, and every change of its template rides a canary first",
+    /// Somebody wrote the history of the branch anew.
+    BranchRewritten { repository: String, branch: String, desired: String, head: String } => "{branch} of {repository} was rewritten: {desired} is not on it any more, {head} is its head; what runs goes on. If {head} is right: kubectl haldane adopt",
     /// A new version is seen.
     ReleaseSeen { version: String } => "{version} is desired",
     /// The canary starts and is asked before anybody reaches it.
@@ -270,6 +275,8 @@ reasons! {
     DeadlineExceeded { version: String, waited_for: String } => "{version} did not get all traffic by its deadline ({waited_for}); back to stable, undecided",
     /// The owner took the wish back.
     Withdrawn { version: String, live: String } => "{version} is no longer desired: {live} is",
+    /// A newer one came before its turn.
+    Overtaken { version: String, by: String } => "{by} came before it was the turn of {version}",
     /// A newer one took its place.
     Superseded { version: String, by: String } => "{version} was held or failing when {by} came; {by} takes its place",
     /// The Delivery goes.

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     phase::Adopted,
+    source::MergePlan,
     version::{Weight, WorkloadName},
 };
 use crate::api::delivery::{DeliverySpec, OnDeadline};
@@ -53,12 +54,14 @@ pub struct PlannedWorkload {
 }
 
 /// Where new versions come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The workload's own template.
     Workload,
     /// Releases made by CI or people name the image.
     Manual,
+    /// Commits on a branch name the image.
+    Merge(MergePlan),
 }
 
 /// A stop on the way up.

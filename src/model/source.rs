@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use jiff::Timestamp;
 
-use super::version::text_newtype;
+use super::version::{ReleaseName, text_newtype};
 
 text_newtype!(
     /// A commit: 40 (SHA-1) or 64 (SHA-256) lower-case hexadecimal digits.
@@ -328,4 +328,27 @@ pub struct Merges {
     pub facts: BTreeMap<Sha, CommitFacts>,
     /// Why the newest facts could not be read. What was known before stands.
     pub unsaid: Option<Unsaid>,
+}
+
+/// A commit that becomes a Release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Merge {
+    /// The name of the Release.
+    pub name: ReleaseName,
+    /// By digest.
+    pub image: String,
+    /// Which.
+    pub commit: Sha,
+    /// Its place on the line of merges.
+    pub place: i64,
+    /// The first line of its message.
+    pub title: String,
+    /// Where a person can look at it.
+    pub url: String,
+    /// Who wrote what came with it.
+    pub authors: Vec<String>,
+    /// What came with it.
+    pub pull_requests: Vec<u64>,
+    /// Why there is no way back from it, if there is none.
+    pub barrier: Option<String>,
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     decision::Reason,
+    source::{Merges, Sha},
     template,
     version::{Identity, PodHash, ReleaseName, TemplateHash, WorkloadName},
 };
@@ -40,6 +41,8 @@ pub struct Observation {
     pub commands: Vec<Command>,
     /// What the probes saw.
     pub probes: Probes,
+    /// What is known of the branch that versions come from; nothing, where they come from elsewhere.
+    pub merges: Merges,
 }
 
 /// One workload and what stands beside it.
@@ -214,6 +217,8 @@ pub struct Release {
     pub image: String,
     /// A person or CI asked for it; with the source `manual`, the newest of these is desired.
     pub manual: bool,
+    /// Its place on the line of merges, from 1; none: it is not from a merge. The greatest is the newest.
+    pub place: Option<i64>,
     /// Its identity; none: not composed yet.
     pub identity: Option<Identity>,
     /// Its templates by workload, from its `ControllerRevision`; none: not there (any more).
@@ -281,6 +286,18 @@ pub struct RestSample {
 }
 
 impl Observation {
+    /// The newest Release that a merge made.
+    #[must_use]
+    pub fn newest_merge(&self) -> Option<&Release> {
+        self.releases.iter().filter(|r| r.place.is_some()).max_by_key(|r| r.place)
+    }
+
+    /// The commit of the newest Release that a merge made: what is read of the branch ends before it.
+    #[must_use]
+    pub fn desired_commit(&self) -> Option<Sha> {
+        Sha::parse(self.newest_merge()?.commit.as_deref()?)
+    }
+
     /// The Release of that name.
     #[must_use]
     pub fn release(&self, name: &ReleaseName) -> Option<&Release> {

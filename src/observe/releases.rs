@@ -43,6 +43,7 @@ fn release(raw: &Raw, revisions: &[ControllerRevision]) -> Release {
         image: raw.spec.image.clone(),
         // Ours always say where they came from.
         manual: raw.spec.origin.as_ref().is_none_or(|origin| origin.type_ == OriginType::Manual),
+        place: raw.spec.place,
         identity: raw.spec.template_hash.clone().or(status.template_hash).map(Identity::new),
         outcome: status.outcome,
         tries: status.tries.and_then(|tries| u32::try_from(tries).ok()).unwrap_or(0),

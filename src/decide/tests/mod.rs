@@ -3,6 +3,7 @@
 
 mod back;
 mod pins;
+mod source;
 mod toy;
 
 use std::time::Duration;

@@ -301,6 +301,12 @@ impl Toy {
                 let identity = Some(template::identity(&templates));
                 self.release(name, version, image, identity, Some(templates));
             }
+            Effect::RecordMerge(merge) => {
+                self.log.push(format!("merge {}", merge.commit.short()));
+                self.release(merge.name.clone(), merge.commit.short().to_owned(), merge.image, None, None);
+                let made = self.seen.releases.iter_mut().find(|r| r.name == merge.name).unwrap();
+                (made.manual, made.place, made.commit) = (false, Some(merge.place), Some(merge.commit.to_string()));
+            }
             Effect::KeepTemplates { release, templates } => {
                 let identity = template::identity(&templates);
                 let found = self.seen.releases.iter_mut().find(|r| r.name == release).unwrap();
@@ -395,6 +401,7 @@ impl Toy {
                 commit: None,
                 image,
                 manual,
+                place: None,
                 identity,
                 templates,
                 outcome: None,

@@ -37,6 +37,7 @@ fn release(version: &str) -> Release {
         commit: None,
         image: String::new(),
         manual: false,
+        place: None,
         identity: None,
         templates: Some([(WorkloadName::new("shop"), template(version))].into()),
         outcome: None,

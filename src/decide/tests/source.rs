@@ -1,0 +1,393 @@
+//! From what is known of a branch to the Release that is desired. Each trap of merges has its test, with its name.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::toy::Toy;
+use crate::{
+    api::{command::Action, release::Outcome},
+    decide::source::{Checks, Readiness, barrier, checks, problem, readiness},
+    model::{
+        plan::Source,
+        source::{
+            Branch, Built, CheckFacts, Commit, CommitFacts, CommitStatus, Conclusion, Digest, History, HistoryEnd, ImagePlan, MergePlan,
+            PullRequest, Queue, Repository, Rules, Sha, StatusState, Suite, When,
+        },
+        version::ReleaseName,
+        world::Command,
+    },
+};
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+fn sha(n: u8) -> Sha {
+    Sha::parse(&format!("{n:02x}").repeat(20)).unwrap()
+}
+
+fn digest(n: u8) -> Digest {
+    Digest::parse(&format!("sha256:{}", format!("{n:02x}").repeat(32))).unwrap()
+}
+
+fn rules(when: When) -> Rules {
+    Rules { when, without_checks: false, grace: 2 * MINUTE, image_timeout: 15 * MINUTE }
+}
+
+fn plan(when: When) -> MergePlan {
+    MergePlan {
+        branch: Branch { repository: Repository::parse("acme/shop").unwrap(), name: Some("main".into()) },
+        rules: rules(when),
+        image: ImagePlan { repository: "r/shop".into(), tag: "sha-{sha}".into(), pull_secret: None, revision_required: false },
+        queue: Queue::Latest,
+    }
+}
+
+fn run(workflow: &str, event: &str, conclusion: Option<Conclusion>) -> Suite {
+    Suite { app: "github-actions".into(), conclusion, event: Some(event.into()), workflow: Some(workflow.into()), runs: 3, created: at(0) }
+}
+
+fn app(name: &str, runs: u32, conclusion: Option<Conclusion>) -> Suite {
+    Suite { app: name.into(), conclusion, event: None, workflow: None, runs, created: at(0) }
+}
+
+fn status(context: &str, state: StatusState) -> CommitStatus {
+    CommitStatus { context: context.into(), state }
+}
+
+fn said(suites: Vec<Suite>, statuses: Vec<CommitStatus>, when: When, now: Timestamp) -> Checks {
+    checks(&CheckFacts { suites, statuses }, &rules(when), at(0), now)
+}
+
+const GOOD: Option<Conclusion> = Some(Conclusion::Success);
+
+#[test]
+fn the_checks_of_a_commit() {
+    use Checks::{Failed, NotBuilt, Passed, Pending};
+    use Conclusion as C;
+    let (soon, late) = (at(60), at(600));
+    let says = |checks: Checks| match checks {
+        Passed => "passed".to_owned(),
+        Pending(what) => format!("waits for {what}"),
+        Failed(what) => format!("failed: {what}"),
+        NotBuilt(what) => format!("not built: {what}"),
+    };
+    fn none<T>() -> Vec<T> {
+        Vec::new()
+    }
+    let table = [
+        ("all is well", vec![run("ci", "push", GOOD)], none(), late, "passed"),
+        ("one runs", vec![run("ci", "push", GOOD), run("e2e", "push", None)], none(), late, "waits for the workflow e2e"),
+        (
+            "one failed",
+            vec![run("ci", "push", Some(C::Failure)), run("e2e", "push", None)],
+            none(),
+            late,
+            "failed: the workflow ci: failed",
+        ),
+        ("a merge queue ran it before it landed", vec![run("ci", "merge_group", GOOD)], none(), late, "passed"),
+        (
+            "the run of the pull request shares the commit",
+            vec![run("ci", "pull_request", Some(C::Failure)), run("ci", "push", GOOD)],
+            none(),
+            late,
+            "passed",
+        ),
+        (
+            "skipped and neutral are no failure",
+            vec![run("ci", "push", GOOD), run("docs", "push", Some(C::Skipped)), app("lint", 1, Some(C::Neutral))],
+            none(),
+            late,
+            "passed",
+        ),
+        (
+            "cancelled for a newer commit",
+            vec![run("ci", "push", Some(C::Cancelled))],
+            none(),
+            late,
+            "not built: the workflow ci: cancelled",
+        ),
+        (
+            "an app that is merely installed, at first",
+            vec![run("ci", "push", GOOD), app("idle", 0, None)],
+            none(),
+            soon,
+            "waits for the checks of idle",
+        ),
+        ("an app that is merely installed, for ever", vec![run("ci", "push", GOOD), app("idle", 0, None)], none(), late, "passed"),
+        ("an app with checks", vec![app("scan", 2, None)], none(), late, "waits for the checks of scan"),
+        (
+            "a status of another system",
+            vec![run("ci", "push", GOOD)],
+            vec![status("jenkins", StatusState::Pending)],
+            late,
+            "waits for the status jenkins",
+        ),
+        ("a status that failed", vec![], vec![status("jenkins", StatusState::Failure)], late, "failed: the status jenkins failed"),
+        ("our own status", vec![run("ci", "push", GOOD)], vec![status("haldane/shop", StatusState::Pending)], late, "passed"),
+        ("nothing yet", none(), none(), soon, "waits for its first check"),
+        (
+            "a conclusion of tomorrow",
+            vec![run("ci", "push", Some(C::Unknown))],
+            none(),
+            late,
+            "failed: the workflow ci: ended in a way that is not known here",
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (name, suites, statuses, now, expected) in table {
+        let is = says(said(suites, statuses, When::Checks, now));
+        if is != expected {
+            wrong.push(format!("{name}: {is}, not {expected}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_run_again_speaks_for_the_one_before() {
+    let again = Suite { created: at(30), ..run("ci", "push", GOOD) };
+    assert_eq!(said(vec![run("ci", "push", Some(Conclusion::Failure)), again], vec![], When::Checks, at(600)), Checks::Passed);
+    let failed_again = Suite { created: at(30), ..run("ci", "push", Some(Conclusion::Failure)) };
+    assert!(matches!(said(vec![run("ci", "push", GOOD), failed_again], vec![], When::Checks, at(600)), Checks::Failed(_)));
+}
+
+#[test]
+fn without_any_check_it_holds_unless_it_was_told_to_proceed() {
+    let nothing = CheckFacts::default();
+    let Checks::Pending(what) = checks(&nothing, &rules(When::Checks), at(0), at(600)) else { panic!("it proceeds") };
+    assert!(what.contains("onNoChecks: Proceed"), "{what}");
+    let proceed = Rules { without_checks: true, ..rules(When::Checks) };
+    assert!(matches!(checks(&nothing, &proceed, at(0), at(60)), Checks::Pending(_)), "they may still come");
+    assert_eq!(checks(&nothing, &proceed, at(0), at(600)), Checks::Passed);
+}
+
+#[test]
+fn named_workflows_and_signals_wait_for_what_they_name() {
+    let named = || When::Workflows(vec!["ci".into(), "image".into()]);
+    assert_eq!(said(vec![run("ci", "push", GOOD)], vec![], named(), at(0)), Checks::Pending("a run of the workflow image".into()));
+    let both = vec![run("ci", "push", GOOD), run("image", "push", GOOD), run("nightly", "push", Some(Conclusion::Failure))];
+    assert_eq!(said(both, vec![], named(), at(0)), Checks::Passed);
+    let skipped = vec![run("ci", "push", GOOD), run("image", "push", Some(Conclusion::Skipped))];
+    assert_eq!(said(skipped, vec![], named(), at(0)), Checks::NotBuilt("the workflow image was skipped".into()));
+    let signal = || When::Signal("qa/ok".into());
+    assert_eq!(said(vec![], vec![], signal(), at(0)), Checks::Pending("the status qa/ok".into()));
+    assert_eq!(said(vec![], vec![status("qa/ok", StatusState::Success)], signal(), at(0)), Checks::Passed);
+}
+
+fn facts(checks: Vec<Suite>, image: Built) -> CommitFacts {
+    CommitFacts { seen: at(0), checks: Some(CheckFacts { suites: checks, statuses: vec![] }), image }
+}
+
+fn found(n: u8, revision: Option<&Sha>) -> Built {
+    Built::Found { digest: digest(n), revision: revision.map(ToString::to_string) }
+}
+
+#[test]
+fn image_and_checks_join_from_either_side() {
+    let plan = plan(When::Checks);
+    let (passed, runs) = (|| vec![run("ci", "push", GOOD)], || vec![run("ci", "push", None)]);
+    let state = |suites, image| readiness(&sha(1), &facts(suites, image), &plan, at(60));
+    assert!(matches!(state(runs(), found(1, None)), Readiness::Building(_)));
+    assert!(matches!(state(passed(), Built::Absent), Readiness::Building(_)));
+    assert_eq!(state(passed(), found(1, None)), Readiness::Ready(digest(1)));
+    let late = readiness(&sha(1), &facts(passed(), Built::Absent), &plan, at(1000));
+    assert_eq!(late, Readiness::NoArtifact(format!("no image r/shop:sha-{} came", sha(1))));
+}
+
+#[test]
+fn an_image_of_another_commit_is_refused() {
+    let (mut plan, other) = (plan(When::Image), sha(9));
+    let state = |plan: &MergePlan, revision: Option<&Sha>| readiness(&sha(1), &facts(vec![], found(1, revision)), plan, at(0));
+    assert_eq!(state(&plan, Some(&sha(1))), Readiness::Ready(digest(1)));
+    assert_eq!(state(&plan, Some(&other)), Readiness::Refused(format!("r/shop:sha-{} says that it was built from {other}", sha(1))));
+    plan.image.revision_required = true;
+    assert!(matches!(state(&plan, None), Readiness::Refused(_)));
+    (plan.image.revision_required, plan.image.tag) = (false, "latest".into());
+    assert!(matches!(state(&plan, None), Readiness::Refused(_)), "nothing binds a moving tag to a commit");
+}
+
+#[test]
+fn a_trailer_makes_a_barrier_and_a_mention_does_not() {
+    assert_eq!(
+        barrier("Drops the old table.\n\nSigned-off-by: Ana\nHaldane-Barrier: the table is gone\n"),
+        Some("the table is gone".into())
+    );
+    assert_eq!(barrier("Haldane-Barrier: in the middle\n\nand the end"), None);
+    assert_eq!(barrier(""), None);
+}
+
+fn commit(n: u8) -> Commit {
+    Commit {
+        sha: sha(n),
+        title: format!("change {n}"),
+        body: String::new(),
+        author: if n.is_multiple_of(2) { "ana" } else { "ben" }.into(),
+        committed: at(0),
+        pull_request: Some(PullRequest { number: u64::from(n), title: format!("change {n}") }),
+        url: format!("https://forge/acme/shop/commit/{}", sha(n)),
+    }
+}
+
+/// A toy whose versions come from a branch; live is what was adopted.
+fn branch(queue: Queue) -> Toy {
+    let mut toy = Toy::adopted(4);
+    toy.plan.source = Source::Merge(MergePlan { queue, ..plan(When::Image) });
+    toy
+}
+
+/// The branch has these commits since the newest Release, newest first; the ready ones have their image.
+fn shows(toy: &mut Toy, commits: &[(u8, bool)], end: HistoryEnd) {
+    let made: Vec<Commit> = commits.iter().map(|(n, _)| commit(*n)).collect();
+    toy.seen.merges.history = Some(History { branch: "main".into(), commits: made, end });
+    let image = |n, ready| if ready { found(n, None) } else { Built::Absent };
+    let now = toy.now;
+    toy.seen.merges.facts =
+        commits.iter().map(|(n, ready)| (sha(*n), CommitFacts { seen: now, checks: None, image: image(*n, *ready) })).collect();
+    toy.seen.problems.retain(|p| !matches!(p, crate::model::decision::Reason::BranchRewritten { .. }));
+    let problem = problem(&toy.plan.source, &toy.seen.merges, toy.seen.desired_commit().as_ref());
+    toy.seen.problems.extend(problem);
+}
+
+fn passes(toy: &mut Toy, n: usize) {
+    for _ in 0..n {
+        toy.pass();
+    }
+}
+
+fn short(n: u8) -> String {
+    sha(n).short().to_owned()
+}
+
+/// The Releases of merges: what, and what became of it.
+fn merges(toy: &Toy) -> Vec<(String, i64, Option<Outcome>)> {
+    toy.seen.releases.iter().filter_map(|r| Some((r.version.clone(), r.place?, r.outcome))).collect()
+}
+
+#[test]
+fn a_merge_becomes_a_release_and_rides_the_canary() {
+    let mut toy = branch(Queue::Latest);
+    shows(&mut toy, &[(1, true)], HistoryEnd::Open);
+    toy.pass();
+    shows(&mut toy, &[], HistoryEnd::Reached);
+    toy.until(|t| t.live() == short(1) && t.quiet());
+    assert_eq!(merges(&toy), [(short(1), 1, Some(Outcome::Live))]);
+    let image = toy.w().template.pointer("/spec/containers/0/image").cloned();
+    assert_eq!(image, Some(format!("r/shop@{}", digest(1)).into()));
+    toy.pass();
+    assert!(toy.quiet(), "the same again makes nothing");
+}
+
+#[test]
+fn the_newest_that_is_ready_is_desired_and_one_without_an_image_is_passed_by() {
+    let mut toy = branch(Queue::Latest);
+    shows(&mut toy, &[(3, false), (2, true), (1, true)], HistoryEnd::Open);
+    toy.pass();
+    assert_eq!(merges(&toy), [(short(2), 1, None)]);
+    toy.until(|t| t.live() == short(2) && t.quiet());
+    shows(&mut toy, &[(5, true)], HistoryEnd::Reached);
+    toy.pass();
+    assert_eq!(merges(&toy).last(), Some(&(short(5), 2, None)));
+    // Two more before that one had its turn.
+    shows(&mut toy, &[(7, true), (6, true)], HistoryEnd::Reached);
+    toy.until(|t| t.live() == short(7) && t.quiet());
+    let table = [(short(2), 1, Some(Outcome::Live)), (short(5), 2, Some(Outcome::Superseded)), (short(7), 3, Some(Outcome::Live))];
+    assert_eq!(merges(&toy), table);
+}
+
+#[test]
+fn what_was_read_before_the_newest_release_makes_nothing_twice() {
+    let mut toy = branch(Queue::Latest);
+    shows(&mut toy, &[(2, true), (1, true)], HistoryEnd::Open);
+    toy.until(|t| t.live() == short(2) && t.quiet());
+    passes(&mut toy, 3);
+    assert_eq!(merges(&toy), [(short(2), 1, Some(Outcome::Live))]);
+}
+
+#[test]
+fn late_facts_never_move_it_backwards() {
+    let mut toy = branch(Queue::Latest);
+    shows(&mut toy, &[(2, true), (1, false)], HistoryEnd::Open);
+    toy.pass();
+    // What is read from now on ends before the newest Release: the image of the older commit comes too late.
+    shows(&mut toy, &[], HistoryEnd::Reached);
+    toy.until(|t| t.live() == short(2) && t.quiet());
+    passes(&mut toy, 3);
+    assert_eq!(merges(&toy).len(), 1);
+}
+
+#[test]
+fn one_after_the_other_waits_for_what_is_building() {
+    let mut toy = branch(Queue::Each);
+    shows(&mut toy, &[(3, true), (2, false), (1, true)], HistoryEnd::Open);
+    toy.pass();
+    assert_eq!(merges(&toy), [(short(1), 1, None)]);
+    shows(&mut toy, &[(3, true), (2, false)], HistoryEnd::Reached);
+    toy.until(|t| t.live() == short(1) && t.quiet());
+    shows(&mut toy, &[(3, true), (2, true)], HistoryEnd::Reached);
+    toy.pass();
+    shows(&mut toy, &[(3, true)], HistoryEnd::Reached);
+    toy.pass();
+    shows(&mut toy, &[], HistoryEnd::Reached);
+    toy.until(|t| t.live() == short(2));
+    toy.until(|t| t.live() == short(3) && t.quiet());
+    assert!(merges(&toy).iter().all(|(_, _, outcome)| *outcome == Some(Outcome::Live)), "{:?}", merges(&toy));
+}
+
+#[test]
+fn a_rewritten_branch_holds_until_a_person_says_that_it_is_right() {
+    let mut toy = branch(Queue::Latest);
+    shows(&mut toy, &[(1, true)], HistoryEnd::Open);
+    toy.pass();
+    shows(&mut toy, &[], HistoryEnd::Reached);
+    toy.until(|t| t.live() == short(1) && t.quiet());
+    shows(&mut toy, &[(7, true)], HistoryEnd::Diverged);
+    passes(&mut toy, 3);
+    assert_eq!((toy.live(), merges(&toy).len()), (short(1).as_str().into(), 1), "nothing moves");
+    let says = toy.last.as_ref().unwrap().reason.to_string();
+    assert!(says.contains("was rewritten") && says.contains(&short(7)), "{says}");
+    toy.seen.commands.push(Command {
+        name: "c1".into(),
+        release: ReleaseName::new("any"),
+        action: Action::Adopt,
+        by: "ana".into(),
+        reason: None,
+    });
+    toy.pass();
+    shows(&mut toy, &[], HistoryEnd::Reached);
+    toy.until(|t| t.live() == short(7) && t.quiet());
+    assert!(toy.seen.commands.is_empty());
+}
+
+#[test]
+fn a_bad_merge_is_taken_back_and_the_next_one_goes_by_itself() {
+    let mut toy = branch(Queue::Latest);
+    shows(&mut toy, &[(1, true)], HistoryEnd::Open);
+    toy.pass();
+    shows(&mut toy, &[], HistoryEnd::Reached);
+    toy.canary_fails = true;
+    toy.until(|t| t.phase() == "RolledBack" && t.quiet());
+    assert_eq!(merges(&toy), [(short(1), 1, Some(Outcome::RolledBack))]);
+    toy.canary_fails = false;
+    shows(&mut toy, &[(2, true)], HistoryEnd::Reached);
+    toy.pass();
+    shows(&mut toy, &[], HistoryEnd::Reached);
+    toy.until(|t| t.live() == short(2) && t.quiet());
+}
+
+#[test]
+fn what_the_owner_changes_rides_with_the_image_of_the_merge() {
+    let mut toy = branch(Queue::Latest);
+    shows(&mut toy, &[(1, true)], HistoryEnd::Open);
+    toy.pass();
+    shows(&mut toy, &[], HistoryEnd::Reached);
+    toy.until(|t| t.live() == short(1) && t.quiet());
+    toy.set_image("stale");
+    passes(&mut toy, 3);
+    assert!(toy.quiet() && toy.phase() == "Live", "a stale tag in the owner's template is ignored");
+    toy.workload().template["spec"]["containers"][0]["env"] = serde_json::json!([{"name": "COLOUR", "value": "red"}]);
+    toy.until(|t| t.live().starts_with(&format!("{}-", short(1))) && t.quiet());
+}

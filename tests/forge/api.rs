@@ -62,7 +62,7 @@ impl Reply {
     }
 
     #[must_use]
-    pub fn with(mut self, name: &str, value: impl ToString) -> Self {
+    pub fn with(mut self, name: &str, value: impl std::fmt::Display) -> Self {
         self.headers.push((name.to_owned(), value.to_string()));
         self
     }
@@ -155,8 +155,8 @@ fn of_graphql(hub: &Arc<Hub>, ask: &Ask, caller: &Caller) -> Reply {
     };
     let prepared = query.prepare();
     let points = prepared.as_ref().map_or(1, |prepared| prepared.asked.points());
-    let taken = hub.lock().take(&caller.name(), Resource::Graphql, points, 1, hub.now());
-    let (reply, points) = match taken {
+    let bucket = hub.lock().take(&caller.name(), Resource::Graphql, points, 1, hub.now());
+    let (reply, points) = match bucket {
         Err(refusal) => (refused(hub, caller, refusal, Resource::Graphql), 0),
         Ok(bucket) => {
             let value = match prepared {

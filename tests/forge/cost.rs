@@ -5,7 +5,7 @@ use apollo_compiler::{
     ExecutableDocument,
     ast::Value,
     executable::{Field, Operation, Selection},
-    response::JsonMap,
+    response::{JsonMap, JsonValue},
 };
 
 /// Nodes that one query may ask for.
@@ -57,7 +57,7 @@ fn first(field: &Field, variables: &JsonMap) -> u64 {
     let Some(value) = field.specified_argument_by_name("first") else { return 0 };
     match value.as_ref() {
         Value::Int(number) => number.try_to_i32().ok().and_then(|number| u64::try_from(number).ok()).unwrap_or(0),
-        Value::Variable(name) => variables.get(name.as_str()).and_then(|value| value.as_u64()).unwrap_or(0),
+        Value::Variable(name) => variables.get(name.as_str()).and_then(JsonValue::as_u64).unwrap_or(0),
         _ => 0,
     }
 }

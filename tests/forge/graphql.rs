@@ -168,7 +168,7 @@ impl ObjectValue for Object {
         let plain = match &self.it {
             It::Query => return self.query(&field),
             It::Repository(place) => return self.repository(place, &field),
-            It::Ref(place, name, oid) => return self.reference(place, name, oid, &field),
+            It::Ref(place, name, oid) => return Ok(self.reference(place, name, oid, &field)),
             It::Comparison(place, base, head) => return self.comparison(place, base, head, &field),
             It::Object(place, kind, oid) => return self.object(place, kind, oid, &field),
             It::Commit(place, commit) => return self.commit(place, commit, &field),
@@ -339,9 +339,9 @@ impl Object {
         }))
     }
 
-    fn reference<'a>(&self, place: &Place, name: &str, oid: &str, field: &Field<'_>) -> Said<'a> {
+    fn reference<'a>(&self, place: &Place, name: &str, oid: &str, field: &Field<'_>) -> ResolvedValue<'a> {
         let (prefix, short) = name.match_indices('/').nth(1).map_or(("", name), |(at, _)| name.split_at(at + 1));
-        Ok(match field.name {
+        match field.name {
             "id" => self.value(json!(format!("REF_{}_{name}", place.id))),
             "name" => self.value(json!(short)),
             "prefix" => self.value(json!(prefix)),
@@ -350,7 +350,7 @@ impl Object {
                 let head = field.text("headRef").and_then(|head| place.git.commit(head));
                 self.maybe(head.map(|head| It::Comparison(place.clone(), oid.to_owned(), head.oid)))
             }
-        })
+        }
     }
 
     fn comparison<'a>(&self, place: &Place, base: &str, head: &str, field: &Field<'_>) -> Said<'a> {

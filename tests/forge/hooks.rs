@@ -146,7 +146,9 @@ impl Outbox {
         if order == Release::Reversed {
             held.reverse();
         }
-        held.into_iter().for_each(|parcel| self.send(parcel));
+        for parcel in held {
+            self.send(parcel);
+        }
     }
 
     /// Until nothing is under way. What is held or late is not.
@@ -172,7 +174,9 @@ impl Outbox {
         if waiting.hold {
             waiting.held.append(&mut parcels);
         } else {
-            parcels.into_iter().for_each(|parcel| self.send(parcel));
+            for parcel in parcels {
+                self.send(parcel);
+            }
         }
     }
 

@@ -128,7 +128,9 @@ pub fn hex(bytes: &[u8]) -> String {
 
 pub fn sha256(parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
-    parts.iter().for_each(|part| hash.update(part));
+    for part in parts {
+        hash.update(part);
+    }
     hex(&hash.finalize())
 }
 

@@ -11,6 +11,7 @@
 #![allow(dead_code, reason = "each test binary that includes this module uses another part of it")]
 #![allow(unreachable_pub, reason = "a module of a test binary has no reachable items, yet its interface should be seen")]
 #![allow(clippy::expect_used, clippy::panic, reason = "test code: a broken fake should stop the test at the place where it broke")]
+#![allow(clippy::indexing_slicing, reason = "fields are added to JSON objects, which never panics")]
 
 pub mod admin;
 pub mod api;

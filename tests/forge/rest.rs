@@ -26,7 +26,7 @@ pub fn answer(hub: &Arc<Hub>, ask: &Ask, caller: &Caller) -> Reply {
     let path: Vec<&str> = ask.path.trim_matches('/').split('/').collect();
     match (ask.method.as_str(), path.as_slice()) {
         ("POST", ["app-manifests", code, "conversions"]) => convert(hub, code),
-        (_, ["app", ..]) | (_, ["repos", _, _, "installation"]) => match caller {
+        (_, ["app", ..] | ["repos", _, _, "installation"]) => match caller {
             Caller::App(id) => of_app(hub, ask, *id, &path),
             _ => Reply::error(401, "A JSON web token could not be decoded"),
         },
@@ -174,8 +174,8 @@ fn chosen(state: &State, there: &Installation, wanted: &Value) -> Result<Option<
     }
     let mut some = BTreeSet::new();
     for name in names.into_iter().flatten() {
-        let named = |repo: &&Repo| Some(repo.name.as_str()) == name.as_str() && there.covers(repo);
-        some.insert(state.repos.values().find(named).ok_or(())?.id);
+        let meant = |repo: &&Repo| Some(repo.name.as_str()) == name.as_str() && there.covers(repo);
+        some.insert(state.repos.values().find(meant).ok_or(())?.id);
     }
     for id in ids.into_iter().flatten() {
         some.insert(id.as_u64().and_then(|id| state.repos.get(&id)).filter(|repo| there.covers(repo)).ok_or(())?.id);
@@ -269,8 +269,9 @@ fn of_repository(hub: &Hub, ask: &Ask, caller: &Caller, (owner, name): &(&str, &
     let state = hub.lock();
     let Some(repo) = state.repo(owner, name).filter(|repo| state.opens(token, repo)) else { return Reply::not_found() };
     if !repo.full_name().eq_ignore_ascii_case(&format!("{owner}/{name}")) {
-        let rest: String = rest.iter().map(|part| format!("/{part}")).collect();
-        let url = format!("{}{}/repositories/{}{rest}", hub.url, prefix(ask), repo.id);
+        let base = format!("{}{}", hub.url, prefix(ask));
+        let id = repo.id.to_string();
+        let url = [&[base.as_str(), "repositories", &id] as &[&str], rest].concat().join("/");
         return Reply::json(301, &json!({"message": "Moved Permanently", "url": url, "documentation_url": "https://docs.github.com/rest"}))
             .with("location", url);
     }

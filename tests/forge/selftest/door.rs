@@ -1,4 +1,4 @@
-//! Who may come in: JWTs, tokens, ETags, limits, manifests.
+//! Who may come in: JWTs, tokens, `ETag`s, limits, manifests.
 
 use std::time::Duration;
 
@@ -137,7 +137,7 @@ async fn the_hour_and_the_minute_have_limits_and_the_meter_knows_who_asked() {
     assert_eq!(over["errors"][0]["type"], "RATE_LIMITED");
     let used = stage.hub.meter(stage.installation);
     assert_eq!((used.requests, used.rest, used.graphql), (6, 3, 1));
-    stage.clock.advance(Duration::from_secs(3600));
+    stage.clock.advance(Duration::from_hours(1));
     let token = stage.token().await;
     stage.hub.limits(Limits { rest_minute: 2, ..Limits::default() });
     for status in [200, 200, 403] {
@@ -145,7 +145,7 @@ async fn the_hour_and_the_minute_have_limits_and_the_meter_knows_who_asked() {
     }
     let refused = stage.get("/repos/acme/checkout", &token).await;
     assert!(refused.text().contains("secondary rate limit") && refused.header("retry-after") == "60");
-    stage.clock.advance(Duration::from_secs(60));
+    stage.clock.advance(Duration::from_mins(1));
     assert_eq!(stage.get("/repos/acme/checkout", &token).await.status, 200);
 }
 
@@ -174,7 +174,7 @@ async fn a_confirmed_manifest_becomes_an_app_once() {
     assert_eq!(stage.get("/app", &token).await.json()["name"], "Haldane of acme");
     assert_eq!(raw(stage.hub.url(), "POST", &path, &headers, "").await.unwrap().status, 404);
     let late = stage.hub.confirm_manifest(manifest, "acme");
-    stage.clock.advance(Duration::from_secs(3600));
+    stage.clock.advance(Duration::from_hours(1));
     assert_eq!(raw(stage.hub.url(), "POST", &format!("/app-manifests/{late}/conversions"), &headers, "").await.unwrap().status, 404);
 }
 

@@ -99,14 +99,138 @@ pub struct ServiceRef {
     pub port: Option<String>,
 }
 
-/// Where new versions come from: exactly one.
+/// Where new versions come from: merges (`github` with `image`), or CI and people (`manual`).
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("has(self.manual)").message("source: set exactly one of: manual"))]
+#[x_kube(
+    validation = Rule::new("has(self.manual) != has(self.github)").message("source: set exactly one of: github, manual"),
+    validation = Rule::new("has(self.github) == has(self.image)").message("source: github and image belong together: the commit, and the image that is built from it")
+)]
 pub struct Source {
+    /// Commits on a branch; `image` says how the image of each is found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub github: Option<GithubSource>,
+    /// The image; the image in the owner's template is not used, everything else in it rides along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageSource>,
     /// Releases are made by CI or people (`kubectl haldane release --image …`); the image in the owner's template is
     /// not used, everything else in it rides along.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manual: Option<Manual>,
+    /// Which of several that wait is next. Default Latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueSpec>,
+}
+
+/// Which of several Releases that wait is next. Latest (the default): the newest, those before it are superseded. Each: one
+/// after the other.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum QueueSpec {
+    /// The newest.
+    #[default]
+    Latest,
+    /// One after the other.
+    Each,
+}
+
+/// Commits on a branch at GitHub.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GithubSource {
+    /// e.g. `acme/checkout`.
+    #[schemars(length(max = 201), regex(pattern = "^[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}$"))]
+    pub repository: String,
+    /// Default: the repository's default branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 244))]
+    pub branch: Option<String>,
+    /// What must have passed on a commit, besides that there is its image. Default: everything that runs on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<WhenSpec>,
+}
+
+/// What must have passed on a commit.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("(self.type == 'Workflows') == has(self.workflows)").message("when: workflows belong to the type Workflows"),
+    validation = Rule::new("(self.type == 'Signal') == has(self.context)").message("when: context belongs to the type Signal"),
+    validation = Rule::new("self.type == 'Checks' || !has(self.onNoChecks)").message("when: onNoChecks belongs to the type Checks")
+)]
+pub struct WhenSpec {
+    /// Image: nothing, that there is an image is enough. Checks: everything that runs on the commit. Workflows: these. Signal: a
+    /// commit status.
+    #[serde(rename = "type")]
+    pub type_: WhenType,
+    /// Names of workflows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 128)))]
+    pub workflows: Option<Vec<String>>,
+    /// The context of the commit status, e.g. `qa/ok`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub context: Option<String>,
+    /// What becomes of a commit on which nothing runs. Default Hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_no_checks: Option<OnNoChecks>,
+    /// How long checks may take to appear. Default 2m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) <= duration('1h')").message("grace: at most 1h"))]
+    pub grace: Option<Span>,
+}
+
+/// What must have passed on a commit.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WhenType {
+    /// Nothing.
+    Image,
+    /// Everything that runs on it.
+    Checks,
+    /// These workflows.
+    Workflows,
+    /// A commit status.
+    Signal,
+}
+
+/// What becomes of a commit on which nothing runs. Hold (the default): it waits. Proceed: it is delivered.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnNoChecks {
+    /// It waits.
+    #[default]
+    Hold,
+    /// It is delivered.
+    Proceed,
+}
+
+/// The image that is built from a commit.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageSource {
+    /// e.g. `ghcr.io/acme/checkout`.
+    #[schemars(length(min = 1, max = 255), regex(pattern = "^[a-z0-9][a-zA-Z0-9._:/-]*[a-z0-9]$"))]
+    pub repository: String,
+    /// The tag of a commit's image, with `{sha}` (the whole) or `{sha7}` (its first 7 digits) in it, e.g. `sha-{sha}`.
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = Rule::new("self.contains('{sha}') || self.contains('{sha7}')").message("tag: say with {sha} or {sha7} which commit it is of"))]
+    pub tag: String,
+    /// A Secret of type `kubernetes.io/dockerconfigjson` that opens the registry. Default: those of the pods and of their
+    /// `ServiceAccount`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_secret_ref: Option<SecretRef>,
+    /// The image must name its commit itself, by the label `org.opencontainers.image.revision`. One that names another is refused
+    /// in any case. Default false: the tag is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_revision_label: Option<bool>,
+    /// How long the image of a commit may take to appear before it counts as never built. Default 15m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) <= duration('24h')").message("timeout: at most 24h"))]
+    pub timeout: Option<Span>,
+}
+
+/// A Secret of this namespace.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SecretRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
 }
 
 /// Releases are made by CI or people.

@@ -4,10 +4,13 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     phase::Adopted,
-    source::MergePlan,
+    source::{Branch, ImagePlan, MergePlan, Queue, Repository, Rules, When},
     version::{Weight, WorkloadName},
 };
-use crate::api::delivery::{DeliverySpec, OnDeadline};
+use crate::api::{
+    delivery::{self, DeliverySpec, ImageSource, OnDeadline, OnNoChecks, QueueSpec, WhenSpec, WhenType},
+    duration::Span,
+};
 
 /// Default steps on the way up. `testers` needs a router, so the Service way begins at a real share.
 const STEPS: [u8; 3] = [5, 25, 50];
@@ -16,6 +19,9 @@ const GUARD: Duration = Duration::from_mins(10);
 const ROLLBACK_WINDOW: Duration = Duration::from_hours(1);
 const DEADLINE: Duration = Duration::from_mins(30);
 const SETTLE: Duration = Duration::from_secs(5);
+/// Some checks begin when others have ended.
+const GRACE: Duration = Duration::from_mins(2);
+const IMAGE_TIMEOUT: Duration = Duration::from_mins(15);
 
 /// How one app is delivered.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,6 +88,9 @@ pub enum PlanError {
     /// Nothing to deliver.
     #[error("spec.workloads is empty; name at least one Deployment")]
     Empty,
+    /// No repository.
+    #[error("spec.source.github.repository: {0} is not of the form owner/name")]
+    Repository(String),
     /// Steps do not ascend.
     #[error("spec.rollout.steps[{0}].weight is not above the step before; weights must ascend")]
     NotAscending(usize),
@@ -104,7 +113,9 @@ impl Plan {
     #[must_use]
     pub fn lenient(spec: &DeliverySpec, adopted: &[Adopted]) -> (Self, Option<PlanError>) {
         let mut plan = Self::read(spec);
-        let flaw = plan.flaw();
+        let named = spec.source.iter().flat_map(|s| &s.github).map(|github| &github.repository);
+        let unnamed = named.into_iter().find(|name| Repository::parse(name).is_none()).cloned().map(PlanError::Repository);
+        let flaw = plan.flaw().or(unnamed);
         let mut known = BTreeSet::new();
         plan.workloads.retain(|workload| known.insert(workload.name.clone()));
         plan.steps.sort_by_key(|step| step.weight);
@@ -118,7 +129,7 @@ impl Plan {
 
     fn read(spec: &DeliverySpec) -> Self {
         let rollout = spec.rollout.clone().unwrap_or_default();
-        let span = |given: Option<crate::api::duration::Span>, default| given.map_or(default, |s| s.0);
+        let span = |given: Option<Span>, default| given.map_or(default, |s| s.0);
         Self {
             workloads: spec
                 .workloads
@@ -130,10 +141,7 @@ impl Plan {
                     port: w.service_ref.as_ref().and_then(|s| s.port.clone()),
                 })
                 .collect(),
-            source: match &spec.source {
-                Some(source) if source.manual.is_some() => Source::Manual,
-                _ => Source::Workload,
-            },
+            source: spec.source.as_ref().map_or(Source::Workload, source),
             steps: match &rollout.steps {
                 Some(steps) => steps.iter().map(|s| PlannedStep { weight: Weight::new(s.weight), bake: span(s.bake, BAKE) }).collect(),
                 None => STEPS.map(|percent| PlannedStep { weight: Weight::new(percent), bake: BAKE }).to_vec(),
@@ -157,6 +165,43 @@ impl Plan {
         }
         let fall = self.steps.windows(2).position(|pair| matches!(pair, [before, after] if after.weight <= before.weight));
         fall.map(|at| PlanError::NotAscending(at + 1))
+    }
+}
+
+/// Where versions come from. A source that contradicts itself names no image, so what lives goes on.
+fn source(spec: &delivery::Source) -> Source {
+    let merge = spec.github.as_ref().zip(spec.image.as_ref());
+    match merge.and_then(|(github, image)| Some((github, image, Repository::parse(&github.repository)?))) {
+        Some((github, image, repository)) => Source::Merge(MergePlan {
+            branch: Branch { repository, name: github.branch.clone() },
+            rules: rules(github.when.as_ref(), image),
+            image: ImagePlan {
+                repository: image.repository.clone(),
+                tag: image.tag.clone(),
+                pull_secret: image.pull_secret_ref.as_ref().map(|secret| secret.name.clone()),
+                revision_required: image.require_revision_label.unwrap_or_default(),
+            },
+            queue: match spec.queue.unwrap_or_default() {
+                QueueSpec::Latest => Queue::Latest,
+                QueueSpec::Each => Queue::Each,
+            },
+        }),
+        None => Source::Manual,
+    }
+}
+
+fn rules(when: Option<&WhenSpec>, image: &ImageSource) -> Rules {
+    let span = |given: Option<Span>, default| given.map_or(default, |span| span.0);
+    Rules {
+        when: match when.map(|w| (w.type_, w)) {
+            None | Some((WhenType::Checks, _)) => When::Checks,
+            Some((WhenType::Image, _)) => When::Image,
+            Some((WhenType::Workflows, w)) => When::Workflows(w.workflows.clone().unwrap_or_default()),
+            Some((WhenType::Signal, w)) => When::Signal(w.context.clone().unwrap_or_default()),
+        },
+        without_checks: when.and_then(|w| w.on_no_checks) == Some(OnNoChecks::Proceed),
+        grace: span(when.and_then(|w| w.grace), GRACE),
+        image_timeout: span(image.timeout, IMAGE_TIMEOUT),
     }
 }
 

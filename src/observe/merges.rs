@@ -1,0 +1,207 @@
+//! The merge board: reads in the background what forges and registries say of the branches that versions come from.
+//!
+//! Every observe says anew what is to be known ([`MergeBoard::watch`]) and reads what is known ([`MergeBoard::read`]). What it means is
+//! decided in `decide::source`. Nothing that anybody announces is believed: an event only stirs ([`MergeBoard::stir`]), and then the
+//! facts are read. The board begins empty with each leadership; all that must last is in Release objects.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use tokio::{
+    sync::{Notify, mpsc::UnboundedSender, watch},
+    task::JoinHandle,
+    time::Instant,
+};
+
+use super::probes::Key;
+use crate::{
+    clock::Clock,
+    edge::{
+        forge::{Forge, ForgeError},
+        registry::{ImageRef, Login, Registry},
+    },
+    model::source::{Branch, MergePlan, Merges, Repository, Sha},
+};
+
+mod round;
+
+use round::Reader;
+
+/// From one look at all heads to the next: "without a webhook it knows within a minute". 1,000 branches are 10 documents of one
+/// point each: 600 points an hour of 12,500.
+pub const SWEEP: Duration = Duration::from_mins(1);
+/// Branches in one document.
+const BATCH: usize = 100;
+
+/// What is to be known for one Delivery now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Watch {
+    /// Which commits, and what must be known of them.
+    pub plan: MergePlan,
+    /// The commit of the newest Release: what is older is settled.
+    pub since: Option<Sha>,
+    /// Where the logins for the registry are looked for.
+    pub logins: LoginsFor,
+}
+
+/// Where the logins for the registry of a Delivery are looked for, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginsFor {
+    /// The namespace of the Delivery.
+    pub namespace: String,
+    /// Names of its Secrets: the one that the Delivery names, then those of its pods.
+    pub secrets: Vec<String>,
+    /// The `ServiceAccount` of its pods.
+    pub account: String,
+}
+
+/// Finds logins.
+pub trait Logins: Send + Sync {
+    /// Those for this image, in the order in which they are to be tried.
+    ///
+    /// # Errors
+    /// In a sentence, what a person must mend: a Secret that is not there, or cannot be read.
+    fn of<'a>(&'a self, whose: &'a LoginsFor, image: &'a ImageRef) -> BoxFuture<'a, Result<Vec<Login>, String>>;
+}
+
+/// Who answers the questions of the board.
+#[derive(Clone)]
+pub struct Sources {
+    /// None: no forge is set up.
+    pub forge: Option<Arc<dyn Forge>>,
+    /// The registries.
+    pub registry: Arc<dyn Registry>,
+    /// What opens them.
+    pub logins: Arc<dyn Logins>,
+}
+
+/// Reads in the background, for every Delivery that is watched.
+pub struct MergeBoard {
+    sources: Sources,
+    clock: Arc<dyn Clock>,
+    nudge: UnboundedSender<Key>,
+    slots: Mutex<HashMap<Key, Slot>>,
+}
+
+/// One Delivery.
+struct Slot {
+    wanted: watch::Sender<Watch>,
+    known: Arc<Mutex<Merges>>,
+    stir: Arc<Notify>,
+    /// The newest head that was heard of.
+    head: Option<Sha>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl MergeBoard {
+    /// An empty board. `nudge` is told of a Delivery of whose branch something new is known.
+    #[must_use]
+    pub fn new(sources: Sources, clock: Arc<dyn Clock>, nudge: UnboundedSender<Key>) -> Self {
+        Self { sources, clock, nudge, slots: Mutex::default() }
+    }
+
+    /// Says what is to be known from now on. The same again changes nothing.
+    pub fn watch(&self, key: &Key, wanted: Watch) {
+        let mut slots = self.lock();
+        if let Some(slot) = slots.get(key)
+            && !slot.task.is_finished()
+            && slot.wanted.borrow().plan.branch == wanted.plan.branch
+        {
+            slot.wanted.send_if_modified(|now| {
+                let changed = *now != wanted;
+                *now = wanted;
+                changed
+            });
+            return;
+        }
+        let (sender, told) = watch::channel(wanted);
+        let (known, stir) = (Arc::<Mutex<Merges>>::default(), Arc::<Notify>::default());
+        let reader = Reader {
+            sources: self.sources.clone(),
+            clock: self.clock.clone(),
+            nudge: self.nudge.clone(),
+            key: key.clone(),
+            known: known.clone(),
+            stir: stir.clone(),
+        };
+        let task = tokio::spawn(reader.run(told));
+        slots.insert(key.clone(), Slot { wanted: sender, known, stir, head: None, task });
+    }
+
+    /// What is known.
+    #[must_use]
+    pub fn read(&self, key: &Key) -> Merges {
+        self.lock().get(key).map(|slot| slot.known.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap_or_default()
+    }
+
+    /// The Delivery is gone, or its versions come from elsewhere.
+    pub fn forget(&self, key: &Key) {
+        self.lock().remove(key);
+    }
+
+    /// Leadership is gone: another reads now.
+    pub fn forget_all(&self) {
+        self.lock().clear();
+    }
+
+    /// Something may have changed in that repository: its facts are read again at once.
+    pub fn stir(&self, repository: &Repository) {
+        for slot in self.lock().values().filter(|slot| slot.wanted.borrow().plan.branch.repository.is(repository)) {
+            slot.stir.notify_one();
+        }
+    }
+
+    /// Looks at the heads of all branches every [`SWEEP`], for ever, and stirs those that moved.
+    pub async fn sweep(self: Arc<Self>) {
+        let Some(forge) = self.sources.forge.clone() else { return };
+        let mut due = Instant::now();
+        loop {
+            due += SWEEP;
+            tokio::time::sleep_until(due).await;
+            let branches = self.branches();
+            for batch in branches.chunks(BATCH) {
+                match forge.heads(batch).await {
+                    Ok(heads) => self.moved(batch, &heads),
+                    Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "a sweep of {} branches failed", batch.len()),
+                }
+            }
+        }
+    }
+
+    fn branches(&self) -> Vec<Branch> {
+        let mut branches: Vec<Branch> = self.lock().values().map(|slot| slot.wanted.borrow().plan.branch.clone()).collect();
+        branches.sort();
+        branches.dedup();
+        branches
+    }
+
+    fn moved(&self, branches: &[Branch], heads: &[Result<Sha, ForgeError>]) {
+        let heads: HashMap<&Branch, &Result<Sha, ForgeError>> = branches.iter().zip(heads).collect();
+        for slot in self.lock().values_mut() {
+            let branch = slot.wanted.borrow().plan.branch.clone();
+            let Some(head) = heads.get(&branch) else { continue };
+            // What went wrong is read, and then told, by the one whose branch it is.
+            if head.as_ref().ok() != slot.head.as_ref() || head.is_err() {
+                slot.head = head.as_ref().ok().cloned();
+                slot.stir.notify_one();
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

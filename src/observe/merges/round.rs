@@ -1,0 +1,279 @@
+//! One branch: when is what of it read?
+//!
+//! Its line of commits, when it was stirred or when another Release is the newest. Of the commits that are still open, what ran
+//! on them (every 30 s, and when stirred) and their image (5 s after the first look, then later and later). A commit that is
+//! settled, or older than one that is ready, is not asked about again until it is stirred.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::{Notify, mpsc::UnboundedSender, watch},
+    time::Instant,
+};
+
+use super::{Key, Sources, Watch};
+use crate::{
+    clock::Clock,
+    decide::source::{Readiness, readiness},
+    edge::{
+        forge::ForgeError,
+        registry::{ImageRef, RegistryError},
+    },
+    model::source::{Built, CheckFacts, CommitFacts, History, Merges, Queue, Sha, Unsaid, When},
+};
+
+/// Commits of a line that are read: what is older than 30 merges and still not delivered will not be.
+const LINE: usize = 30;
+/// Open commits that are asked about at once: one document of the forge holds ten.
+const OPEN: usize = 10;
+/// From one look at what runs on a commit to the next: a build of 10 minutes is 20 points of 12,500 an hour.
+const CHECKS: Duration = Duration::from_secs(30);
+/// After the first look for an image, and after the last.
+const IMAGE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
+/// After the first failure, and after the last.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
+/// Nothing is open: only a stir wakes it, and this.
+const IDLE: Duration = Duration::from_mins(10);
+
+/// Reads one branch.
+pub(super) struct Reader {
+    pub(super) sources: Sources,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) nudge: UnboundedSender<Key>,
+    pub(super) key: Key,
+    pub(super) known: Arc<Mutex<Merges>>,
+    pub(super) stir: Arc<Notify>,
+}
+
+/// What the reader remembers from one round to the next.
+#[derive(Default)]
+struct Memory {
+    /// The line ends before this; none: not read yet.
+    since: Option<Option<Sha>>,
+    history: Option<History>,
+    commits: BTreeMap<Sha, Open>,
+    failures: u32,
+}
+
+/// One commit.
+struct Open {
+    facts: CommitFacts,
+    checks_due: Option<Instant>,
+    image_due: Option<Instant>,
+    looks: u32,
+}
+
+/// How a round went.
+struct Round {
+    unsaid: Option<Unsaid>,
+    pause: Duration,
+}
+
+impl Reader {
+    /// Until nobody wants to know any more.
+    pub(super) async fn run(self, mut told: watch::Receiver<Watch>) {
+        let mut memory = Memory::default();
+        let mut stirred = true;
+        loop {
+            let wanted = told.borrow_and_update().clone();
+            let round = self.round(&wanted, &mut memory, stirred).await;
+            self.publish(&wanted, &memory, round.unsaid);
+            stirred = tokio::select! {
+                changed = told.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    false
+                }
+                () = self.stir.notified() => true,
+                () = tokio::time::sleep(round.pause) => false,
+            };
+        }
+    }
+
+    async fn round(&self, wanted: &Watch, memory: &mut Memory, stirred: bool) -> Round {
+        if stirred {
+            for open in memory.commits.values_mut() {
+                (open.checks_due, open.looks) = (Some(Instant::now()), 0);
+                open.image_due = Some(Instant::now());
+            }
+        }
+        let unsaid = self.read(wanted, memory, stirred).await.err();
+        memory.failures = if unsaid.is_some() { memory.failures.saturating_add(1) } else { 0 };
+        let pause = match &unsaid {
+            Some(Failure { until: Some(until), .. }) => {
+                let rest = until.duration_since(self.clock.now());
+                Duration::try_from(rest).unwrap_or_default().max(AGAIN.0)
+            }
+            Some(_) => growing(AGAIN, memory.failures),
+            None => memory.next(wanted, self.clock.now()).saturating_duration_since(Instant::now()),
+        };
+        Round { unsaid: unsaid.map(|failure| failure.unsaid), pause }
+    }
+
+    async fn read(&self, wanted: &Watch, memory: &mut Memory, stirred: bool) -> Result<(), Failure> {
+        let Some(forge) = self.sources.forge.as_ref() else {
+            let says = "no forge is set up in this Haldane; its administrator does that: haldane github setup".to_owned();
+            return Err(Failure { unsaid: Unsaid { person: true, says }, until: None });
+        };
+        if stirred || memory.history.is_none() || memory.since.as_ref() != Some(&wanted.since) {
+            let history = forge.history(&wanted.plan.branch, wanted.since.as_ref(), LINE).await?;
+            memory.take(history, wanted.since.clone(), self.clock.now());
+        }
+        let asked: Vec<Sha> = memory.due(wanted, self.clock.now(), |open| open.checks_due);
+        if !asked.is_empty() && wanted.plan.rules.when != When::Image {
+            let mut found = forge.checks(&wanted.plan.branch.repository, &asked).await?;
+            for sha in asked {
+                let facts = found.remove(&sha);
+                memory.checked(&sha, facts);
+            }
+        }
+        for sha in memory.due(wanted, self.clock.now(), |open| open.image_due) {
+            let built = self.image(wanted, &sha).await?;
+            memory.looked(&sha, built);
+        }
+        Ok(())
+    }
+
+    async fn image(&self, wanted: &Watch, sha: &Sha) -> Result<Built, Failure> {
+        let tag = wanted.plan.image.tag_of(sha);
+        let person = |says: String| Built::Unsaid(Unsaid { person: true, says });
+        let image = match ImageRef::new(&wanted.plan.image.repository, &tag) {
+            Ok(image) => image,
+            Err(error) => return Ok(person(error.to_string())),
+        };
+        let logins = match self.sources.logins.of(&wanted.logins, &image).await {
+            Ok(logins) => logins,
+            Err(says) => return Ok(person(says)),
+        };
+        let digest = match self.sources.registry.digest(&image, &logins).await {
+            Ok(None) => return Ok(Built::Absent),
+            Ok(Some(digest)) => digest,
+            Err(error) => return unsaid(error),
+        };
+        match self.sources.registry.origin(&image, &digest, &logins).await {
+            Ok(origin) => Ok(Built::Found { digest, revision: origin.revision }),
+            Err(error) => unsaid(error),
+        }
+    }
+
+    /// Shows what is known now, and says so if it is news.
+    fn publish(&self, wanted: &Watch, memory: &Memory, unsaid: Option<Unsaid>) {
+        // What belongs to another end of the line would be taken for this one's.
+        let history = memory.history.clone().filter(|_| memory.since.as_ref() == Some(&wanted.since));
+        let facts = memory.commits.iter().map(|(sha, open)| (sha.clone(), open.facts.clone())).collect();
+        let now = Merges { history, facts, unsaid };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != now {
+            *known = now;
+            // Nobody listens any more once the process ends.
+            let _ = self.nudge.send(self.key.clone());
+        }
+    }
+}
+
+impl Memory {
+    /// Another line: what is not on it any more is forgotten, what came to it is open.
+    fn take(&mut self, history: History, since: Option<Sha>, now: Timestamp) {
+        let mut before = std::mem::take(&mut self.commits);
+        for commit in &history.commits {
+            let fresh = || Open {
+                facts: CommitFacts { seen: now, checks: None, image: Built::Unasked },
+                checks_due: Some(Instant::now()),
+                image_due: Some(Instant::now()),
+                looks: 0,
+            };
+            self.commits.insert(commit.sha.clone(), before.remove(&commit.sha).unwrap_or_else(fresh));
+        }
+        (self.history, self.since) = (Some(history), Some(since));
+    }
+
+    /// The commits about which something may still be learnt, newest first.
+    fn open<'a>(&'a self, wanted: &'a Watch, now: Timestamp) -> Vec<(&'a Sha, &'a Open)> {
+        let mut open = Vec::new();
+        for commit in self.history.iter().flat_map(|h| &h.commits) {
+            let Some(known) = self.commits.get(&commit.sha) else { continue };
+            match readiness(&commit.sha, &known.facts, &wanted.plan, now) {
+                Readiness::Ready(_) if wanted.plan.queue == Queue::Latest => break,
+                Readiness::Ready(_) | Readiness::Refused(_) => {}
+                // Checks run again, and images come late: seldom, so that is for a stir or for the long pause.
+                Readiness::ChecksFailed(_) | Readiness::NoArtifact(_) => {}
+                Readiness::Building(_) => open.push((&commit.sha, known)),
+            }
+        }
+        open.truncate(OPEN);
+        open
+    }
+
+    fn due(&self, wanted: &Watch, now: Timestamp, which: impl Fn(&Open) -> Option<Instant>) -> Vec<Sha> {
+        let moment = Instant::now();
+        let due = |open: &Open| which(open).is_some_and(|at| at <= moment);
+        self.open(wanted, now).into_iter().filter(|(_, open)| due(open)).map(|(sha, _)| sha.clone()).collect()
+    }
+
+    fn checked(&mut self, sha: &Sha, facts: Option<CheckFacts>) {
+        if let Some(open) = self.commits.get_mut(sha) {
+            open.facts.checks = Some(facts.unwrap_or_default());
+            open.checks_due = Some(Instant::now() + CHECKS);
+        }
+    }
+
+    fn looked(&mut self, sha: &Sha, image: Built) {
+        if let Some(open) = self.commits.get_mut(sha) {
+            // What was found is taken by its digest for ever; the tag may move as it likes.
+            let found = matches!(open.facts.image, Built::Found { .. });
+            open.looks = open.looks.saturating_add(1);
+            open.image_due = if matches!(image, Built::Found { .. }) { None } else { Some(Instant::now() + growing(IMAGE, open.looks)) };
+            if !found {
+                open.facts.image = image;
+            }
+        }
+    }
+
+    /// When something is due.
+    fn next(&self, wanted: &Watch, now: Timestamp) -> Instant {
+        let images = |open: &Open| if matches!(open.facts.image, Built::Found { .. }) { None } else { open.image_due };
+        let checks = |open: &Open| if wanted.plan.rules.when == When::Image { None } else { open.checks_due };
+        let moments = self.open(wanted, now).into_iter().flat_map(|(_, open)| [checks(open), images(open)]);
+        moments.flatten().min().unwrap_or_else(|| Instant::now() + IDLE)
+    }
+}
+
+/// A read that failed: all of it is read again later.
+struct Failure {
+    unsaid: Unsaid,
+    until: Option<Timestamp>,
+}
+
+impl From<ForgeError> for Failure {
+    fn from(error: ForgeError) -> Self {
+        let (person, until) = match &error {
+            ForgeError::Absent { .. } | ForgeError::Denied { .. } | ForgeError::TooLong { .. } => (true, None),
+            ForgeError::Limited { until } => (false, Some(*until)),
+            ForgeError::Slow { .. } | ForgeError::Ill { .. } | ForgeError::Unreadable { .. } => (false, None),
+        };
+        Self { unsaid: Unsaid { person, says: error.to_string() }, until }
+    }
+}
+
+/// What a registry did not say is known of that image; only its wish to be left alone is known of all.
+fn unsaid(error: RegistryError) -> Result<Built, Failure> {
+    let says = error.to_string();
+    match error {
+        RegistryError::Limited { until, .. } => Err(Failure { unsaid: Unsaid { person: false, says }, until: Some(until) }),
+        RegistryError::Denied { .. } => Ok(Built::Unsaid(Unsaid { person: true, says })),
+        RegistryError::Slow { .. } | RegistryError::Ill { .. } | RegistryError::Unreadable { .. } => {
+            Ok(Built::Unsaid(Unsaid { person: false, says }))
+        }
+    }
+}
+
+/// Twice as long each time.
+fn growing((first, last): (Duration, Duration), times: u32) -> Duration {
+    first.saturating_mul(1_u32.checked_shl(times.saturating_sub(1).min(16)).unwrap_or(u32::MAX)).min(last)
+}

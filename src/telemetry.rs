@@ -5,7 +5,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::LogFormat;
 
 /// Says what we do and what goes wrong; nothing of single requests, whose failures we tell ourselves.
-const DEFAULT: &str = "info,kube_client=off,kube_runtime=warn,hyper=warn,tower=warn";
+const DEFAULT: &str = "info,kube_client=off,octocrab=off,kube_runtime=warn,hyper=warn,tower=warn";
 
 /// Starts writing logs to stderr. What is written, says `RUST_LOG`; without it, a sensible default.
 pub fn start(format: LogFormat) {

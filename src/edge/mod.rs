@@ -2,6 +2,7 @@
 //! lives here.
 
 pub mod forge;
+pub mod github;
 pub mod kube;
 pub mod probe;
 pub mod registry;

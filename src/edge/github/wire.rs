@@ -1,6 +1,6 @@
 //! One question over the network and its answer, within a time and a size. The only file that knows the library that carries it.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, iter, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
@@ -42,7 +42,7 @@ pub(super) const RAW: &str = "application/vnd.github.raw+json";
 
 /// A path below the REST API of which each part is one segment, whatever is in it.
 pub(super) fn path<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
-    parts.into_iter().map(|part| format!("/{}", utf8_percent_encode(part, SEGMENT))).collect()
+    parts.into_iter().flat_map(|part| iter::once("/").chain(utf8_percent_encode(part, SEGMENT))).collect()
 }
 
 /// What is asked. Names what it is about, for errors.
@@ -143,10 +143,8 @@ impl Wire {
         let graphql = rest.strip_suffix("/v3").map_or_else(|| format!("{rest}/graphql"), |api| format!("{api}/graphql"));
         let origin = Uri::builder().scheme(uri.scheme_str().unwrap_or("https")).authority(authority.as_str()).path_and_query("/");
         let origin = origin.build().map_err(|_| wrong("it cannot be read"))?;
-        let octocrab = Octocrab::builder()
-            .base_uri(origin.clone())
-            .and_then(octocrab::OctocrabBuilder::build)
-            .map_err(|error| SetupError::Trust { said: root(&error) })?;
+        let trust = |error: octocrab::Error| SetupError::Trust { said: root(&error) };
+        let octocrab = Octocrab::builder().base_uri(origin.clone()).map_err(trust)?.build().map_err(trust)?;
         Ok(Self { octocrab, origin, rest, graphql })
     }
 

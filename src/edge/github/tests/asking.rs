@@ -172,11 +172,13 @@ async fn a_line_that_was_not_read_to_the_commit_is_capped_if_that_comes_before_i
         (200, json!({}), Err("unreadable")),
         (502, json!({}), Err("ill")),
     ] {
-        let server = Server::new(move |asked| match asked.line.starts_with("GET ") {
-            true => says(status, &body),
-            false => data(&page(9, &with_a_merge(), Some("more"))),
-        })
-        .await;
+        let server =
+            Server::new(
+                move |asked| {
+                    if asked.line.starts_with("GET ") { says(status, &body) } else { data(&page(9, &with_a_merge(), Some("more"))) }
+                },
+            )
+            .await;
         let answer = server.person().history(&main_branch(), Some(&sha(1)), 2).await;
         let told = match &answer {
             Ok(history) => Ok(history.end),
@@ -226,11 +228,11 @@ async fn a_branch_or_repository_that_is_not_there_has_no_history() {
     }
 }
 
-fn suite(app: u64, status: &str, conclusion: Value) -> Value {
+fn suite(app: u64, status: &str, conclusion: impl Into<Value>) -> Value {
     json!({
         "app": { "slug": format!("app-{app}"), "databaseId": app },
         "status": status,
-        "conclusion": conclusion,
+        "conclusion": conclusion.into(),
         "createdAt": "2026-11-20T10:00:00Z",
         "workflowRun": null,
         "checkRuns": { "totalCount": 3 },
@@ -245,10 +247,10 @@ fn facts(suites: &[Value], next: Option<&str>, contexts: &Value) -> Value {
 #[tokio::test]
 async fn checks_are_told_without_our_own() {
     let server = Server::with_app(|_| {
-        let mut push = suite(1, "COMPLETED", json!("SUCCESS"));
+        let mut push = suite(1, "COMPLETED", "SUCCESS");
         push["workflowRun"] = json!({ "event": "push", "workflow": { "name": "CI" } });
         let contexts = json!([{ "context": "jenkins", "state": "ERROR" }, { "context": "haldane/prod", "state": "PENDING" }]);
-        let (ours, rerun) = (suite(42, "QUEUED", Value::Null), suite(3, "IN_PROGRESS", json!("FAILURE")));
+        let (ours, rerun) = (suite(42, "QUEUED", Value::Null), suite(3, "IN_PROGRESS", "FAILURE"));
         data(&json!({ "repository": { "c0": facts(&[push, ours, rerun], None, &contexts), "c1": null } }))
     })
     .await;
@@ -302,7 +304,7 @@ async fn each_conclusion_and_state_has_its_meaning() {
 async fn more_than_fifty_suites_are_read_on_and_more_than_three_hundred_are_a_mistake() {
     let page = |asked: &Asked, last: usize| {
         let number = asked.variable("after").as_str().map_or(0, |after| after.parse::<usize>().unwrap());
-        let suites = vec![suite(number as u64, "COMPLETED", json!("SUCCESS")); 50];
+        let suites = vec![suite(number as u64, "COMPLETED", "SUCCESS"); 50];
         let facts = facts(&suites, (number < last).then(|| (number + 1).to_string()).as_deref(), &json!([]));
         data(&json!({ "repository": { (if number == 0 { "c0" } else { "at" }): facts } }))
     };
@@ -319,7 +321,7 @@ async fn a_commit_of_which_not_all_is_known_is_left_out_and_if_none_is_left_that
     let server = Server::new(|asked| {
         let path = json!(["repository", "c1", "checkSuites", "nodes", 0, "workflowRun"]);
         let errors = json!([{ "type": "FORBIDDEN", "path": path, "message": "Resource not accessible by integration" }]);
-        let whole = facts(&[suite(1, "COMPLETED", json!("SUCCESS"))], None, &json!([]));
+        let whole = facts(&[suite(1, "COMPLETED", "SUCCESS")], None, &json!([]));
         let first = if *asked.variable("c0") == json!(sha(1)) { whole.clone() } else { Value::Null };
         says(200, &json!({ "data": { "repository": { "c0": first, "c1": whole } }, "errors": errors }))
     })

@@ -250,11 +250,9 @@ async fn nothing_that_is_shown_holds_a_secret() {
     })
     .await;
     let (app, person) = (server.app(), server.person());
-    let mut shown = format!("{app:?} {person:?} {:?}", app.desk.access);
-    for error in [asks(&app).await.unwrap_err(), asks(&person).await.unwrap_err()] {
-        shown += &format!("{error} {error:?}");
-    }
-    shown += &format!("{:?} {:?}", app.budgets(), person.budgets());
+    let errors = [asks(&app).await.unwrap_err(), asks(&person).await.unwrap_err()];
+    let words = errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let shown = format!("{app:?} {person:?} {errors:?} {words:?} {:?} {:?}", app.budgets(), person.budgets());
     assert!(shown.contains("what is Bearer …?"), "{shown}");
     let jwts = server.asked().iter().map(|asked| asked.bearer().to_owned()).collect::<BTreeSet<_>>();
     assert!(jwts.len() > 1);

@@ -63,8 +63,10 @@ async fn no_answer_in_ten_seconds_is_slow() {
     assert_eq!(watch.elapsed().as_secs(), 10);
 }
 
-/// Headers of a refusal, and when it is over, in seconds from now.
-fn silences(now: i64) -> Vec<(u16, Vec<(&'static str, String)>, &'static str, i64)> {
+/// The status, headers and words of a refusal, and when it is over, in seconds from now.
+type Refusal = (u16, Vec<(&'static str, String)>, &'static str, i64);
+
+fn silences(now: i64) -> Vec<Refusal> {
     let (spent, left) = (("x-ratelimit-remaining", "0".to_owned()), ("x-ratelimit-remaining", "4000".to_owned()));
     let after = |seconds: i64| ("retry-after", seconds.to_string());
     let resets = |seconds: i64| ("x-ratelimit-reset", (now + seconds).to_string());
@@ -169,9 +171,9 @@ async fn no_token_is_made_for_a_question_that_may_not_be_asked() {
 
 #[tokio::test]
 async fn a_spent_budget_closes_its_own_api_alone() {
-    let server = Server::new(|asked| match asked.line.starts_with("GET ") {
-        true => with(200, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1795176600")], "text"),
-        false => data(&head()),
+    let server = Server::new(|asked| {
+        let spent = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1795176600")];
+        if asked.line.starts_with("GET ") { with(200, &spent, "text") } else { data(&head()) }
     })
     .await;
     let github = server.person();

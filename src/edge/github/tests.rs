@@ -4,6 +4,7 @@
 mod answers;
 mod asking;
 mod credentials;
+mod documents;
 mod refusals;
 mod server;
 

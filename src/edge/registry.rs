@@ -1,6 +1,23 @@
 //! Registries of images (OCI distribution): which digest a tag names, and which commit it was built from.
 //!
-//! Deliberately absent: lists of tags (the tag is known, so one HEAD answers), pulling, retries.
+//! Deliberately absent: lists of tags (the tag is known, so one HEAD answers), pulling, retries (a fact that could not be read is
+//! read again when it is due; only a login that has run out is renewed, once).
+
+mod access;
+mod challenge;
+pub mod keychain;
+mod manifest;
+mod memory;
+mod oci;
+mod reference;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use oci::{LIMIT, OciRegistry, Settings};
+pub use reference::{ImageRefError, TagTemplate, TagTemplateError};
+pub use wire::SetupError;
 
 use std::{fmt, time::Duration};
 

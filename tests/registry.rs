@@ -32,7 +32,7 @@ const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// A registry starts in a tenth of a second; a busy machine may take long.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// `ada:s3cret`, in bcrypt, the only form that docker-registry takes.
 const HTPASSWD: &str = "ada:$2b$05$abcdefghijklmnopqrstuuLK7U1u6pVRmL7L1BBM2aS35PSZnDXlK";

@@ -159,7 +159,7 @@ pub(super) fn may_ask(insecure: &BTreeSet<String>, from: &str, to: &Uri) -> bool
 }
 
 #[derive(Deserialize)]
-struct Token {
+struct Granted {
     token: Option<String>,
     access_token: Option<String>,
     expires_in: Option<u64>,
@@ -167,7 +167,7 @@ struct Token {
 
 /// The header, and for how many seconds it is used.
 fn token(body: &[u8]) -> Result<(HeaderValue, u64), &'static str> {
-    let answer: Token = serde_json::from_slice(body).map_err(|_| "its answer is no token")?;
+    let answer: Granted = serde_json::from_slice(body).map_err(|_| "its answer is no token")?;
     let given = |token: &String| !token.is_empty();
     let token = answer.token.filter(given).or(answer.access_token.filter(given)).ok_or("its answer has no token")?;
     if token.len() > TOKEN {
@@ -179,7 +179,7 @@ fn token(body: &[u8]) -> Result<(HeaderValue, u64), &'static str> {
 }
 
 /// How long a `Retry-After` of a 429 may keep us silent; without one, or beyond it, we come back by ourselves.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 const LONGEST_SILENCE: Duration = Duration::from_hours(1);
 
 /// Until when nothing is asked, by a `Retry-After` in seconds or as a date (RFC 9110 §10.2.3).

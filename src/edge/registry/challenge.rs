@@ -110,22 +110,23 @@ mod tests {
         challenge(&headers)
     }
 
-    fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Option<Challenge> {
+    fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Challenge {
         let own = |text: Option<&str>| text.map(str::to_owned);
-        Some(Challenge::Bearer { realm: realm.to_owned(), service: own(service), scope: own(scope) })
+        Challenge::Bearer { realm: realm.to_owned(), service: own(service), scope: own(scope) }
     }
 
     #[test]
     fn what_registries_say_is_understood() {
         let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/nginx:pull,push""#;
-        let hub_means = bearer("https://auth.docker.io/token", Some("registry.docker.io"), Some("repository:library/nginx:pull,push"));
+        let hub_means =
+            Some(bearer("https://auth.docker.io/token", Some("registry.docker.io"), Some("repository:library/nginx:pull,push")));
         for (values, means) in [
             (vec![hub], hub_means.clone()),
             (vec![r#"Basic realm="https://1.dkr.ecr.eu-west-1.amazonaws.com/",service="ecr.amazonaws.com""#], Some(Challenge::Basic)),
             (vec![r#"Basic realm="r", "#, hub], hub_means.clone()),
-            (vec![r#"bearer  REALM = "https://a/t" , Basic realm="x""#], bearer("https://a/t", None, None)),
-            (vec![r#"Negotiate abc==, Bearer realm=https://a/t,scope="""#], bearer("https://a/t", None, None)),
-            (vec![r#"Bearer realm="https://a/\"t\"\\", service="s"#], bearer("https://a/\"t\"\\", Some("s"), None)),
+            (vec![r#"bearer  REALM = "https://a/t" , Basic realm="x""#], Some(bearer("https://a/t", None, None))),
+            (vec![r#"Negotiate abc==, Bearer realm=https://a/t,scope="""#], Some(bearer("https://a/t", None, None))),
+            (vec![r#"Bearer realm="https://a/\"t\"\\", service="s"#], Some(bearer("https://a/\"t\"\\", Some("s"), None))),
             (vec![r#"Bearer service="s", Basic"#], Some(Challenge::Basic)),
             (vec![r#"Bearer error="invalid_token""#], None),
             (vec!["Digest realm=\"x\""], None),

@@ -80,11 +80,11 @@ pub struct Keychain {
 #[derive(Deserialize)]
 struct Config {
     #[serde(default)]
-    auths: BTreeMap<String, Auth>,
+    auths: BTreeMap<String, Entry>,
 }
 
 #[derive(Deserialize)]
-struct Auth {
+struct Entry {
     #[serde(default)]
     username: String,
     #[serde(default)]
@@ -136,7 +136,7 @@ impl Keychain {
     }
 }
 
-impl Auth {
+impl Entry {
     /// `auth` goes before the two others.
     fn login(self, from: String) -> Option<Login> {
         if self.auth.is_empty() {

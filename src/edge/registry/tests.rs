@@ -542,9 +542,12 @@ async fn redirects_that_lead_nowhere_are_told() {
         (None, "it redirects a blob without saying where"),
     ] {
         let (kept, location) = (content.clone(), location.map(str::to_owned));
-        let (server, client, image, _) = registry(move |heard| match heard.path.contains("/blobs/") {
-            true => Reply::empty(307, &location.iter().map(|to| ("Location", to.as_str())).collect::<Vec<_>>()),
-            false => kept.answer(heard),
+        let (server, client, image, _) = registry(move |heard| {
+            if heard.path.contains("/blobs/") {
+                Reply::empty(307, &location.iter().map(|to| ("Location", to.as_str())).collect::<Vec<_>>())
+            } else {
+                kept.answer(heard)
+            }
         })
         .await;
         let error = client.origin(&image, &digest, &[]).await.unwrap_err();

@@ -69,7 +69,8 @@ impl Reply {
 
     /// The head promises so many bytes of body.
     pub(crate) fn cut(status: u16, headers: &[(&str, &str)], body: &[u8], promised: usize) -> Self {
-        let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let lines: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let lines = lines.concat();
         let head = format!("HTTP/1.1 {status} x\r\nConnection: close\r\nContent-Length: {promised}\r\n{lines}\r\n");
         Self::Bytes([head.as_bytes(), body].concat())
     }
@@ -131,16 +132,16 @@ impl Server {
 }
 
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, answer: Answer, note: Arc<Mutex<Vec<Heard>>>) -> Option<()> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.ok()?);
-        if !head[0].is_ascii_alphabetic() {
+    let mut raw = Vec::new();
+    while !raw.ends_with(b"\r\n\r\n") {
+        raw.push(stream.read_u8().await.ok()?);
+        if !raw[0].is_ascii_alphabetic() {
             // A TLS handshake: what plain servers say to it.
             return stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").await.ok();
         }
     }
-    let head = String::from_utf8(head).unwrap();
-    let mut lines = head.lines();
+    let text = String::from_utf8(raw).unwrap();
+    let mut lines = text.lines();
     let mut first = lines.next()?.split(' ').map(str::to_owned);
     let (method, path) = (first.next()?, first.next()?);
     let headers: BTreeMap<String, String> =

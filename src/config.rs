@@ -1,13 +1,29 @@
 //! What can be set, by flag or by environment variable. Each has a default that is right in the chart.
 
-use std::net::SocketAddr;
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::{Args, ValueEnum};
 
-use crate::control::{
-    Identity, Options,
-    lease::{Holder, NoIdentity},
+use crate::{
+    clock::Clock,
+    control::{
+        Identity, Options,
+        lease::{Holder, NoIdentity},
+    },
+    edge::{
+        github::{self, Access, GitHub},
+        registry::{self, OciRegistry},
+    },
+    observe::merges::{Grants, GrantsError, SecretLogins, Sources},
 };
+
+/// Where the public GitHub answers.
+const GITHUB: &str = "https://api.github.com";
 
 /// How `haldane run` is set.
 #[derive(Args, Clone, Debug)]
@@ -33,6 +49,19 @@ pub struct RunArgs {
     /// How logs are written.
     #[arg(long, env = "HALDANE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
+    /// A folder with what opens GitHub, one file each: `appId` and `privateKey` of an App, or `token`; `url` of an Enterprise
+    /// Server's API (default https://api.github.com). Absent: versions cannot come from merges.
+    #[arg(long, env = "HALDANE_GITHUB")]
+    pub github: Option<PathBuf>,
+    /// A file that says which namespaces may deliver from which repositories: `[{repositories: [acme/*], namespaces: [shop]}]`.
+    #[arg(long, env = "HALDANE_GRANTS")]
+    pub grants: Option<PathBuf>,
+    /// Registries that are spoken to without TLS, with their port, separated by commas.
+    #[arg(long, env = "HALDANE_INSECURE_REGISTRIES", value_delimiter = ',')]
+    pub insecure_registries: Vec<String>,
+    /// A file of CAs (PEM) that registries are trusted by, besides the system's.
+    #[arg(long, env = "HALDANE_REGISTRY_CA")]
+    pub registry_ca: Option<PathBuf>,
     /// Lead without asking: only for one single process.
     #[arg(long, env = "HALDANE_NO_LEADER_ELECTION")]
     pub no_leader_election: bool,
@@ -47,7 +76,93 @@ pub enum LogFormat {
     Text,
 }
 
+/// Why versions cannot come from merges as it was set.
+#[derive(Debug, thiserror::Error)]
+pub enum SourcesError {
+    /// A file that was named is not there.
+    #[error("cannot read {path}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What opens GitHub is not complete.
+    #[error("{path} has neither the files appId and privateKey of a GitHub App, nor token")]
+    NoAccess {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// An App is known by a number.
+    #[error("{path}: {found:?} is no number; the id of a GitHub App is on its settings page")]
+    AppId {
+        /// The file.
+        path: PathBuf,
+        /// What is in it.
+        found: String,
+    },
+    /// What is in them opens nothing.
+    #[error(transparent)]
+    GitHub(#[from] github::SetupError),
+    /// A CA that cannot be read.
+    #[error(transparent)]
+    Registry(#[from] registry::SetupError),
+    /// Grants that cannot be read.
+    #[error(transparent)]
+    Grants(#[from] GrantsError),
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, SourcesError> {
+    fs::read(path).map_err(|source| SourcesError::File { path: path.to_owned(), source })
+}
+
+/// A file of a folder as a text without blanks around it; none: there is no such file.
+fn text(folder: &Path, name: &str) -> Result<Option<String>, SourcesError> {
+    let path = folder.join(name);
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(SourcesError::File { path, source }),
+    }
+}
+
+fn access(folder: &Path) -> Result<Access, SourcesError> {
+    match (text(folder, "appId")?, text(folder, "privateKey")?, text(folder, "token")?) {
+        (Some(id), Some(key), _) => {
+            let id = id.parse().map_err(|_| SourcesError::AppId { path: folder.join("appId"), found: id.clone() })?;
+            Ok(Access::app(id, key.as_bytes())?)
+        }
+        (_, _, Some(token)) => Ok(Access::token(&token)?),
+        _ => Err(SourcesError::NoAccess { path: folder.to_owned() }),
+    }
+}
+
 impl RunArgs {
+    /// Where merges are read from; none: it was not set.
+    ///
+    /// # Errors
+    /// When what was set cannot be used.
+    pub fn sources(&self, client: kube::Client, clock: &Arc<dyn Clock>) -> Result<Option<Sources>, SourcesError> {
+        let Some(folder) = self.github.as_deref().filter(|path| !path.as_os_str().is_empty()) else { return Ok(None) };
+        let url = text(folder, "url")?;
+        let forge = GitHub::new(url.as_deref().unwrap_or(GITHUB), access(folder)?, clock.clone())?;
+        let settings = registry::Settings {
+            insecure: self.insecure_registries.iter().map(|host| host.trim().to_owned()).filter(|host| !host.is_empty()).collect(),
+            extra_ca: self.registry_ca.as_deref().filter(|path| !path.as_os_str().is_empty()).map(read).transpose()?,
+        };
+        let grants = match self.grants.as_deref().filter(|path| !path.as_os_str().is_empty()) {
+            Some(path) => Grants::parse(&String::from_utf8_lossy(&read(path)?))?,
+            None => Grants::default(),
+        };
+        Ok(Some(Sources {
+            forge: Arc::new(forge),
+            grants: Arc::new(grants),
+            registry: Arc::new(OciRegistry::new(&settings, clock.clone())?),
+            logins: Arc::new(SecretLogins::new(client)),
+        }))
+    }
+
     /// Who this process is among its like.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use haldane::{
     api::{crd_yaml, duration::Span},
-    clock::SystemClock,
+    clock::{Clock, SystemClock},
     config::RunArgs,
     control::{Parts, run},
     edge::probe::{HttpProber, Reach},
@@ -94,9 +94,11 @@ fn controller(args: &RunArgs) -> anyhow::Result<()> {
 
 async fn start(args: &RunArgs) -> anyhow::Result<()> {
     let shutdown = stop_on_signal()?;
+    let (client, clock) = (client().await?, Arc::new(SystemClock) as Arc<dyn Clock>);
     let parts = Parts {
-        client: client().await?,
-        clock: Arc::new(SystemClock),
+        sources: args.sources(client.clone(), &clock)?,
+        client,
+        clock,
         prober: Arc::new(HttpProber::new(Reach::Cluster)),
         identity: args.identity()?,
         options: args.options(),

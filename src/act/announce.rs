@@ -145,7 +145,11 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::PinLost { .. }
         | R::PinWouldBeEmpty { .. }
         | R::LeftBehind { .. }
-        | R::BranchRewritten { .. } => true,
+        | R::BranchRewritten { .. }
+        | R::NoForge { .. }
+        | R::RepositoryNotGranted { .. }
+        | R::SourceUnread { .. }
+        | R::ImageRefused { .. } => true,
         R::Serving { .. }
         | R::WorkloadRolling { .. }
         | R::Adopted { .. }

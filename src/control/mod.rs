@@ -38,7 +38,7 @@ use crate::{
     clock::Clock,
     edge::{kube::Cluster, probe::Prober},
     metrics::Metrics,
-    observe::{Observer, ProbeBoard},
+    observe::{MergeBoard, Observer, ProbeBoard, merges::Sources},
     web::server::{Health, serve},
 };
 
@@ -80,6 +80,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Runs the probes.
     pub prober: Arc<dyn Prober>,
+    /// Where merges are read from; none: nowhere.
+    pub sources: Option<Sources>,
     /// Who this process is among its like.
     pub identity: Identity,
     /// What to do.
@@ -177,17 +179,19 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
         beside.spawn(definitions.keep_looking(next));
     }
     let (nudge, nudges) = unbounded_channel();
-    let board = Arc::new(ProbeBoard::new(parts.prober.clone(), parts.clock.clone(), nudge));
+    let board = Arc::new(ProbeBoard::new(parts.prober.clone(), parts.clock.clone(), nudge.clone()));
+    let merges = Arc::new(MergeBoard::new(parts.sources.clone(), parts.clock.clone(), nudge));
     metrics.add(board.metrics())?;
     let cluster = Cluster::new(parts.client.clone());
     let ctx = Arc::new(Ctx {
         pass: Box::new(Reconciler {
             client: parts.client.clone(),
             clock: parts.clock.clone(),
-            observer: Observer::new(cluster.clone(), board.clone()),
+            observer: Observer::new(cluster.clone(), board.clone(), merges.clone()),
             actor: Actor::new(cluster.clone(), parts.clock.clone()),
             announcer: Announcer::new(cluster.clone(), parts.clock.clone(), &parts.options.instance),
             board: board.clone(),
+            merges: merges.clone(),
             metrics: metrics.clone(),
             outdated,
         }),
@@ -205,7 +209,8 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
         let watches = Watches { cluster: cluster.clone(), scope, index, synced, concurrency: parts.options.concurrency };
         loops.spawn(watches.run(ctx.clone(), calls, stop.clone()));
     }
-    beside.spawn(follow(leadership, ctx, (cluster, board), wakers, nudges));
+    beside.spawn(merges.clone().sweep());
+    beside.spawn(follow(leadership, ctx, Kept { cluster, board, merges }, wakers, nudges));
 
     let ended = until_stopped(loops, elector, &stop, &election).await;
     health.ended();
@@ -248,18 +253,25 @@ impl Waker {
     }
 }
 
+/// What is known only as long as we lead.
+struct Kept {
+    cluster: Cluster,
+    board: Arc<ProbeBoard>,
+    merges: Arc<MergeBoard>,
+}
+
 /// Follows the lead: everything is looked at when it is gained and forgotten when it is lost. Passes nudges on.
 async fn follow(
     mut leadership: Leadership,
     ctx: Arc<Ctx>,
-    (cluster, board): (Cluster, Arc<ProbeBoard>),
+    kept: Kept,
     wakers: Vec<Waker>,
     mut nudges: UnboundedReceiver<kube::runtime::reflector::ObjectRef<Delivery>>,
 ) {
     loop {
         let proof = leadership.gained().await;
         ctx.metrics.leads(true);
-        cluster.forget();
+        kept.cluster.forget();
         wakers.iter().for_each(Waker::wake_all);
         let passing_on = async {
             while let Some(nudged) = nudges.recv().await {
@@ -275,7 +287,8 @@ async fn follow(
             () = passing_on => {}
         }
         ctx.metrics.leads(false);
-        board.forget_all();
+        kept.board.forget_all();
+        kept.merges.forget_all();
         ctx.memories.forget_all();
     }
 }

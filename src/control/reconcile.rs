@@ -41,7 +41,7 @@ use crate::{
         plan::Plan,
         world::Observation,
     },
-    observe::{ObserveError, Observer, ProbeBoard},
+    observe::{MergeBoard, ObserveError, Observer, ProbeBoard},
 };
 
 /// For one call to the API server.
@@ -128,6 +128,8 @@ pub struct Reconciler {
     pub announcer: Announcer,
     /// Where the probes run.
     pub board: Arc<ProbeBoard>,
+    /// Where branches are read.
+    pub merges: Arc<MergeBoard>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// A problem of all Deliveries: the definitions in the cluster are older than this controller.
@@ -140,7 +142,9 @@ impl Pass for Reconciler {
     }
 
     fn gone(&self, key: &Key) {
-        self.board.forget(&ObjectRef::new(&key.name).within(&key.namespace));
+        let gone = ObjectRef::new(&key.name).within(&key.namespace);
+        self.board.forget(&gone);
+        self.merges.forget(&gone);
     }
 }
 

@@ -25,7 +25,7 @@ fn silent() -> Client {
 
 fn parts(identity: Identity) -> Parts {
     let options = Options::default();
-    Parts { client: silent(), clock: Arc::new(Epoch), prober: Arc::new(HttpProber::new(Reach::Anywhere)), identity, options }
+    Parts { client: silent(), clock: Arc::new(Epoch), prober: Arc::new(HttpProber::new(Reach::Anywhere)), sources: None, identity, options }
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use keychain::{Keychain, KeychainError};
 pub use oci::{LIMIT, OciRegistry, Settings};
 pub use reference::{ImageRefError, TagTemplate, TagTemplateError};
 pub use wire::SetupError;

@@ -243,6 +243,14 @@ reasons! {
     WorkloadStuck { workload: String } => "Deployment {workload} does not become complete (ProgressDeadlineExceeded); mend it: kubectl describe deployment {workload}",
     /// The gate was closed.
     Adopted { workload: String, version: String } => "Deployment {workload} is gated: it keeps {version}, and every change of its template rides a canary first",
+    /// Nobody told this Haldane of a forge.
+    NoForge { repository: String } => "this Haldane knows no forge, so nothing is known of {repository}; its administrator gives it one: the chart's value github.secretName",
+    /// The administrator has not given it to this namespace.
+    RepositoryNotGranted { repository: String, namespace: String } => "{repository} is not given to namespace {namespace}; its administrator does that: the chart's value github.grants",
+    /// A person must mend what keeps a forge or a registry from answering.
+    SourceUnread { why: String } => "no newer version can be found: {why}",
+    /// Its image was not built from it.
+    ImageRefused { version: String, why: String } => "{version} is merged and not delivered: {why}",
     /// Somebody wrote the history of the branch anew.
     BranchRewritten { repository: String, branch: String, desired: String, head: String } => "{branch} of {repository} was rewritten: {desired} is not on it any more, {head} is its head; what runs goes on. If {head} is right: kubectl haldane adopt",
     /// A new version is seen.

@@ -24,10 +24,18 @@ use crate::{
         forge::{Forge, ForgeError},
         registry::{ImageRef, Login, Registry},
     },
-    model::source::{Branch, MergePlan, Merges, Repository, Sha},
+    model::{
+        decision::Reason,
+        source::{Branch, MergePlan, Merges, Repository, Sha},
+    },
 };
 
+mod grants;
+mod logins;
 mod round;
+
+pub use grants::{Grant, Grants, GrantsError};
+pub use logins::SecretLogins;
 
 use round::Reader;
 
@@ -71,8 +79,10 @@ pub trait Logins: Send + Sync {
 /// Who answers the questions of the board.
 #[derive(Clone)]
 pub struct Sources {
-    /// None: no forge is set up.
-    pub forge: Option<Arc<dyn Forge>>,
+    /// The forge.
+    pub forge: Arc<dyn Forge>,
+    /// Who may deliver from which of its repositories.
+    pub grants: Arc<Grants>,
     /// The registries.
     pub registry: Arc<dyn Registry>,
     /// What opens them.
@@ -81,7 +91,7 @@ pub struct Sources {
 
 /// Reads in the background, for every Delivery that is watched.
 pub struct MergeBoard {
-    sources: Sources,
+    sources: Option<Sources>,
     clock: Arc<dyn Clock>,
     nudge: UnboundedSender<Key>,
     slots: Mutex<HashMap<Key, Slot>>,
@@ -104,14 +114,15 @@ impl Drop for Slot {
 }
 
 impl MergeBoard {
-    /// An empty board. `nudge` is told of a Delivery of whose branch something new is known.
+    /// An empty board; without sources none of its questions has an answer. `nudge` is told of a Delivery of whose branch something new is known.
     #[must_use]
-    pub fn new(sources: Sources, clock: Arc<dyn Clock>, nudge: UnboundedSender<Key>) -> Self {
+    pub fn new(sources: Option<Sources>, clock: Arc<dyn Clock>, nudge: UnboundedSender<Key>) -> Self {
         Self { sources, clock, nudge, slots: Mutex::default() }
     }
 
     /// Says what is to be known from now on. The same again changes nothing.
     pub fn watch(&self, key: &Key, wanted: Watch) {
+        let Some(sources) = &self.sources else { return };
         let mut slots = self.lock();
         if let Some(slot) = slots.get(key)
             && !slot.task.is_finished()
@@ -127,7 +138,7 @@ impl MergeBoard {
         let (sender, told) = watch::channel(wanted);
         let (known, stir) = (Arc::<Mutex<Merges>>::default(), Arc::<Notify>::default());
         let reader = Reader {
-            sources: self.sources.clone(),
+            sources: sources.clone(),
             clock: self.clock.clone(),
             nudge: self.nudge.clone(),
             key: key.clone(),
@@ -136,6 +147,16 @@ impl MergeBoard {
         };
         let task = tokio::spawn(reader.run(told));
         slots.insert(key.clone(), Slot { wanted: sender, known, stir, head: None, task });
+    }
+
+    /// Why nothing will be known of this repository, if so: nobody set up a forge, or nobody gave it to that namespace.
+    #[must_use]
+    pub fn closed(&self, repository: &Repository, namespace: &str) -> Option<Reason> {
+        match &self.sources {
+            None => Some(Reason::NoForge { repository: repository.to_string() }),
+            Some(sources) if sources.grants.allow(repository, namespace) => None,
+            Some(_) => Some(Reason::RepositoryNotGranted { repository: repository.to_string(), namespace: namespace.to_owned() }),
+        }
     }
 
     /// What is known.
@@ -163,7 +184,7 @@ impl MergeBoard {
 
     /// Looks at the heads of all branches every [`SWEEP`], for ever, and stirs those that moved.
     pub async fn sweep(self: Arc<Self>) {
-        let Some(forge) = self.sources.forge.clone() else { return };
+        let Some(forge) = self.sources.as_ref().map(|sources| sources.forge.clone()) else { return std::future::pending().await };
         let mut due = Instant::now();
         loop {
             due += SWEEP;

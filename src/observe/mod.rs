@@ -15,13 +15,20 @@ use kube::{Api, ResourceExt as _};
 
 use crate::{
     api::{DELIVERY_LABEL, FINALIZER, command::Command, delivery::Delivery, hold::Hold, release::Release},
+    decide::source,
     edge::kube::{Cluster, KubeError, get},
-    model::{decision::Reason, phase::State, plan::Plan, world::Observation},
+    model::{
+        decision::Reason,
+        phase::State,
+        plan::{Plan, Source},
+        world::Observation,
+    },
 };
 
 mod checks;
 mod decoded;
 mod granted;
+pub mod merges;
 mod pods;
 pub mod probes;
 mod problems;
@@ -30,6 +37,7 @@ mod services;
 mod targets;
 mod workloads;
 
+pub use merges::MergeBoard;
 pub use probes::ProbeBoard;
 pub use releases::{TEMPLATES, templates};
 
@@ -54,6 +62,7 @@ pub enum ObserveError {
 pub struct Observer {
     cluster: Cluster,
     board: Arc<ProbeBoard>,
+    merges: Arc<MergeBoard>,
     granted: Granted,
 }
 
@@ -71,10 +80,10 @@ struct Read {
 }
 
 impl Observer {
-    /// Reads from this cluster, and asks through this board.
+    /// Reads from this cluster, asks through the one board, and reads of branches through the other.
     #[must_use]
-    pub fn new(cluster: Cluster, board: Arc<ProbeBoard>) -> Self {
-        Self { cluster, board, granted: Granted::default() }
+    pub fn new(cluster: Cluster, board: Arc<ProbeBoard>, merges: Arc<MergeBoard>) -> Self {
+        Self { cluster, board, merges, granted: Granted::default() }
     }
 
     /// The world around this Delivery as it is now, and what the probes saw so far.
@@ -93,6 +102,7 @@ impl Observer {
         };
         if !granted {
             self.board.forget(&probes::Key::from_obj(delivery));
+            self.merges.forget(&probes::Key::from_obj(delivery));
             return Ok(Observation { problems: vec![Reason::NotGranted { namespace }], ..seen });
         }
         // Boxed: a dozen reads at once are 20 kB of future, which every reconcile would carry in its own.
@@ -176,7 +186,22 @@ impl Observer {
         let key = probes::Key::from_obj(delivery);
         self.board.watch(&key, watch);
         seen.probes = self.board.read(&key);
+        self.branch(&key, &namespace, plan, read, &mut seen);
         Ok(seen)
+    }
+
+    /// What is known of the branch that versions come from, and what stands in the way of knowing it.
+    fn branch(&self, key: &probes::Key, namespace: &str, plan: &Plan, read: &Read, seen: &mut Observation) {
+        let Source::Merge(merge) = &plan.source else { return self.merges.forget(key) };
+        if let Some(closed) = self.merges.closed(&merge.branch.repository, namespace) {
+            self.merges.forget(key);
+            seen.problems.push(closed);
+            return;
+        }
+        let (since, logins) = (seen.desired_commit(), workloads::logins(namespace, merge.image.pull_secret.as_deref(), &read.found));
+        self.merges.watch(key, merges::Watch { plan: merge.clone(), since, logins });
+        seen.merges = self.merges.read(key);
+        seen.problems.extend(source::problem(&plan.source, &seen.merges, seen.desired_commit().as_ref()));
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kube::client::Body;
 use serde_json::{Value, json};
 
-use super::{Observer, ProbeBoard};
+use super::{MergeBoard, Observer, ProbeBoard};
 use crate::{
     api::delivery::Delivery,
     clock::SystemClock,
@@ -108,8 +108,9 @@ async fn observed(allowed: bool) -> (Observation, Vec<String>) {
         }
     });
     let (nudge, _nudges) = tokio::sync::mpsc::unbounded_channel();
-    let board = Arc::new(ProbeBoard::new(Arc::new(Silent), Arc::new(SystemClock), nudge));
-    let observer = Observer::new(Cluster::new(kube::Client::new(server, "demo")), board);
+    let board = Arc::new(ProbeBoard::new(Arc::new(Silent), Arc::new(SystemClock), nudge.clone()));
+    let merges = Arc::new(MergeBoard::new(None, Arc::new(SystemClock), nudge));
+    let observer = Observer::new(Cluster::new(kube::Client::new(server, "demo")), board, merges);
     let delivery: Delivery = serde_json::from_value(json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "Delivery",
         "metadata": {"name": "checkout", "namespace": "demo", "finalizers": ["haldane.dev/ungate"]},
         "spec": {"workloads": [{"name": "shop"}], "verify": {"probes": [{"name": "home"}, {"name": "odd"}]}}}))

@@ -20,6 +20,7 @@ use kube::{
 use serde_json::Value;
 
 use super::{
+    merges::LoginsFor,
     pods::{self, Seen},
     problems::labels,
 };
@@ -83,6 +84,19 @@ pub(super) async fn read(cluster: &Cluster, namespace: &str, delivery: &str, pla
     let canary = canary.filter(|_| !foreign);
     let workload = workload(planned, &raw, &sets, &pods, canary.as_ref().map(|c| self::canary(c, &sets, &pods)));
     Ok(Found { workload: Some(workload), raw: Some(raw), pods, selector, problems, canary: canary.as_ref().map(pod_labels) })
+}
+
+/// Where the pods' own logins for registries are, after the Secret that the Delivery names.
+pub(super) fn logins(namespace: &str, named: Option<&str>, found: &[Found]) -> LoginsFor {
+    let specs = || found.iter().filter_map(|f| f.raw.as_ref()).filter_map(|raw| raw.data.pointer("/spec/template/spec"));
+    let listed = specs().filter_map(|spec| spec.get("imagePullSecrets")?.as_array()).flatten();
+    let theirs = listed.filter_map(|secret| secret.get("name")?.as_str());
+    let account = specs().find_map(|spec| spec.get("serviceAccountName")?.as_str()).unwrap_or("default");
+    LoginsFor {
+        namespace: namespace.to_owned(),
+        secrets: named.into_iter().chain(theirs).map(str::to_owned).collect(),
+        account: account.to_owned(),
+    }
 }
 
 fn pod_labels(deployment: &DynamicObject) -> BTreeMap<String, String> {

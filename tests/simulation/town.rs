@@ -345,6 +345,7 @@ impl Supervisor {
             let parts = Parts {
                 client: incarnation.client.clone(),
                 clock: Arc::new(self.api.clock()),
+                sources: None,
                 prober: Arc::new(SimProber {
                     api: self.api.clone(),
                     world: self.world.clone(),

@@ -117,10 +117,7 @@ impl Reader {
     }
 
     async fn read(&self, wanted: &Watch, memory: &mut Memory, stirred: bool) -> Result<(), Failure> {
-        let Some(forge) = self.sources.forge.as_ref() else {
-            let says = "no forge is set up in this Haldane; its administrator does that: haldane github setup".to_owned();
-            return Err(Failure { unsaid: Unsaid { person: true, says }, until: None });
-        };
+        let forge = &self.sources.forge;
         if stirred || memory.history.is_none() || memory.since.as_ref() != Some(&wanted.since) {
             let history = forge.history(&wanted.plan.branch, wanted.since.as_ref(), LINE).await?;
             memory.take(history, wanted.since.clone(), self.clock.now());
@@ -129,8 +126,8 @@ impl Reader {
         if !asked.is_empty() && wanted.plan.rules.when != When::Image {
             let mut found = forge.checks(&wanted.plan.branch.repository, &asked).await?;
             for sha in asked {
-                let facts = found.remove(&sha);
-                memory.checked(&sha, facts);
+                // One that was not read whole is not one without checks.
+                memory.checked(&sha, found.remove(&sha));
             }
         }
         for sha in memory.due(wanted, self.clock.now(), |open| open.image_due) {
@@ -218,7 +215,9 @@ impl Memory {
 
     fn checked(&mut self, sha: &Sha, facts: Option<CheckFacts>) {
         if let Some(open) = self.commits.get_mut(sha) {
-            open.facts.checks = Some(facts.unwrap_or_default());
+            if facts.is_some() {
+                open.facts.checks = facts;
+            }
             open.checks_due = Some(Instant::now() + CHECKS);
         }
     }

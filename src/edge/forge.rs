@@ -25,7 +25,8 @@ pub trait Forge: Send + Sync {
     /// When it could not be read, wholly.
     fn history<'a>(&'a self, branch: &'a Branch, since: Option<&'a Sha>, limit: usize) -> BoxFuture<'a, Result<History, ForgeError>>;
 
-    /// What ran on each of these commits. One that the forge does not know is missing.
+    /// What ran on each of these commits. One that the forge does not know, or of which it could not tell all, is missing: half a
+    /// list could hide what failed.
     ///
     /// # Errors
     /// When they could not be read, all.

@@ -5,14 +5,17 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use haldane::clock::SystemClock;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use haldane::clock::{Clock as _, SystemClock};
 use haldane::edge::registry::{ImageRef, Login, OciRegistry, Origin, Registry, RegistryError, Settings};
 use haldane::model::source::Digest;
 use http::{Method, Request, StatusCode};
@@ -22,7 +25,9 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::task::JoinSet;
 
 const REVISION: &str = "org.opencontainers.image.revision";
 const SOURCE: &str = "org.opencontainers.image.source";
@@ -61,9 +66,22 @@ impl Drop for Folder {
 /// A registry that ends with this value.
 struct Running {
     host: String,
-    authorization: Option<&'static str>,
+    authorization: Option<String>,
     folder: Folder,
     _child: Child,
+    _tasks: JoinSet<()>,
+}
+
+/// Where it listens, as it says in its log: the port is the system's choice.
+async fn listening(log: &mut Lines<BufReader<ChildStderr>>) -> String {
+    let mut said = String::new();
+    while let Some(line) = log.next_line().await.unwrap() {
+        if let Some((_, rest)) = line.split_once("listening on ") {
+            return rest.chars().take_while(|c| !matches!(c, '"' | ' ')).collect();
+        }
+        said = said + &line + "\n";
+    }
+    panic!("docker-registry ended: {said}")
 }
 
 /// The path of a program, or the end of the test with what to do.
@@ -74,40 +92,31 @@ fn program(name: &str) -> PathBuf {
 }
 
 impl Running {
-    async fn start(auth: &str, authorization: Option<&'static str>) -> Self {
+    async fn start(auth: &str, authorization: Option<String>) -> Self {
         let docker_registry = program("docker-registry");
         let folder = Folder::new();
-        // Between our letting go of the port and its taking it another may come: then it ends, and says so.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let host = format!("127.0.0.1:{port}");
         let store = folder.0.join("store").display().to_string();
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {store}}}}}\nhttp: {{addr: \"{host}\"}}\n{auth}\n"
-        )
-        .replace("FOLDER", &folder.0.display().to_string());
+        let log = "log: {level: info, accesslog: {disabled: true}}";
+        let config =
+            format!("version: 0.1\n{log}\nstorage: {{filesystem: {{rootdirectory: {store}}}}}\nhttp: {{addr: \"127.0.0.1:0\"}}\n{auth}\n")
+                .replace("FOLDER", &folder.0.display().to_string());
         fs::write(folder.0.join("config.yml"), config).unwrap();
         fs::write(folder.0.join("htpasswd"), HTPASSWD).unwrap();
-        let log = fs::File::create(folder.0.join("log")).unwrap();
         let mut child = Command::new(docker_registry)
             .arg("serve")
             .arg(folder.0.join("config.yml"))
-            .env_remove("OTEL_TRACES_EXPORTER")
             .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let answers = async {
-            while tokio::net::TcpStream::connect(&host).await.is_err() {
-                if let Some(status) = child.try_wait().unwrap() {
-                    panic!("docker-registry ended with {status}: {}", fs::read_to_string(folder.0.join("log")).unwrap());
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(LONG, answers).await.expect("docker-registry listens");
-        Self { host, authorization, folder, _child: child }
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let host = tokio::time::timeout(LONG, listening(&mut log)).await.expect("docker-registry listens");
+        // Read on, or it would stop when the pipe is full.
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+        Self { host, authorization, folder, _child: child, _tasks: tasks }
     }
 
     async fn open() -> Self {
@@ -115,7 +124,7 @@ impl Running {
     }
 
     async fn with_htpasswd() -> Self {
-        Self::start("auth: {htpasswd: {realm: shop, path: FOLDER/htpasswd}}", Some(ADA)).await
+        Self::start("auth: {htpasswd: {realm: shop, path: FOLDER/htpasswd}}", Some(ADA.to_owned())).await
     }
 
     fn client(&self) -> OciRegistry {
@@ -130,7 +139,7 @@ impl Running {
     async fn send(&self, method: Method, path: &str, media: &str, body: &[u8]) -> (StatusCode, http::HeaderMap) {
         let uri = if path.starts_with("http") { path.to_owned() } else { format!("http://{}{path}", self.host) };
         let mut request = Request::builder().method(method).uri(uri).header("Content-Type", media);
-        if let Some(value) = self.authorization {
+        if let Some(value) = &self.authorization {
             request = request.header("Authorization", value);
         }
         let client = Client::builder(TokioExecutor::new()).build_http();
@@ -293,4 +302,96 @@ async fn a_registry_with_name_and_word_shows_itself_to_who_has_them() {
     let denied = |tried: &str| RegistryError::Denied { host: host.clone(), path: path.clone(), tried: tried.to_owned() };
     assert_eq!(client.digest(&image, &[login("wrong")]).await, Err(denied("Secret shop")));
     assert_eq!(client.digest(&image, &[]).await, Err(denied("no login")));
+}
+
+/// Gives tokens that docker-registry believes, to ada alone.
+struct TokenServer {
+    host: String,
+    certificate: String,
+    issuer: Arc<Issuer>,
+    _tasks: JoinSet<()>,
+}
+
+struct Issuer {
+    key: EcdsaKeyPair,
+    certificate: String,
+    asked: Mutex<Vec<String>>,
+}
+
+impl Issuer {
+    fn token(&self, actions: &[&str]) -> String {
+        let now = SystemClock.now().as_second();
+        let head = json!({"typ": "JWT", "alg": "ES256", "x5c": [self.certificate]});
+        let access = json!([{"type": "repository", "name": "acme/shop", "actions": actions}]);
+        let body = json!({"iss": "issuer", "sub": "ada", "aud": "shop", "jti": "1", "iat": now, "nbf": now - 10, "exp": now + 300, "access": access});
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(head.to_string()), URL_SAFE_NO_PAD.encode(body.to_string()));
+        let signature = self.key.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
+    }
+
+    fn answer(&self, head: &str) -> String {
+        self.asked.lock().unwrap().push(head.lines().next().unwrap().to_owned());
+        let ada = head.lines().any(|line| line.eq_ignore_ascii_case(&format!("authorization: {ADA}")));
+        let (status, body) = if ada {
+            ("200 OK", json!({"token": self.token(&["pull"]), "expires_in": 300}))
+        } else {
+            ("401 Unauthorized", json!({"errors": [{"code": "UNAUTHORIZED"}]}))
+        };
+        let body = body.to_string();
+        format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    }
+}
+
+impl TokenServer {
+    async fn start() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+        let signing = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key.serialize_der()).unwrap();
+        let issuer = Arc::new(Issuer { key: signing, certificate: STANDARD.encode(certificate.der()), asked: Mutex::default() });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let mut tasks = JoinSet::new();
+        let answers = issuer.clone();
+        tasks.spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                let answer = answers.answer(&String::from_utf8(head).unwrap());
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        Self { host, certificate: certificate.pem(), issuer, _tasks: tasks }
+    }
+}
+
+#[tokio::test]
+async fn a_registry_with_tokens_shows_itself_to_who_gets_one() {
+    let tokens = TokenServer::start().await;
+    let certificates = Folder::new();
+    let bundle = certificates.0.join("issuer.pem");
+    fs::write(&bundle, &tokens.certificate).unwrap();
+    let auth = format!(
+        "auth: {{token: {{realm: \"http://{}/token\", service: shop, issuer: issuer, rootcertbundle: {}}}}}",
+        tokens.host,
+        bundle.display()
+    );
+    let registry = Running::start(&auth, Some(format!("Bearer {}", tokens.issuer.token(&["pull", "push"])))).await;
+    let pushed = registry.push_index("v1", [&built(), &built()], &json!({})).await;
+    let image = registry.image("v1");
+    let insecure = BTreeSet::from([registry.host.clone(), tokens.host.clone()]);
+    let client = OciRegistry::new(&Settings { insecure, extra_ca: None }, Arc::new(SystemClock)).unwrap();
+    let logins = [login("wrong"), login("s3cret")];
+    assert_eq!(client.digest(&image, &logins).await, Ok(Some(pushed.clone())));
+    let asked = vec!["GET /token?service=shop&scope=repository%3Aacme%2Fshop%3Apull HTTP/1.1".to_owned(); 2];
+    assert_eq!(*tokens.issuer.asked.lock().unwrap(), asked, "once for each login");
+    assert_eq!(client.origin(&image, &pushed, &logins).await, Ok(from(Some(SHA))));
+    assert_eq!(client.digest(&registry.image("v2"), &logins).await, Ok(None));
+    assert_eq!(tokens.issuer.asked.lock().unwrap().len(), 2, "and never again while it lives");
+    assert!(matches!(client.digest(&image, &[]).await, Err(RegistryError::Denied { .. })));
+    // The token server is another place: without its name it is not spoken to without TLS.
+    let error = registry.client().digest(&image, &logins).await.unwrap_err();
+    assert!(error.to_string().contains("but not by https; nothing was sent there"), "{error}");
 }

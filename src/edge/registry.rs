@@ -5,6 +5,7 @@
 
 mod access;
 mod challenge;
+pub mod cloud;
 pub mod keychain;
 mod manifest;
 mod memory;

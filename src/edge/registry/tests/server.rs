@@ -40,6 +40,7 @@ pub(crate) struct Heard {
     pub(crate) path: String,
     /// Names in small letters.
     pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: String,
 }
 
 impl Heard {
@@ -146,7 +147,10 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, answer: Answer, 
     let (method, path) = (first.next()?, first.next()?);
     let headers: BTreeMap<String, String> =
         lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
-    let heard = Heard { method, path, headers };
+    let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    let heard = Heard { method, path, headers, body: String::from_utf8(body).unwrap() };
     let reply = answer(&heard);
     let head_only = heard.method == "HEAD";
     note.lock().unwrap().push(heard);

@@ -77,6 +77,13 @@ struct Wish<'a> {
 /// The Release of an image, or why there is none.
 fn compose(delivery: &Delivery, wish: &Wish, templates: &BTreeMap<WorkloadName, Value>, by: &str) -> Result<(Release, Identity)> {
     let name = delivery.name_any();
+    if let Some(github) = delivery.spec.source.as_ref().and_then(|s| s.github.as_ref()) {
+        bail!(
+            "Delivery {name} takes its versions from the merges of {}, so a Release would not be looked at. Merge there; to take an older \
+             version back: kubectl haldane rollback {name}",
+            github.repository
+        );
+    }
     if delivery.spec.source.as_ref().is_none_or(|s| s.manual.is_none()) {
         bail!(
             "Delivery {name} takes its versions from the workload's own template, so a Release would not be looked at. Ship with \

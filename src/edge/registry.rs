@@ -84,15 +84,16 @@ pub trait Registry: Send + Sync {
     ///
     /// # Errors
     /// When the registry did not say.
-    fn origin<'a>(&'a self, image: &'a ImageRef, digest: &'a Digest, logins: &'a [Login])
-    -> BoxFuture<'a, Result<Origin, RegistryError>>;
+    fn origin<'a>(&'a self, image: &'a ImageRef, digest: &'a Digest, logins: &'a [Login]) -> BoxFuture<'a, Result<Origin, RegistryError>>;
 }
 
 /// Why a registry did not say.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
     /// 401 or 403 with every login, and without one.
-    #[error("{host} refuses to show {path} (tried: {tried}); name a Secret of type kubernetes.io/dockerconfigjson in spec.source.image.pullSecretRef or in the pods' imagePullSecrets, or let the administrator give one for {host}")]
+    #[error(
+        "{host} refuses to show {path} (tried: {tried}); name a Secret of type kubernetes.io/dockerconfigjson in spec.source.image.pullSecretRef or in the pods' imagePullSecrets, or let the administrator give one for {host}"
+    )]
     Denied {
         /// The registry.
         host: String,

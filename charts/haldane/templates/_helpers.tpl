@@ -86,6 +86,10 @@ capabilities: {drop: [ALL]}
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get]
+# Which Secrets the pods pull their images with. The Secrets themselves are given one by one, by the people of the namespace.
+- apiGroups: [""]
+  resources: [serviceaccounts]
+  verbs: [get]
 {{- end }}
 
 {{/* Asked of the cluster itself: whether a namespace has opted in, and whether the definitions fit this version. */}}

@@ -45,11 +45,21 @@ impl SecretLogins {
                     return Err(format!("Secret {name} does not exist; make it: kubectl create secret docker-registry {name}"));
                 }
                 Ok(None) => {}
+                // Images that need no login are pulled without; if this one does, the registry says so.
+                Err(KubeError::Refused { .. }) if !named => {}
+                Err(KubeError::Refused { .. }) => return Err(refused(&name, &whose.namespace)),
                 Err(error) => return Err(error.to_string()),
             }
         }
         Ok(chain)
     }
+}
+
+fn refused(secret: &str, namespace: &str) -> String {
+    format!(
+        "Secret {secret} may not be read; let Haldane: kubectl create role haldane-pull --verb=get --resource=secrets --resource-name={secret} -n \
+         {namespace}; kubectl create rolebinding haldane-pull --role=haldane-pull --serviceaccount=haldane-system:haldane -n {namespace}"
+    )
 }
 
 impl Logins for SecretLogins {

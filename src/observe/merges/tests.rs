@@ -1,1 +1,330 @@
 //! What the board asks, when, and what it makes of the answers, on virtual time.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use futures::FutureExt as _;
+use jiff::Timestamp;
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::{advance, sleep},
+};
+
+use super::*;
+use crate::{
+    edge::registry::{Origin, RegistryError},
+    model::source::{Built, CheckFacts, Commit, CommitStatus, Digest, History, HistoryEnd, ImagePlan, Queue, Rules, StatusState, When},
+};
+
+/// A world of one branch: what its forge and its registry would answer, and what they were asked.
+#[derive(Default)]
+struct World {
+    line: Vec<u8>,
+    passed: Vec<u8>,
+    /// Commits of which the forge cannot read everything.
+    unread: Vec<u8>,
+    images: Vec<u8>,
+    /// The next answers to a history, before the true one.
+    failures: VecDeque<ForgeError>,
+    denied: bool,
+    asked: Vec<String>,
+}
+
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<World>>);
+
+impl Shared {
+    fn with<R>(&self, change: impl FnOnce(&mut World) -> R) -> R {
+        change(&mut self.0.lock().unwrap())
+    }
+
+    fn asked(&self, what: &str) -> usize {
+        self.with(|w| w.asked.iter().filter(|a| a.starts_with(what)).count())
+    }
+}
+
+struct Epoch;
+
+impl Clock for Epoch {
+    fn now(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+}
+
+fn sha(n: u8) -> Sha {
+    Sha::parse(&format!("{n:02x}").repeat(20)).unwrap()
+}
+
+fn number(sha: &Sha) -> u8 {
+    u8::from_str_radix(&sha.as_str()[..2], 16).unwrap()
+}
+
+impl Forge for Shared {
+    fn heads<'a>(&'a self, branches: &'a [Branch]) -> BoxFuture<'a, Result<Vec<Result<Sha, ForgeError>>, ForgeError>> {
+        let head = self.with(|w| {
+            w.asked.push(format!("heads of {}", branches.len()));
+            sha(w.line[0])
+        });
+        async move { Ok(branches.iter().map(|_| Ok(head.clone())).collect()) }.boxed()
+    }
+
+    fn history<'a>(&'a self, _: &'a Branch, since: Option<&'a Sha>, _: usize) -> BoxFuture<'a, Result<History, ForgeError>> {
+        let answer = self.with(|w| {
+            w.asked.push("history".to_owned());
+            if let Some(failure) = w.failures.pop_front() {
+                return Err(failure);
+            }
+            let newer = w.line.iter().take_while(|n| since != Some(&sha(**n)));
+            let commits = newer.map(|n| Commit {
+                sha: sha(*n),
+                title: String::new(),
+                body: String::new(),
+                author: String::new(),
+                committed: Timestamp::UNIX_EPOCH,
+                pull_request: None,
+                url: String::new(),
+            });
+            Ok(History { branch: "main".to_owned(), commits: commits.collect(), end: HistoryEnd::Reached })
+        });
+        async move { answer }.boxed()
+    }
+
+    fn checks<'a>(&'a self, _: &'a Repository, commits: &'a [Sha]) -> BoxFuture<'a, Result<BTreeMap<Sha, CheckFacts>, ForgeError>> {
+        let answer = self.with(|w| {
+            w.asked.push(format!("checks of {}", commits.len()));
+            let state = |n: u8| if w.passed.contains(&n) { StatusState::Success } else { StatusState::Pending };
+            let facts = |sha: &Sha| CheckFacts {
+                suites: Vec::new(),
+                statuses: vec![CommitStatus { context: "ci".to_owned(), state: state(number(sha)) }],
+            };
+            commits.iter().filter(|sha| !w.unread.contains(&number(sha))).map(|sha| (sha.clone(), facts(sha))).collect()
+        });
+        async move { Ok(answer) }.boxed()
+    }
+
+    fn file<'a>(&'a self, _: &'a Repository, _: &'a Sha, _: &'a str, _: usize) -> BoxFuture<'a, Result<Option<String>, ForgeError>> {
+        async { Ok(None) }.boxed()
+    }
+}
+
+fn digest(n: u8) -> Digest {
+    Digest::parse(&format!("sha256:{}", format!("{n:02x}").repeat(32))).unwrap()
+}
+
+impl Registry for Shared {
+    fn digest<'a>(&'a self, image: &'a ImageRef, _: &'a [Login]) -> BoxFuture<'a, Result<Option<Digest>, RegistryError>> {
+        let n = u8::from_str_radix(&image.tag[4..6], 16).unwrap();
+        let answer = self.with(|w| {
+            w.asked.push(format!("image of {n}"));
+            match w.denied {
+                true => Err(RegistryError::Denied { host: image.host.clone(), path: image.path.clone(), tried: "no login".to_owned() }),
+                false => Ok(w.images.contains(&n).then(|| digest(n))),
+            }
+        });
+        async move { answer }.boxed()
+    }
+
+    fn origin<'a>(&'a self, _: &'a ImageRef, digest: &'a Digest, _: &'a [Login]) -> BoxFuture<'a, Result<Origin, RegistryError>> {
+        let n = u8::from_str_radix(&digest.as_str()[7..9], 16).unwrap();
+        async move { Ok(Origin { revision: Some(sha(n).to_string()), source: None }) }.boxed()
+    }
+}
+
+impl Logins for Shared {
+    fn of<'a>(&'a self, _: &'a LoginsFor, _: &'a ImageRef) -> BoxFuture<'a, Result<Vec<Login>, String>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+}
+
+struct Bench {
+    world: Shared,
+    board: Arc<MergeBoard>,
+    nudges: UnboundedReceiver<Key>,
+    key: Key,
+}
+
+impl Bench {
+    /// A board that watches a branch of this line, newest first.
+    fn of(line: &[u8]) -> Self {
+        let world = Shared::default();
+        world.with(|w| w.line = line.to_vec());
+        let (nudge, nudges) = unbounded_channel();
+        let grants = Arc::new(Grants::parse("[{repositories: [acme/shop], namespaces: [shop]}]").unwrap());
+        let sources =
+            Sources { forge: Arc::new(world.clone()), grants, registry: Arc::new(world.clone()), logins: Arc::new(world.clone()) };
+        let board = Arc::new(MergeBoard::new(Some(sources), Arc::new(Epoch), nudge));
+        Self { world, board, nudges, key: Key::new("web").within("shop") }
+    }
+
+    fn watch(&self, since: Option<u8>) {
+        let plan = MergePlan {
+            branch: Branch { repository: Repository::parse("acme/shop").unwrap(), name: None },
+            rules: Rules {
+                when: When::Checks,
+                without_checks: false,
+                grace: Duration::from_mins(2),
+                image_timeout: Duration::from_mins(15),
+            },
+            image: ImagePlan {
+                repository: "r.example/shop".to_owned(),
+                tag: "sha-{sha}".to_owned(),
+                pull_secret: None,
+                revision_required: false,
+            },
+            queue: Queue::Latest,
+        };
+        let logins = LoginsFor { namespace: "shop".to_owned(), secrets: Vec::new(), account: "default".to_owned() };
+        self.board.watch(&self.key, Watch { plan, since: since.map(sha), logins });
+    }
+
+    /// Lets everything happen that happens in that time.
+    async fn pass(&self, seconds: u64) {
+        for _ in 0..seconds {
+            settle().await;
+            advance(Duration::from_secs(1)).await;
+        }
+        settle().await;
+    }
+
+    fn image(&self, n: u8) -> Option<Built> {
+        self.board.read(&self.key).facts.get(&sha(n)).map(|facts| facts.image.clone())
+    }
+}
+
+/// Tasks that can run have run; a pause of nothing does not move the clock.
+async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn found(n: u8) -> Option<Built> {
+    Some(Built::Found { digest: digest(n), revision: Some(sha(n).to_string()) })
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_new_is_read_at_once_and_told_once() {
+    let mut bench = Bench::of(&[2, 1]);
+    bench.world.with(|w| (w.passed, w.images) = (vec![2], vec![2]));
+    bench.watch(Some(1));
+    bench.pass(0).await;
+    assert_eq!(bench.image(2), found(2));
+    assert_eq!(bench.image(1), None, "what is older than the newest Release is settled");
+    assert!(bench.nudges.try_recv().is_ok());
+    bench.watch(Some(1));
+    bench.pass(60).await;
+    assert!(bench.nudges.try_recv().is_err(), "the same again is no news");
+    assert_eq!((bench.world.asked("history"), bench.world.asked("image"), bench.world.asked("checks")), (1, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_is_looked_for_sooner_at_first_and_found_once() {
+    let bench = Bench::of(&[2, 1]);
+    bench.watch(Some(1));
+    bench.pass(120).await;
+    let looks = bench.world.asked("image");
+    assert!((4..=7).contains(&looks), "5, 10, 20, 40, 60 s apart: {looks} looks in 120 s");
+    bench.world.with(|w| (w.passed, w.images) = (vec![2], vec![2]));
+    bench.pass(60).await;
+    assert_eq!(bench.image(2), found(2));
+    // The tag moves: what was taken stays.
+    bench.world.with(|w| w.images.clear());
+    bench.board.stir(&Repository::parse("Acme/Shop").unwrap());
+    bench.pass(5).await;
+    assert_eq!(bench.image(2), found(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_finds_a_merge_within_a_minute() {
+    let bench = Bench::of(&[1]);
+    bench.watch(Some(1));
+    let sweep = tokio::spawn(bench.board.clone().sweep());
+    bench.pass(SWEEP.as_secs() + 1).await;
+    bench.world.with(|w| (w.line, w.passed, w.images) = (vec![2, 1], vec![2], vec![2]));
+    bench.pass(SWEEP.as_secs() + 1).await;
+    assert_eq!(bench.image(2), found(2));
+    let histories = bench.world.asked("history");
+    bench.pass(5 * SWEEP.as_secs()).await;
+    assert_eq!(bench.world.asked("history"), histories, "a head that did not move is read no further");
+    assert_eq!(bench.world.asked("heads"), 7);
+    sweep.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_is_read_at_once() {
+    let bench = Bench::of(&[1]);
+    bench.watch(Some(1));
+    bench.pass(1).await;
+    bench.world.with(|w| (w.line, w.passed, w.images) = (vec![2, 1], vec![2], vec![2]));
+    bench.board.stir(&Repository::parse("acme/other").unwrap());
+    bench.pass(0).await;
+    assert_eq!(bench.image(2), None, "of another repository");
+    bench.board.stir(&Repository::parse("acme/shop").unwrap());
+    bench.pass(0).await;
+    assert_eq!(bench.image(2), found(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn checks_that_were_not_read_whole_are_not_none() {
+    let bench = Bench::of(&[2, 1]);
+    bench.world.with(|w| (w.unread, w.images) = (vec![2], vec![2]));
+    bench.watch(Some(1));
+    bench.pass(40).await;
+    let facts = bench.board.read(&bench.key).facts;
+    assert_eq!(facts[&sha(2)].checks, None);
+    bench.world.with(|w| (w.unread, w.passed) = (vec![], vec![2]));
+    bench.pass(31).await;
+    assert!(bench.board.read(&bench.key).facts[&sha(2)].checks.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forge_that_fails_takes_nothing_away() {
+    let bench = Bench::of(&[2, 1]);
+    bench.world.with(|w| (w.passed, w.images) = (vec![2], vec![2]));
+    bench.watch(Some(1));
+    bench.pass(0).await;
+    let ill = || ForgeError::Ill { said: "502".to_owned() };
+    bench.world.with(|w| w.failures = (0..4).map(|_| ill()).collect());
+    bench.board.stir(&Repository::parse("acme/shop").unwrap());
+    bench.pass(0).await;
+    let known = bench.board.read(&bench.key);
+    assert_eq!(known.unsaid.map(|u| u.person), Some(false));
+    assert_eq!(known.history.map(|h| h.commits.len()), Some(1), "what was known stands");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_wants_to_be_left_alone_is_left_alone() {
+    let bench = Bench::of(&[2, 1]);
+    let until = Timestamp::from_second(600).unwrap();
+    bench.world.with(|w| w.failures = [ForgeError::Limited { until }].into());
+    bench.watch(Some(1));
+    bench.pass(590).await;
+    assert_eq!(bench.world.asked("history"), 1);
+    bench.pass(20).await;
+    assert_eq!(bench.world.asked("history"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_denies_is_a_matter_for_a_person() {
+    let bench = Bench::of(&[2, 1]);
+    bench.world.with(|w| (w.passed, w.denied) = (vec![2], true));
+    bench.watch(Some(1));
+    bench.pass(0).await;
+    let Some(Built::Unsaid(unsaid)) = bench.image(2) else { panic!("{:?}", bench.image(2)) };
+    assert!(unsaid.person && unsaid.says.contains("pullSecretRef"), "{}", unsaid.says);
+    bench.world.with(|w| (w.denied, w.images) = (false, vec![2]));
+    bench.pass(6).await;
+    assert_eq!(bench.image(2), found(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_forge_or_a_grant_nothing_is_asked_and_it_is_said() {
+    let bench = Bench::of(&[1]);
+    let (given, other) = (Repository::parse("acme/shop").unwrap(), Repository::parse("acme/pay").unwrap());
+    assert_eq!(bench.board.closed(&given, "shop"), None);
+    assert_eq!(bench.board.closed(&other, "shop").map(|r| r.word()), Some("RepositoryNotGranted"));
+    assert_eq!(bench.board.closed(&given, "pay").map(|r| r.word()), Some("RepositoryNotGranted"));
+    let (nudge, _nudges) = unbounded_channel();
+    let none = MergeBoard::new(None, Arc::new(Epoch), nudge);
+    assert_eq!(none.closed(&given, "shop").map(|r| r.word()), Some("NoForge"));
+    sleep(Duration::ZERO).await;
+}

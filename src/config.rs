@@ -50,7 +50,7 @@ pub struct RunArgs {
     #[arg(long, env = "HALDANE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
     /// A folder with what opens GitHub, one file each: `appId` and `privateKey` of an App, or `token`; `url` of an Enterprise
-    /// Server's API (default https://api.github.com). Absent: versions cannot come from merges.
+    /// Server's API (default `https://api.github.com`). Absent: versions cannot come from merges.
     #[arg(long, env = "HALDANE_GITHUB")]
     pub github: Option<PathBuf>,
     /// A file that says which namespaces may deliver from which repositories: `[{repositories: [acme/*], namespaces: [shop]}]`.

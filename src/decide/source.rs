@@ -369,8 +369,8 @@ fn trouble(case: &Case<'_>, commits: &[(Sha, Readiness)]) -> Option<Reason> {
 
 /// Merges that never had their turn and will not: a newer one is desired.
 fn superseded(case: &Case<'_>) -> Vec<Effect> {
-    let Source::Merge(MergePlan { queue: Queue::Latest, .. }) = &case.plan.source else { return Vec::new() };
-    let Some(newest) = case.seen.newest_merge() else { return Vec::new() };
+    let Source::Merge(plan) = &case.plan.source else { return Vec::new() };
+    let Some(newest) = case.seen.newest_merge().filter(|_| plan.queue == Queue::Latest) else { return Vec::new() };
     let rollout = case.state.phase.rollout();
     let used = |r: &Release| {
         case.state.live.as_ref().is_some_and(|live| live.release == r.name)

@@ -67,7 +67,7 @@ pub enum Source {
     /// Releases made by CI or people name the image.
     Manual,
     /// Commits on a branch name the image.
-    Merge(MergePlan),
+    Merge(Box<MergePlan>),
 }
 
 /// A stop on the way up.
@@ -172,7 +172,7 @@ impl Plan {
 fn source(spec: &delivery::Source) -> Source {
     let merge = spec.github.as_ref().zip(spec.image.as_ref());
     match merge.and_then(|(github, image)| Some((github, image, Repository::parse(&github.repository)?))) {
-        Some((github, image, repository)) => Source::Merge(MergePlan {
+        Some((github, image, repository)) => Source::Merge(Box::new(MergePlan {
             branch: Branch { repository, name: github.branch.clone() },
             rules: rules(github.when.as_ref(), image),
             image: ImagePlan {
@@ -185,7 +185,7 @@ fn source(spec: &delivery::Source) -> Source {
                 QueueSpec::Latest => Queue::Latest,
                 QueueSpec::Each => Queue::Each,
             },
-        }),
+        })),
         None => Source::Manual,
     }
 }

@@ -199,7 +199,7 @@ impl Observer {
             return;
         }
         let (since, logins) = (seen.desired_commit(), workloads::logins(namespace, merge.image.pull_secret.as_deref(), &read.found));
-        self.merges.watch(key, merges::Watch { plan: merge.clone(), since, logins });
+        self.merges.watch(key, merges::Watch { plan: (**merge).clone(), since, logins });
         seen.merges = self.merges.read(key);
         seen.problems.extend(source::problem(&plan.source, &seen.merges, seen.desired_commit().as_ref()));
     }

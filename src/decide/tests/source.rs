@@ -64,7 +64,12 @@ fn said(suites: Vec<Suite>, statuses: Vec<CommitStatus>, when: When, now: Timest
 
 const GOOD: Option<Conclusion> = Some(Conclusion::Success);
 
+fn none<T>() -> Vec<T> {
+    Vec::new()
+}
+
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn the_checks_of_a_commit() {
     use Checks::{Failed, NotBuilt, Passed, Pending};
     use Conclusion as C;
@@ -75,9 +80,6 @@ fn the_checks_of_a_commit() {
         Failed(what) => format!("failed: {what}"),
         NotBuilt(what) => format!("not built: {what}"),
     };
-    fn none<T>() -> Vec<T> {
-        Vec::new()
-    }
     let table = [
         ("all is well", vec![run("ci", "push", GOOD)], none(), late, "passed"),
         ("one runs", vec![run("ci", "push", GOOD), run("e2e", "push", None)], none(), late, "waits for the workflow e2e"),
@@ -235,7 +237,7 @@ fn commit(n: u8) -> Commit {
 /// A toy whose versions come from a branch; live is what was adopted.
 fn branch(queue: Queue) -> Toy {
     let mut toy = Toy::adopted(4);
-    toy.plan.source = Source::Merge(MergePlan { queue, ..plan(When::Image) });
+    toy.plan.source = Source::Merge(Box::new(MergePlan { queue, ..plan(When::Image) }));
     toy
 }
 

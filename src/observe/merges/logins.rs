@@ -37,16 +37,16 @@ impl SecretLogins {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &whose.namespace);
         let mut chain = Keychain::default();
         for name in names {
-            let named = whose.secrets.first() == Some(&name);
+            let meant = whose.secrets.first() == Some(&name);
             match get(&secrets, "Secret", &name).await {
                 Ok(Some(secret)) => chain.add(&secret).map_err(|error| error.to_string())?,
                 // The kubelet goes on without one that is missing, too; the one that the Delivery names is meant.
-                Ok(None) if named => {
+                Ok(None) if meant => {
                     return Err(format!("Secret {name} does not exist; make it: kubectl create secret docker-registry {name}"));
                 }
                 Ok(None) => {}
                 // Images that need no login are pulled without; if this one does, the registry says so.
-                Err(KubeError::Refused { .. }) if !named => {}
+                Err(KubeError::Refused { .. }) if !meant => {}
                 Err(KubeError::Refused { .. }) => return Err(refused(&name, &whose.namespace)),
                 Err(error) => return Err(error.to_string()),
             }

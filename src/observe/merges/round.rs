@@ -53,9 +53,8 @@ pub(super) struct Reader {
 /// What the reader remembers from one round to the next.
 #[derive(Default)]
 struct Memory {
-    /// The line ends before this; none: not read yet.
-    since: Option<Option<Sha>>,
-    history: Option<History>,
+    /// What was read, and the commit that it ends before.
+    line: Option<(History, Option<Sha>)>,
     commits: BTreeMap<Sha, Open>,
     failures: u32,
 }
@@ -118,7 +117,7 @@ impl Reader {
 
     async fn read(&self, wanted: &Watch, memory: &mut Memory, stirred: bool) -> Result<(), Failure> {
         let forge = &self.sources.forge;
-        if stirred || memory.history.is_none() || memory.since.as_ref() != Some(&wanted.since) {
+        if stirred || memory.line.as_ref().is_none_or(|(_, since)| *since != wanted.since) {
             let history = forge.history(&wanted.plan.branch, wanted.since.as_ref(), LINE).await?;
             memory.take(history, wanted.since.clone(), self.clock.now());
         }
@@ -151,18 +150,18 @@ impl Reader {
         let digest = match self.sources.registry.digest(&image, &logins).await {
             Ok(None) => return Ok(Built::Absent),
             Ok(Some(digest)) => digest,
-            Err(error) => return unsaid(error),
+            Err(error) => return unsaid(&error),
         };
         match self.sources.registry.origin(&image, &digest, &logins).await {
             Ok(origin) => Ok(Built::Found { digest, revision: origin.revision }),
-            Err(error) => unsaid(error),
+            Err(error) => unsaid(&error),
         }
     }
 
     /// Shows what is known now, and says so if it is news.
     fn publish(&self, wanted: &Watch, memory: &Memory, unsaid: Option<Unsaid>) {
         // What belongs to another end of the line would be taken for this one's.
-        let history = memory.history.clone().filter(|_| memory.since.as_ref() == Some(&wanted.since));
+        let history = memory.line.as_ref().filter(|(_, since)| *since == wanted.since).map(|(history, _)| history.clone());
         let facts = memory.commits.iter().map(|(sha, open)| (sha.clone(), open.facts.clone())).collect();
         let now = Merges { history, facts, unsaid };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -187,19 +186,18 @@ impl Memory {
             };
             self.commits.insert(commit.sha.clone(), before.remove(&commit.sha).unwrap_or_else(fresh));
         }
-        (self.history, self.since) = (Some(history), Some(since));
+        self.line = Some((history, since));
     }
 
     /// The commits about which something may still be learnt, newest first.
     fn open<'a>(&'a self, wanted: &'a Watch, now: Timestamp) -> Vec<(&'a Sha, &'a Open)> {
         let mut open = Vec::new();
-        for commit in self.history.iter().flat_map(|h| &h.commits) {
+        for commit in self.line.iter().flat_map(|(history, _)| &history.commits) {
             let Some(known) = self.commits.get(&commit.sha) else { continue };
             match readiness(&commit.sha, &known.facts, &wanted.plan, now) {
                 Readiness::Ready(_) if wanted.plan.queue == Queue::Latest => break,
-                Readiness::Ready(_) | Readiness::Refused(_) => {}
                 // Checks run again, and images come late: seldom, so that is for a stir or for the long pause.
-                Readiness::ChecksFailed(_) | Readiness::NoArtifact(_) => {}
+                Readiness::Ready(_) | Readiness::Refused(_) | Readiness::ChecksFailed(_) | Readiness::NoArtifact(_) => {}
                 Readiness::Building(_) => open.push((&commit.sha, known)),
             }
         }
@@ -261,10 +259,10 @@ impl From<ForgeError> for Failure {
 }
 
 /// What a registry did not say is known of that image; only its wish to be left alone is known of all.
-fn unsaid(error: RegistryError) -> Result<Built, Failure> {
+fn unsaid(error: &RegistryError) -> Result<Built, Failure> {
     let says = error.to_string();
     match error {
-        RegistryError::Limited { until, .. } => Err(Failure { unsaid: Unsaid { person: false, says }, until: Some(until) }),
+        RegistryError::Limited { until, .. } => Err(Failure { unsaid: Unsaid { person: false, says }, until: Some(*until) }),
         RegistryError::Denied { .. } => Ok(Built::Unsaid(Unsaid { person: true, says })),
         RegistryError::Slow { .. } | RegistryError::Ill { .. } | RegistryError::Unreadable { .. } => {
             Ok(Built::Unsaid(Unsaid { person: false, says }))

@@ -115,10 +115,10 @@ impl Registry for Shared {
         let n = u8::from_str_radix(&image.tag[4..6], 16).unwrap();
         let answer = self.with(|w| {
             w.asked.push(format!("image of {n}"));
-            match w.denied {
-                true => Err(RegistryError::Denied { host: image.host.clone(), path: image.path.clone(), tried: "no login".to_owned() }),
-                false => Ok(w.images.contains(&n).then(|| digest(n))),
+            if w.denied {
+                return Err(RegistryError::Denied { host: image.host.clone(), path: image.path.clone(), tried: "no login".to_owned() });
             }
+            Ok(w.images.contains(&n).then(|| digest(n)))
         });
         async move { answer }.boxed()
     }
@@ -197,8 +197,8 @@ async fn settle() {
     }
 }
 
-fn found(n: u8) -> Option<Built> {
-    Some(Built::Found { digest: digest(n), revision: Some(sha(n).to_string()) })
+fn found(n: u8) -> Built {
+    Built::Found { digest: digest(n), revision: Some(sha(n).to_string()) }
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,7 +207,7 @@ async fn what_is_new_is_read_at_once_and_told_once() {
     bench.world.with(|w| (w.passed, w.images) = (vec![2], vec![2]));
     bench.watch(Some(1));
     bench.pass(0).await;
-    assert_eq!(bench.image(2), found(2));
+    assert_eq!(bench.image(2), Some(found(2)));
     assert_eq!(bench.image(1), None, "what is older than the newest Release is settled");
     assert!(bench.nudges.try_recv().is_ok());
     bench.watch(Some(1));
@@ -225,12 +225,12 @@ async fn an_image_is_looked_for_sooner_at_first_and_found_once() {
     assert!((4..=7).contains(&looks), "5, 10, 20, 40, 60 s apart: {looks} looks in 120 s");
     bench.world.with(|w| (w.passed, w.images) = (vec![2], vec![2]));
     bench.pass(60).await;
-    assert_eq!(bench.image(2), found(2));
+    assert_eq!(bench.image(2), Some(found(2)));
     // The tag moves: what was taken stays.
     bench.world.with(|w| w.images.clear());
     bench.board.stir(&Repository::parse("Acme/Shop").unwrap());
     bench.pass(5).await;
-    assert_eq!(bench.image(2), found(2));
+    assert_eq!(bench.image(2), Some(found(2)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -241,7 +241,7 @@ async fn a_sweep_finds_a_merge_within_a_minute() {
     bench.pass(SWEEP.as_secs() + 1).await;
     bench.world.with(|w| (w.line, w.passed, w.images) = (vec![2, 1], vec![2], vec![2]));
     bench.pass(SWEEP.as_secs() + 1).await;
-    assert_eq!(bench.image(2), found(2));
+    assert_eq!(bench.image(2), Some(found(2)));
     let histories = bench.world.asked("history");
     bench.pass(5 * SWEEP.as_secs()).await;
     assert_eq!(bench.world.asked("history"), histories, "a head that did not move is read no further");
@@ -260,7 +260,7 @@ async fn an_event_is_read_at_once() {
     assert_eq!(bench.image(2), None, "of another repository");
     bench.board.stir(&Repository::parse("acme/shop").unwrap());
     bench.pass(0).await;
-    assert_eq!(bench.image(2), found(2));
+    assert_eq!(bench.image(2), Some(found(2)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -313,7 +313,7 @@ async fn a_registry_that_denies_is_a_matter_for_a_person() {
     assert!(unsaid.person && unsaid.says.contains("pullSecretRef"), "{}", unsaid.says);
     bench.world.with(|w| (w.denied, w.images) = (false, vec![2]));
     bench.pass(6).await;
-    assert_eq!(bench.image(2), found(2));
+    assert_eq!(bench.image(2), Some(found(2)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,8 +22,9 @@ test-code: components ## unit tests, simulation, stories, CRDs, chart
 	$(env) cargo test --locked --all-targets --no-fail-fast
 
 test-cluster: ## the controller on a real cluster
-	$(env) cargo test --locked --test cluster --test trouble -- --nocapture --test-threads=3
+	$(env) cargo test --locked --test cluster --test trouble --test merges -- --nocapture --test-threads=3
 	@tests/cluster/cluster down test
+	@tests/cluster/cluster down merges
 
 matrix: ## every phase of a rollout x everything that others may do meanwhile, as a table (long)
 	$(env) cargo test --locked --test matrix

@@ -42,7 +42,7 @@ pub struct ReleaseSpec {
     pub image: String,
     /// Its place among the Releases that merges made, from 1: the greatest is the newest. Order on the branch, not in time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub place: Option<i64>,
     /// There is no way back from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,7 +95,7 @@ pub struct Origin {
     pub title: Option<String>,
     /// The pull requests that came with it; at most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 20))]
+    #[schemars(length(max = 20), inner(range(min = 1, max = 1_000_000_000)))]
     pub pull_requests: Vec<u64>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use crate::{
     clock::Clock,
     control::{
-        Identity, Options,
+        Hooks, Identity, Options,
         lease::{Holder, NoIdentity},
     },
     edge::{
@@ -20,6 +20,7 @@ use crate::{
         registry::{self, OciRegistry},
     },
     observe::merges::{Grants, GrantsError, SecretLogins, Sources},
+    web::door::{Secrets, SecretsError},
 };
 
 /// Where the public GitHub answers.
@@ -46,6 +47,16 @@ pub struct RunArgs {
     /// Where health and metrics are served.
     #[arg(long, env = "HALDANE_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
+    /// Where webhooks are taken. Default: nowhere, and branches are looked at once a minute.
+    #[arg(long, env = "HALDANE_HOOKS")]
+    pub hooks: Option<SocketAddr>,
+    /// A folder with what webhooks are signed with: `webhookSecret` (and `webhookSecretOld` while it is changed) of GitHub,
+    /// `registryToken` of registries. Default: the folder of --github.
+    #[arg(long, env = "HALDANE_HOOK_SECRETS")]
+    pub hook_secrets: Option<PathBuf>,
+    /// Address of this pod, from the downward API (status.podIP): where a replica that does not lead hands webhooks on to.
+    #[arg(long, env = "POD_IP")]
+    pub pod_ip: Option<IpAddr>,
     /// How logs are written.
     #[arg(long, env = "HALDANE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
@@ -163,6 +174,17 @@ impl RunArgs {
         }))
     }
 
+    /// Where webhooks are taken; none: nowhere.
+    ///
+    /// # Errors
+    /// When there is nothing that they are signed with.
+    pub fn hooks(&self) -> Result<Option<Hooks>, SecretsError> {
+        let given = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+        let Some(listen) = self.hooks else { return Ok(None) };
+        let folder = given(&self.hook_secrets).or_else(|| given(&self.github)).unwrap_or_default();
+        Ok(Some(Hooks { listen, secrets: Arc::new(Secrets::read(&folder)?) }))
+    }
+
     /// Who this process is among its like.
     ///
     /// # Errors
@@ -171,7 +193,8 @@ impl RunArgs {
         if self.no_leader_election {
             return Ok(Identity::Alone);
         }
-        let holder = Holder::of_this_process(&self.pod_uid)?;
+        let address = self.hooks.zip(self.pod_ip).map(|(hooks, ip)| SocketAddr::new(ip, hooks.port()));
+        let holder = Holder::of_this_process(&self.pod_uid)?.at(address);
         Ok(Identity::Candidate { namespace: self.lease_namespace.clone(), lease: self.lease_name.clone(), holder })
     }
 

@@ -72,6 +72,7 @@ pub mod edge;
 pub mod metrics;
 pub mod model;
 pub mod observe;
+pub mod setup;
 pub mod telemetry;
 pub mod uninstall;
 pub mod web;

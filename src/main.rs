@@ -10,6 +10,7 @@ use haldane::{
     config::RunArgs,
     control::{Parts, run},
     edge::probe::{HttpProber, Reach},
+    setup::{Wanted, setup},
     telemetry, uninstall,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,8 +40,43 @@ enum Command {
     Crds,
     /// Delete all Deliveries and wait until every Deployment is its owner's again: before the controller goes.
     Uninstall(UninstallArgs),
+    /// What Haldane knows of GitHub.
+    #[command(subcommand)]
+    Github(GithubCommand),
     /// Print the version.
     Version,
+}
+
+#[derive(Subcommand)]
+enum GithubCommand {
+    /// Make Haldane's GitHub App with two clicks, and keep its key in a Secret. Uses your kubeconfig and your browser.
+    Setup(SetupArgs),
+}
+
+#[derive(clap::Args)]
+struct SetupArgs {
+    /// The organisation that owns the App. Default: you.
+    #[arg(long)]
+    org: Option<String>,
+    /// The name of the App; no other App of that GitHub may have it. Default: haldane, and the organisation.
+    #[arg(long)]
+    name: Option<String>,
+    /// Where webhooks reach the Service haldane-hooks from outside, as in `https://haldane.acme.example/github`. Default: none,
+    /// and branches are looked at once a minute.
+    #[arg(long)]
+    hooks: Option<String>,
+    /// GitHub as people see it.
+    #[arg(long, default_value = "https://github.com")]
+    url: String,
+    /// Namespace of the Secret: Haldane's.
+    #[arg(short, long, default_value = "haldane-system")]
+    namespace: String,
+    /// Name of the Secret.
+    #[arg(long, default_value = "haldane-github")]
+    secret: String,
+    /// Where the page is that your browser begins at. Behind `ssh -L 4444:localhost:4444` give 127.0.0.1:4444.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: std::net::SocketAddr,
 }
 
 #[derive(clap::Args)]
@@ -58,6 +94,7 @@ fn main() -> anyhow::Result<()> {
         Command::Run(args) => controller(&args),
         Command::Crds => print(&crd_yaml::yaml()?),
         Command::Uninstall(args) => leave(&args),
+        Command::Github(GithubCommand::Setup(args)) => github(args),
         Command::Version => print(concat!(env!("CARGO_PKG_VERSION"), "\n")),
     }
 }
@@ -76,6 +113,31 @@ fn leave(args: &UninstallArgs) -> anyhow::Result<()> {
         anyhow::Ok(uninstall::ungate_all(client().await?, &namespaces, args.limit.0, say).await?)
     })?;
     print(&format!("{gone} Deliveries are gone\n"))
+}
+
+fn github(args: SetupArgs) -> anyhow::Result<()> {
+    choose_tls()?;
+    let name = args.name.or_else(|| args.org.as_ref().map(|org| format!("haldane-{org}"))).unwrap_or_else(|| "haldane".to_owned());
+    let wanted = Wanted {
+        organisation: args.org,
+        name,
+        hooks: args.hooks,
+        url: args.url,
+        namespace: args.namespace,
+        secret: args.secret,
+        listen: args.listen,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    let (namespace, secret, hooks) = (wanted.namespace.clone(), wanted.secret.clone(), wanted.hooks.is_some());
+    let app = runtime.block_on(async { anyhow::Ok(setup(client().await?, wanted, |line| drop(print(&format!("{line}\n")))).await?) })?;
+    let more = if hooks { " --set github.webhooks=true" } else { "" };
+    print(&format!(
+        "the app is made; its key is in Secret {secret} of namespace {namespace}\n\
+         1. install it on the repositories: {}/installations/new\n\
+         2. helm upgrade haldane charts/haldane -n {namespace} --reuse-values --set github.secretName={secret}{more} \\\n     \
+         --set 'github.grants[0].repositories={{OWNER/*}}' --set 'github.grants[0].namespaces={{NAMESPACE}}'\n",
+        app.page
+    ))
 }
 
 fn choose_tls() -> anyhow::Result<()> {
@@ -99,6 +161,7 @@ async fn start(args: &RunArgs) -> anyhow::Result<()> {
         sources: args.sources(client.clone(), &clock)?,
         client,
         clock,
+        hooks: args.hooks()?,
         prober: Arc::new(HttpProber::new(Reach::Cluster)),
         identity: args.identity()?,
         options: args.options(),

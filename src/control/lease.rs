@@ -21,6 +21,7 @@ mod next;
 mod proof;
 
 use std::hash::{BuildHasher, Hasher};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub const LEAD: Duration = Duration::from_secs(DURATION.as_secs() - MARGIN.as_se
 pub const RENEW: Duration = Duration::from_secs(2);
 /// How often the others look, and how soon after a failure is tried again.
 pub const RETRY: Duration = Duration::from_secs(1);
+/// The annotation of the lease that says where its holder takes what the others hand on to it.
+pub const ADDRESS: &str = "haldane.dev/leader-address";
 /// For one call to the API server. Retries of the client itself must be off: one would land after its term.
 pub const CALL: Duration = Duration::from_secs(2);
 
@@ -107,6 +110,8 @@ pub struct Elector {
     me: Holder,
     clock: Arc<dyn Clock>,
     proofs: watch::Sender<Option<LeaderProof>>,
+    /// Where the one that leads is found.
+    leader: watch::Sender<Option<SocketAddr>>,
     seen: Option<Seen>,
     /// As last read or written: what the next write is based on.
     stored: Option<Lease>,
@@ -128,12 +133,14 @@ impl Elector {
     #[must_use]
     pub fn new(client: Client, namespace: &str, name: &str, me: Holder, clock: Arc<dyn Clock>) -> (Self, Leadership) {
         let (proofs, seen_by_others) = watch::channel(None);
+        let (leader, found_by_others) = watch::channel(None);
         let elector = Self {
             api: Api::namespaced(client, namespace),
             name: name.to_owned(),
             me,
             clock,
             proofs,
+            leader,
             seen: None,
             stored: None,
             stale: false,
@@ -141,7 +148,7 @@ impl Elector {
             beat: 0,
             failing: false,
         };
-        (elector, Leadership::new(seen_by_others))
+        (elector, Leadership::new(seen_by_others, found_by_others))
     }
 
     /// The lead without an election, for ever: for a single process (`--no-leader-election`) and for simulations. Its
@@ -150,7 +157,7 @@ impl Elector {
     pub fn alone(clock: &dyn Clock) -> Leadership {
         let epoch = u64::try_from(clock.now().as_second()).unwrap_or(0);
         let (_, proofs) = watch::channel(Some(LeaderProof::endless(epoch, "alone")));
-        Leadership::new(proofs)
+        Leadership::new(proofs, watch::channel(None).1)
     }
 
     /// Takes part until `shutdown`, then gives the lease back, so that another leads at once.
@@ -286,15 +293,28 @@ impl Elector {
         let params = PostParams::default();
         let lease = if let Some(stored) = &self.stored {
             // Its resourceVersion goes along and is the precondition.
-            let lease = Lease { spec: Some(spec), ..stored.clone() };
+            let mut lease = Lease { spec: Some(spec), ..stored.clone() };
+            self.sign(&mut lease);
             self.limited(self.api.replace(&self.name, &params, &lease)).await?
         } else {
             let mut lease = Lease { spec: Some(spec), ..Lease::default() };
             lease.metadata.name = Some(self.name.clone());
+            self.sign(&mut lease);
             self.limited(self.api.create(&params, &lease)).await?
         };
         self.saw(Some(lease));
         Ok(())
+    }
+
+    /// Says where we are found, and nothing of a holder that is no more.
+    fn sign(&self, lease: &mut Lease) {
+        let ours = lease.spec.as_ref().is_some_and(|spec| spec.holder_identity.as_ref() == Some(&self.me.identity()));
+        let address = self.me.address().filter(|_| ours).map(|address| address.to_string());
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        match address {
+            Some(address) => drop(annotations.insert(ADDRESS.to_owned(), address)),
+            None => drop(annotations.remove(ADDRESS)),
+        }
     }
 
     /// No call outlives our term: what it would renew is over by then.
@@ -315,6 +335,8 @@ impl Elector {
             Some(seen) => seen.look(view, now),
             None => self.seen = Some(Seen::first(view, &self.me, now)),
         }
+        let address = lease.as_ref().and_then(|lease| lease.metadata.annotations.as_ref()?.get(ADDRESS)?.parse().ok());
+        self.leader.send_if_modified(|now| std::mem::replace(now, address) != address);
         self.stored = lease;
         self.stale = false;
         self.failing = false;

@@ -39,7 +39,10 @@ use crate::{
     edge::{kube::Cluster, probe::Prober},
     metrics::Metrics,
     observe::{MergeBoard, Observer, ProbeBoard, merges::Sources},
-    web::server::{Health, serve},
+    web::{
+        door::{self, Door, Relay, Secrets},
+        server::{Health, serve},
+    },
 };
 
 /// A Delivery, or what is known of one that cannot be decoded.
@@ -82,10 +85,20 @@ pub struct Parts {
     pub prober: Arc<dyn Prober>,
     /// Where merges are read from; none: nowhere.
     pub sources: Option<Sources>,
+    /// Where webhooks are taken; none: nowhere.
+    pub hooks: Option<Hooks>,
     /// Who this process is among its like.
     pub identity: Identity,
     /// What to do.
     pub options: Options,
+}
+
+/// Where webhooks are taken.
+pub struct Hooks {
+    /// The address.
+    pub listen: SocketAddr,
+    /// What they are signed with.
+    pub secrets: Arc<Secrets>,
 }
 
 /// Who this process is among its like.
@@ -135,7 +148,7 @@ impl Default for Options {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The address is taken or not ours.
-    #[error("cannot listen on {address}; choose another with --listen")]
+    #[error("cannot listen on {address}; choose another with --listen or --hooks")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -182,6 +195,15 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
     let board = Arc::new(ProbeBoard::new(parts.prober.clone(), parts.clock.clone(), nudge.clone()));
     let merges = Arc::new(MergeBoard::new(parts.sources.clone(), parts.clock.clone(), nudge));
     metrics.add(board.metrics())?;
+    if let Some(hooks) = &parts.hooks {
+        let listener = TcpListener::bind(hooks.listen).await.map_err(|source| RunError::Listen { address: hooks.listen, source })?;
+        let door = Arc::new(Door::new(hooks.secrets.clone(), merges.clone(), leadership.clone(), Relay::default())?);
+        metrics.add(door.metrics())?;
+        beside.spawn(door::serve(listener, door));
+        let secrets = hooks.secrets.clone();
+        beside.spawn(async move { secrets.keep_reading().await });
+        beside.spawn(merges.clone().recall());
+    }
     let cluster = Cluster::new(parts.client.clone());
     let ctx = Arc::new(Ctx {
         pass: Box::new(Reconciler {

@@ -25,7 +25,15 @@ fn silent() -> Client {
 
 fn parts(identity: Identity) -> Parts {
     let options = Options::default();
-    Parts { client: silent(), clock: Arc::new(Epoch), prober: Arc::new(HttpProber::new(Reach::Anywhere)), sources: None, identity, options }
+    Parts {
+        client: silent(),
+        clock: Arc::new(Epoch),
+        prober: Arc::new(HttpProber::new(Reach::Anywhere)),
+        sources: None,
+        hooks: None,
+        identity,
+        options,
+    }
 }
 
 #[tokio::test(start_paused = true)]

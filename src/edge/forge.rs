@@ -44,6 +44,13 @@ pub trait Forge: Send + Sync {
         path: &'a str,
         limit: usize,
     ) -> BoxFuture<'a, Result<Option<String>, ForgeError>>;
+
+    /// Asks for the events since then that did not reach us to be sent again; how many those were. A forge that repeats them by
+    /// itself has nothing to do.
+    ///
+    /// # Errors
+    /// When it could not be asked.
+    fn repeat_missed(&self, since: Timestamp) -> BoxFuture<'_, Result<usize, ForgeError>>;
 }
 
 /// Why the forge did not say.

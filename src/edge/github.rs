@@ -6,6 +6,7 @@
 //! and the library's own models: they fail on a field that we do not need, so answers are read into the few fields that we do.
 
 mod access;
+pub mod app;
 mod budget;
 mod checks;
 mod desk;
@@ -14,11 +15,13 @@ mod flight;
 mod graphql;
 mod heads;
 mod history;
+mod redelivery;
 mod wire;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 
 use crate::{
     clock::Clock,
@@ -87,6 +90,10 @@ impl Forge for GitHub {
         limit: usize,
     ) -> BoxFuture<'a, Result<Option<String>, ForgeError>> {
         Box::pin(file::file(&self.desk, repository, commit, path, limit))
+    }
+
+    fn repeat_missed(&self, since: Timestamp) -> BoxFuture<'_, Result<usize, ForgeError>> {
+        Box::pin(redelivery::repeat_missed(&self.desk, since))
     }
 }
 

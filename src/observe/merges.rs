@@ -42,6 +42,9 @@ use round::Reader;
 /// From one look at all heads to the next: "without a webhook it knows within a minute". 1,000 branches are 10 documents of one
 /// point each: 600 points an hour of 12,500.
 pub const SWEEP: Duration = Duration::from_mins(1);
+/// From one question for events that did not arrive to the next, and how far back each goes: twice that, so that one that fails
+/// is made up for. 12 calls an hour.
+const RECALL: Duration = Duration::from_mins(5);
 /// Branches in one document.
 const BATCH: usize = 100;
 
@@ -65,6 +68,15 @@ pub struct LoginsFor {
     pub secrets: Vec<String>,
     /// The `ServiceAccount` of its pods.
     pub account: String,
+}
+
+/// Whether anybody waits for what happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stirred {
+    /// No Delivery's versions come from there.
+    Nobody,
+    /// It is read again.
+    Somebody,
 }
 
 /// Finds logins.
@@ -176,10 +188,22 @@ impl MergeBoard {
     }
 
     /// Something may have changed in that repository: its facts are read again at once.
-    pub fn stir(&self, repository: &Repository) {
-        for slot in self.lock().values().filter(|slot| slot.wanted.borrow().plan.branch.repository.is(repository)) {
+    pub fn stir(&self, repository: &Repository) -> Stirred {
+        self.stir_those(|plan| plan.branch.repository.is(repository))
+    }
+
+    /// An image may have come to that repository of a registry, which is named without its host.
+    pub fn stir_image(&self, path: &str) -> Stirred {
+        self.stir_those(|plan| ImageRef::new(&plan.image.repository, "any").is_ok_and(|image| image.path == path))
+    }
+
+    fn stir_those(&self, which: impl Fn(&MergePlan) -> bool) -> Stirred {
+        let mut stirred = Stirred::Nobody;
+        for slot in self.lock().values().filter(|slot| which(&slot.wanted.borrow().plan)) {
             slot.stir.notify_one();
+            stirred = Stirred::Somebody;
         }
+        stirred
     }
 
     /// Looks at the heads of all branches every [`SWEEP`], for ever, and stirs those that moved.
@@ -194,6 +218,30 @@ impl MergeBoard {
                 match forge.heads(batch).await {
                     Ok(heads) => self.moved(batch, &heads),
                     Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "a sweep of {} branches failed", batch.len()),
+                }
+            }
+        }
+    }
+
+    /// Asks every [`RECALL`], for ever, that events which did not arrive are sent again. They say nothing that a sweep would not
+    /// find, but sooner: what ran on a commit is read twice a minute, a door that answered late is told at once.
+    pub async fn recall(self: Arc<Self>) {
+        let Some(forge) = self.sources.as_ref().map(|sources| sources.forge.clone()) else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(RECALL).await;
+            if self.lock().is_empty() {
+                continue;
+            }
+            let since = self
+                .clock
+                .now()
+                .saturating_sub(jiff::SignedDuration::try_from(RECALL * 2).unwrap_or_default())
+                .unwrap_or(jiff::Timestamp::MIN);
+            match forge.repeat_missed(since).await {
+                Ok(0) => {}
+                Ok(events) => tracing::info!(events, "asked for webhooks that did not arrive"),
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "webhooks that did not arrive could not be asked for");
                 }
             }
         }

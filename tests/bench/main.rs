@@ -7,9 +7,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../forge/mod.rs"]
+mod forge;
+#[allow(dead_code, reason = "tests use the rest")]
+#[path = "../support/merging.rs"]
+mod merging;
+
 mod figure;
 mod idle;
 mod killed;
+mod merge;
 mod rollback;
 mod rollout;
 
@@ -28,9 +35,10 @@ struct Measurement {
     run: fn(&Bed, usize) -> Result<Vec<Figure>>,
 }
 
-const ALL: [Measurement; 5] = [
+const ALL: [Measurement; 6] = [
     Measurement { rows: &["P2"], usually: 10, run: |bed, n| rollback::measure(bed, n, rollback::Stable::Ready) },
     Measurement { rows: &["P11"], usually: 5, run: |bed, n| rollback::measure(bed, n, rollback::Stable::OneNotReady) },
+    Measurement { rows: &["P3"], usually: 10, run: merge::measure },
     Measurement { rows: &["P4", "P7"], usually: 4, run: rollout::measure },
     Measurement { rows: &["P6"], usually: 1, run: idle::measure },
     Measurement { rows: &["P10", "P10b"], usually: 5, run: killed::measure },

@@ -346,6 +346,7 @@ impl Supervisor {
                 client: incarnation.client.clone(),
                 clock: Arc::new(self.api.clock()),
                 sources: None,
+                hooks: None,
                 prober: Arc::new(SimProber {
                     api: self.api.clone(),
                     world: self.world.clone(),

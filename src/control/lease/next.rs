@@ -3,6 +3,7 @@
 //! The other's wall clock is never compared with ours. "It has not moved for its duration" is measured from when *we* last
 //! saw it move, which is never earlier than when it moved, so we can only be late, never early.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,6 +15,8 @@ use super::{DURATION, LEAD, RENEW, RETRY};
 pub struct Holder {
     pod: String,
     nonce: String,
+    /// Where the others find it while it leads.
+    address: Option<SocketAddr>,
 }
 
 impl Holder {
@@ -26,7 +29,19 @@ impl Holder {
         if !usable(pod_uid) || !usable(nonce) {
             return Err(NoIdentity);
         }
-        Ok(Self { pod: pod_uid.to_owned(), nonce: nonce.to_owned() })
+        Ok(Self { pod: pod_uid.to_owned(), nonce: nonce.to_owned(), address: None })
+    }
+
+    /// The same, to be found here by the others.
+    #[must_use]
+    pub fn at(self, address: Option<SocketAddr>) -> Self {
+        Self { address, ..self }
+    }
+
+    /// Where the others find it.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
     }
 
     /// As stored in `holderIdentity`: `<pod uid>/<nonce>`.

@@ -3,6 +3,7 @@
 //! A proof ends by itself: it is a time, moved on by each renewal, not a flag that somebody must remember to clear. So an
 //! elector that hangs, panics or is dropped ends its proofs too.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -116,11 +117,18 @@ impl End {
 #[derive(Debug, Clone)]
 pub struct Leadership {
     proofs: watch::Receiver<Option<LeaderProof>>,
+    leader: watch::Receiver<Option<SocketAddr>>,
 }
 
 impl Leadership {
-    pub(super) fn new(proofs: watch::Receiver<Option<LeaderProof>>) -> Self {
-        Self { proofs }
+    pub(crate) fn new(proofs: watch::Receiver<Option<LeaderProof>>, leader: watch::Receiver<Option<SocketAddr>>) -> Self {
+        Self { proofs, leader }
+    }
+
+    /// Where the one that leads takes what is handed on to it, as it was seen last; none: nobody leads, or it did not say.
+    #[must_use]
+    pub fn leader_at(&self) -> Option<SocketAddr> {
+        *self.leader.borrow()
     }
 
     /// The proof, if it is valid right now.

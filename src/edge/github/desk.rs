@@ -117,6 +117,11 @@ impl Desk {
         Self { wire, access, clock, own, known, lookups, mints }
     }
 
+    /// The app about itself, or the person.
+    pub(super) fn own(&self) -> &Arc<Caller> {
+        &self.own
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -217,7 +222,7 @@ impl Desk {
 
     async fn send(&self, caller: &Caller, proof: &SecretString, question: &Question) -> Result<Answer, ForgeError> {
         caller.meter.open(question.api(), self.clock.now())?;
-        let answer = self.wire.ask(proof, question).await?;
+        let answer = self.wire.ask(Some(proof), question).await?;
         let now = self.clock.now();
         caller.meter.note(question.api(), &answer.headers, now);
         if let Some(until) = limited(answer.status, &answer.headers, || answer.said(), now) {

@@ -153,12 +153,12 @@ impl Wire {
         format!("{}{}", self.origin.to_string().trim_end_matches('/'), self.rest)
     }
 
-    /// Asks once. An answer that is an error is an answer.
-    pub(super) async fn ask(&self, bearer: &SecretString, question: &Question) -> Result<Answer, ForgeError> {
+    /// Asks once; without a bearer as nobody in particular. An answer that is an error is an answer.
+    pub(super) async fn ask(&self, bearer: Option<&SecretString>, question: &Question) -> Result<Answer, ForgeError> {
         timeout(LIMIT, self.exchange(bearer, question)).await.unwrap_or(Err(ForgeError::Slow { limit: LIMIT }))
     }
 
-    async fn exchange(&self, bearer: &SecretString, question: &Question) -> Result<Answer, ForgeError> {
+    async fn exchange(&self, bearer: Option<&SecretString>, question: &Question) -> Result<Answer, ForgeError> {
         let (method, mut path, body) = match &question.call {
             Call::Get(path) => (Method::GET, format!("{}{path}", self.rest), None),
             Call::Post(path, body) => (Method::POST, format!("{}{path}", self.rest), Some(body)),
@@ -176,16 +176,19 @@ impl Wire {
 
     async fn send(
         &self,
-        bearer: &SecretString,
+        bearer: Option<&SecretString>,
         method: &Method,
         path: &str,
         accept: &str,
         body: Option<&Value>,
     ) -> Result<Response<BoxBody<Bytes, octocrab::Error>>, ForgeError> {
-        let mut proof = HeaderValue::from_str(&format!("Bearer {}", bearer.expose_secret()))
-            .map_err(|_| ForgeError::Denied { said: "the token has characters that a header cannot have".to_owned() })?;
-        proof.set_sensitive(true);
-        let request = Request::builder().method(method).uri(path).header(header::ACCEPT, accept).header(header::AUTHORIZATION, proof);
+        let mut request = Request::builder().method(method).uri(path).header(header::ACCEPT, accept);
+        if let Some(bearer) = bearer {
+            let mut proof = HeaderValue::from_str(&format!("Bearer {}", bearer.expose_secret()))
+                .map_err(|_| ForgeError::Denied { said: "the token has characters that a header cannot have".to_owned() })?;
+            proof.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, proof);
+        }
         let ill = |error: octocrab::Error| ForgeError::Ill { said: root(&error) };
         let request = self.octocrab.build_request(request, body).map_err(ill)?;
         self.octocrab.execute(request).await.map_err(ill)
@@ -205,7 +208,7 @@ impl Wire {
 
 async fn read(
     response: Response<BoxBody<Bytes, octocrab::Error>>,
-    bearer: &SecretString,
+    bearer: Option<&SecretString>,
     question: &Question,
 ) -> Result<Answer, ForgeError> {
     let (parts, body) = response.into_parts();
@@ -225,8 +228,8 @@ async fn read(
 }
 
 /// A refusal may repeat what was sent, and what it says is shown to people.
-fn without(body: &Bytes, bearer: &SecretString) -> Bytes {
-    String::from_utf8_lossy(body).replace(bearer.expose_secret(), "…").into()
+fn without(body: &Bytes, bearer: Option<&SecretString>) -> Bytes {
+    bearer.map_or_else(|| body.clone(), |bearer| String::from_utf8_lossy(body).replace(bearer.expose_secret(), "…").into())
 }
 
 /// The innermost reason: the outer ones say that there is an inner one.

@@ -67,6 +67,11 @@ impl Forge for Shared {
         async move { Ok(branches.iter().map(|_| Ok(head.clone())).collect()) }.boxed()
     }
 
+    fn repeat_missed(&self, _: Timestamp) -> BoxFuture<'_, Result<usize, ForgeError>> {
+        self.with(|w| w.asked.push("repeat".to_owned()));
+        async { Ok(0) }.boxed()
+    }
+
     fn history<'a>(&'a self, _: &'a Branch, since: Option<&'a Sha>, _: usize) -> BoxFuture<'a, Result<History, ForgeError>> {
         let answer = self.with(|w| {
             w.asked.push("history".to_owned());
@@ -264,6 +269,24 @@ async fn an_event_is_read_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_storm_of_events_is_one_round_a_second_and_the_last_one_is_heard() {
+    let bench = Bench::of(&[1]);
+    bench.watch(Some(1));
+    bench.pass(10).await;
+    let (histories, shop) = (bench.world.asked("history"), Repository::parse("acme/shop").unwrap());
+    for _ in 0..100 {
+        assert_eq!(bench.board.stir(&shop), Stirred::Somebody);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!((10..=11).contains(&(bench.world.asked("history") - histories)), "100 events in 10 s");
+    bench.world.with(|w| (w.line, w.passed, w.images) = (vec![2, 1], vec![2], vec![2]));
+    bench.board.stir(&shop);
+    bench.pass(1).await;
+    assert_eq!(bench.image(2), Some(found(2)));
+    assert_eq!(bench.board.stir_image("shop"), Stirred::Nobody);
+}
+
+#[tokio::test(start_paused = true)]
 async fn checks_that_were_not_read_whole_are_not_none() {
     let bench = Bench::of(&[2, 1]);
     bench.world.with(|w| (w.unread, w.images) = (vec![2], vec![2]));
@@ -285,7 +308,7 @@ async fn a_forge_that_fails_takes_nothing_away() {
     let ill = || ForgeError::Ill { said: "502".to_owned() };
     bench.world.with(|w| w.failures = (0..4).map(|_| ill()).collect());
     bench.board.stir(&Repository::parse("acme/shop").unwrap());
-    bench.pass(0).await;
+    bench.pass(1).await;
     let known = bench.board.read(&bench.key);
     assert_eq!(known.unsaid.map(|u| u.person), Some(false));
     assert_eq!(known.history.map(|h| h.commits.len()), Some(1), "what was known stands");

@@ -43,10 +43,10 @@ impl Signer<'_> {
             let _ = writeln!(lines, "{name}:{}", value.trim());
         }
         let Signed { method, path, query, body, .. } = request;
-        let canonical = format!("{method}\n{path}\n{query}\n{lines}\n{names}\n{}", hex(&Sha256::digest(body)));
+        let canonical = format!("{method}\n{path}\n{query}\n{lines}\n{names}\n{}", hex::encode(Sha256::digest(body)));
         let scope = format!("{day}/{}/{}/aws4_request", self.region, self.service);
-        let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
-        let signature = hex(mac(self.key(day).as_ref(), &text).as_ref());
+        let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex::encode(Sha256::digest(canonical)));
+        let signature = hex::encode(mac(self.key(day).as_ref(), &text).as_ref());
         format!("AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}", self.key_id)
     }
 
@@ -58,14 +58,6 @@ impl Signer<'_> {
 
 fn mac(key: &[u8], text: &str) -> hmac::Tag {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a text cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 #[cfg(test)]
@@ -82,7 +74,7 @@ mod tests {
     #[test]
     fn the_example_of_aws_gets_the_signature_of_aws() {
         let signer = Signer { key_id: "AKIDEXAMPLE", secret: SECRET, region: "us-east-1", service: "iam" };
-        assert_eq!(hex(signer.key("20150830").as_ref()), "c4afb1cc5771d871763a393e44b703571b55cc28424d1a5e86da6ed3c154a4b9");
+        assert_eq!(hex::encode(signer.key("20150830").as_ref()), "c4afb1cc5771d871763a393e44b703571b55cc28424d1a5e86da6ed3c154a4b9");
         let headers = [
             ("content-type", "application/x-www-form-urlencoded; charset=utf-8"),
             ("host", "iam.amazonaws.com"),

@@ -34,6 +34,7 @@ impl<'a> Merging<'a> {
         let github = GitHub::start(Options { listen: SocketAddr::new(this_end(bed)?, 0), ..Options::default() });
         github.install("acme");
         let repository = github.repository_with("acme/shop", &["ci"]);
+        repository.commit("main", "The beginning");
         let new = Self { bed, github, repository };
         new.make_known(namespace, hearing)?;
         if hearing == Hearing::Webhooks {
@@ -98,7 +99,7 @@ impl<'a> Merging<'a> {
 
     /// A pull request, merged.
     pub(crate) fn merged(&self, title: &str, method: Method) -> String {
-        self.repository.merge(self.repository.change("work", title), method)
+        self.repository.merge(self.repository.change(&title.replace([' ', ','], "-"), title), method)
     }
 
     /// The checks of a commit are green: the last thing that it waits for.

@@ -10,7 +10,8 @@ pub(super) const LIMIT: usize = 6 * 1024;
 const HOLDS: usize = 16;
 
 /// What is given up, in this order, until it fits.
-const LADDER: [fn(&mut DeliveryStatus); 12] = [
+const LADDER: [fn(&mut DeliveryStatus); 13] = [
+    |s| s.ahead.truncate(1),
     |s| s.history.truncate(2),
     |s| s.history.clear(),
     |s| quarantine(s, 160),

@@ -15,11 +15,12 @@ use crate::{
         delivery::Delivery,
         release::Outcome,
         status::{
-            DeliveryStatus, DigestPods, HISTORY, HistoryEntry, LastRollback, PodCount, RolloutStatus, Told, Version, WayBack, WeightStatus,
+            AheadCommit, DeliveryStatus, DigestPods, HISTORY, HistoryEntry, LastRollback, PodCount, RolloutStatus, Told, Version, WayBack,
+            WeightStatus,
         },
     },
     model::{
-        decision::{Decision, Effect},
+        decision::{Ahead, Decision, Effect},
         phase::{Direction, Phase, Rollout, Stage, Why},
         plan::Plan,
         version::ReleaseName,
@@ -64,9 +65,19 @@ pub fn status_of(plan: Option<&Plan>, decision: &Decision, seen: &Observation, d
         .take(HOLDS)
         .map(|hold| Told { reason: hold.word().to_owned(), message: cut(&hold.to_string(), MESSAGE) })
         .collect();
+    status.ahead = decision.ahead.iter().map(ahead).collect();
     status.history = history(decision, before, &names, now);
     status.conditions = conditions::of(plan, decision, before, delivery.metadata.generation, now);
     shape::fit(status)
+}
+
+fn ahead(commit: &Ahead) -> AheadCommit {
+    AheadCommit {
+        version: cut(&commit.version, 64),
+        title: cut(&commit.title, 100),
+        state: commit.state.to_owned(),
+        message: cut(&commit.why, 256),
+    }
 }
 
 fn bounded(count: usize) -> i32 {

@@ -59,6 +59,10 @@ pub struct DeliveryStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub quarantine: Vec<QuarantineEntry>,
+    /// Merges that are newer than the newest Release and wait for something, or will not be delivered; newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub ahead: Vec<AheadCommit>,
     /// The last rollouts, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5))]
@@ -354,6 +358,24 @@ pub struct QuarantineEntry {
     /// Why.
     #[serde(flatten)]
     pub why: Told,
+}
+
+/// A merge that is not a Release, or not yet.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AheadCommit {
+    /// What people call it.
+    #[schemars(length(max = 64))]
+    pub version: String,
+    /// The first line of its message.
+    #[schemars(length(max = 100))]
+    pub title: String,
+    /// Building, Ready, ChecksFailed, NoArtifact or Refused.
+    #[schemars(length(max = 32))]
+    pub state: String,
+    /// What it waits for, or what is wrong with it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub message: String,
 }
 
 /// A past rollout.

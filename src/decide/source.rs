@@ -12,7 +12,7 @@ use super::{Case, command};
 use crate::{
     api::{command::Action, release::Outcome},
     model::{
-        decision::{Decision, Effect, Reason, Wait},
+        decision::{Ahead, Decision, Effect, Reason, Wait},
         phase::{Why, after},
         plan::Source,
         source::{
@@ -33,6 +33,8 @@ const ON_BRANCH: [&str; 2] = ["push", "merge_group"];
 const OWN: &str = "haldane/";
 /// Digits of (commit, image) in the name of a Release: 20 bits among the few Releases of one commit.
 const NAME_DIGITS: usize = 5;
+/// Commits that are told although they are no Release (yet).
+const AHEAD: usize = 5;
 /// People and pull requests that are told of one Release.
 const TOLD: usize = 20;
 /// The line in a commit's message that makes it a barrier.
@@ -64,6 +66,19 @@ pub enum Readiness {
     NoArtifact(String),
     /// Its image is not its own.
     Refused(String),
+}
+
+impl Readiness {
+    /// In one word, and why.
+    fn told(&self) -> (&'static str, &str) {
+        match self {
+            Self::Building(why) => ("Building", why),
+            Self::Ready(_) => ("Ready", ""),
+            Self::ChecksFailed(why) => ("ChecksFailed", why),
+            Self::NoArtifact(why) => ("NoArtifact", why),
+            Self::Refused(why) => ("Refused", why),
+        }
+    }
 }
 
 /// What a commit's checks say by these rules.
@@ -330,6 +345,20 @@ pub fn problem(plan: &Source, merges: &Merges, desired: Option<&Sha>) -> Option<
 pub fn with_merges(case: &Case<'_>, mut decision: Decision) -> Decision {
     let told = told(case);
     decision.wait = decision.wait.sooner(told.wait);
+    let title = |sha: &Sha| {
+        let commits = case.seen.merges.history.iter().flat_map(|history| &history.commits);
+        commits.filter(|commit| commit.sha == *sha).map(|commit| commit.title.clone()).next().unwrap_or_default()
+    };
+    // The one that becomes a Release now is not ahead of it any more, nor is what is older.
+    let newer =
+        told.commits.iter().take_while(|(sha, _)| !matches!(&told.record, Some(Effect::RecordMerge(merge)) if merge.commit == *sha));
+    decision.ahead = newer
+        .take(AHEAD)
+        .map(|(sha, readiness)| {
+            let (state, why) = readiness.told();
+            Ahead { version: sha.short().to_owned(), title: title(sha), state, why: why.to_owned() }
+        })
+        .collect();
     if let Some(record) = told.record {
         decision.effects.push(record);
         decision.wait = Wait::Now;

@@ -35,6 +35,21 @@ pub struct Decision {
     pub notes: Vec<Reason>,
     /// What production looks like, for the conditions.
     pub health: Health,
+    /// What is merged and newer than the newest Release, newest first.
+    pub ahead: Vec<Ahead>,
+}
+
+/// A commit that is not a Release, or not yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// What people call it.
+    pub version: String,
+    /// The first line of its message.
+    pub title: String,
+    /// What it comes to, in one word: `Building`, `Ready`, `ChecksFailed`, `NoArtifact` or `Refused`.
+    pub state: &'static str,
+    /// What it waits for, or what is wrong with it.
+    pub why: String,
 }
 
 /// What the conditions say about production.
@@ -374,6 +389,7 @@ impl Decision {
             holds: Vec::new(),
             notes: Vec::new(),
             health: Health::default(),
+            ahead: Vec::new(),
         }
     }
 

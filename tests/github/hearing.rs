@@ -19,7 +19,7 @@ fn green() -> Checks {
 
 #[tokio::test]
 async fn a_merge_is_known_within_two_seconds_of_the_last_webhook() {
-    let mut street = Street::new(plan()).await;
+    let mut street = Street::new(plan());
     street.open_the_door().await;
     street.comes_to(&[]).await;
     let commit = street.repo.merge(street.repo.change("a", "Told"), Method::Squash);
@@ -36,7 +36,7 @@ async fn a_merge_is_known_within_two_seconds_of_the_last_webhook() {
 async fn lost_doubled_late_and_forged_webhooks_and_one_look_come_to_the_same() {
     use HookFault::{Drop, Late, None, Twice, WrongSecret};
     for faults in [[None, None, None, None], [Drop, Drop, Drop, Drop], [Twice, Late, Twice, Late], [WrongSecret, Late, Drop, Twice]] {
-        let mut street = Street::new(plan()).await;
+        let mut street = Street::new(plan());
         street.open_the_door().await;
         street.github.hook_faults(&faults.repeat(3));
         let one = street.repo.merge(street.repo.change("a", "One"), Method::Squash);
@@ -54,7 +54,7 @@ async fn lost_doubled_late_and_forged_webhooks_and_one_look_come_to_the_same() {
 
 #[tokio::test]
 async fn what_did_not_arrive_is_sent_again_when_we_ask_and_only_that() {
-    let mut street = Street::new(plan()).await;
+    let mut street = Street::new(plan());
     // An address where nobody listens yet.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -8,11 +8,15 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     missing_docs,
+    unreachable_pub,
     reason = "a test says what broke by panicking"
 )]
 
 #[path = "../forge/mod.rs"]
 mod forge;
 mod hearing;
+#[path = "../plane/mod.rs"]
+mod plane;
+mod setup;
 mod street;
 mod traps;

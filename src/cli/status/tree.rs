@@ -5,7 +5,7 @@ use kube::ResourceExt as _;
 
 use super::view::{Gate, HoldView, Pin, PodView, ServiceView, Side, View, WorkloadView};
 use crate::{
-    api::status::{DeliveryStatus, Evidence, LastRollback, RolloutStatus},
+    api::status::{AheadCommit, DeliveryStatus, Evidence, LastRollback, RolloutStatus},
     cli::paint::{Cell, Paint, Style, ago, between, of_phase, row, span},
 };
 
@@ -38,6 +38,7 @@ fn header(view: &View, status: &DeliveryStatus, now: Timestamp, paint: Paint) ->
     if let Some(desired) = &status.desired {
         rows.push(row(["Desired:", &version(&desired.version, &desired.release)]));
     }
+    rows.extend(status.ahead.iter().map(|commit| row(["Ahead:", &ahead(commit)])));
     if let Some(live) = &status.live {
         let since = live.since.as_ref().map(|at| format!("   for {}", ago(at.0, now))).unwrap_or_default();
         rows.push(row(["Live:", &(version(&live.version, &live.release) + &since)]));
@@ -63,6 +64,16 @@ fn header(view: &View, status: &DeliveryStatus, now: Timestamp, paint: Paint) ->
     );
     rows.extend(status.last_rollback.as_ref().map(|l| row(["Last rollback:", &last_rollback(l, now)])));
     paint.columns(&rows)
+}
+
+/// A merge that is no Release (yet), and why.
+fn ahead(commit: &AheadCommit) -> String {
+    let why = match (commit.state.as_str(), commit.message.as_str()) {
+        ("Building", what) => format!("waits for {what}"),
+        (state, "") => state.to_owned(),
+        (state, why) => format!("{state}: {why}"),
+    };
+    format!("{}   {why}   {:?}", commit.version, commit.title)
 }
 
 /// Phase, reason, since.

@@ -301,6 +301,21 @@ fn the_newest_that_is_ready_is_desired_and_one_without_an_image_is_passed_by() {
 }
 
 #[test]
+fn what_is_merged_and_no_release_yet_is_told_with_its_reason() {
+    let mut toy = branch(Queue::Latest);
+    let ahead = |toy: &Toy| {
+        let decision = crate::decide::decide(&toy.plan, &toy.state, &toy.seen, toy.now);
+        decision.ahead.into_iter().map(|a| (a.version, a.state, a.why)).collect::<Vec<_>>()
+    };
+    shows(&mut toy, &[(3, false), (2, true), (1, false)], HistoryEnd::Open);
+    let waits = |n| (short(n), "Building", format!("the image r/shop:sha-{}", sha(n)));
+    assert_eq!(ahead(&toy), [waits(3)], "2 becomes a Release, and 1 came before it");
+    toy.until(|t| t.live() == short(2) && t.quiet());
+    shows(&mut toy, &[(9, false), (8, false), (7, false), (6, false), (5, false), (4, false)], HistoryEnd::Reached);
+    assert_eq!(ahead(&toy), [waits(9), waits(8), waits(7), waits(6), waits(5)], "five at most");
+}
+
+#[test]
 fn what_was_read_before_the_newest_release_makes_nothing_twice() {
     let mut toy = branch(Queue::Latest);
     shows(&mut toy, &[(2, true), (1, true)], HistoryEnd::Open);

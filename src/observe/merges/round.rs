@@ -71,67 +71,82 @@ struct Open {
     looks: u32,
 }
 
+/// Why a round begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wake {
+    /// Something is due, or another thing is wanted.
+    Due,
+    /// Nothing was due for [`IDLE`]: what seemed settled is looked at once more. Checks run again, and images come late.
+    Idle,
+    /// Something happened in the repository: everything is read.
+    Stirred,
+}
+
 /// How a round went.
 struct Round {
     unsaid: Option<Unsaid>,
     pause: Duration,
+    /// What the end of the pause means.
+    then: Wake,
 }
 
 impl Reader {
     /// Until nobody wants to know any more.
     pub(super) async fn run(self, mut told: watch::Receiver<Watch>) {
         let mut memory = Memory::default();
-        let mut stirred = true;
+        let mut wake = Wake::Stirred;
         loop {
             let wanted = told.borrow_and_update().clone();
             let began = Instant::now();
             // What was said before the round is answered by it.
             let _ = self.stir.notified().now_or_never();
-            let round = self.round(&wanted, &mut memory, stirred).await;
+            let round = self.round(&wanted, &mut memory, wake).await;
             self.publish(&wanted, &memory, round.unsaid);
-            stirred = tokio::select! {
+            wake = tokio::select! {
                 changed = told.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    false
+                    Wake::Due
                 }
-                () = self.stir.notified() => true,
-                () = tokio::time::sleep(round.pause) => false,
+                () = self.stir.notified() => Wake::Stirred,
+                () = tokio::time::sleep(round.pause) => round.then,
             };
-            if stirred {
+            if wake == Wake::Stirred {
                 tokio::time::sleep_until(began + GAP).await;
             }
         }
     }
 
-    async fn round(&self, wanted: &Watch, memory: &mut Memory, stirred: bool) -> Round {
-        if stirred {
+    async fn round(&self, wanted: &Watch, memory: &mut Memory, wake: Wake) -> Round {
+        if wake != Wake::Due {
             for open in memory.commits.values_mut() {
                 (open.checks_due, open.looks) = (Some(Instant::now()), 0);
                 open.image_due = Some(Instant::now());
             }
         }
-        let unsaid = self.read(wanted, memory, stirred).await.err();
+        let unsaid = self.read(wanted, memory, wake).await.err();
         memory.failures = if unsaid.is_some() { memory.failures.saturating_add(1) } else { 0 };
+        let next = memory.next(wanted, self.clock.now());
         let pause = match &unsaid {
             Some(Failure { until: Some(until), .. }) => {
                 let rest = until.duration_since(self.clock.now());
                 Duration::try_from(rest).unwrap_or_default().max(AGAIN.0)
             }
             Some(_) => growing(AGAIN, memory.failures),
-            None => memory.next(wanted, self.clock.now()).saturating_duration_since(Instant::now()),
+            None => next.map_or(IDLE, |at| at.saturating_duration_since(Instant::now())),
         };
-        Round { unsaid: unsaid.map(|failure| failure.unsaid), pause }
+        let then = if unsaid.is_none() && next.is_none() { Wake::Idle } else { Wake::Due };
+        Round { unsaid: unsaid.map(|failure| failure.unsaid), pause, then }
     }
 
-    async fn read(&self, wanted: &Watch, memory: &mut Memory, stirred: bool) -> Result<(), Failure> {
+    async fn read(&self, wanted: &Watch, memory: &mut Memory, wake: Wake) -> Result<(), Failure> {
         let forge = &self.sources.forge;
-        if stirred || memory.line.as_ref().is_none_or(|(_, since)| *since != wanted.since) {
+        if wake == Wake::Stirred || memory.line.as_ref().is_none_or(|(_, since)| *since != wanted.since) {
             let history = forge.history(&wanted.plan.branch, wanted.since.as_ref(), LINE).await?;
             memory.take(history, wanted.since.clone(), self.clock.now());
         }
-        let asked: Vec<Sha> = memory.due(wanted, self.clock.now(), |open| open.checks_due);
+        let asked: Vec<Sha> = memory.due(wanted, self.clock.now(), wake, |open| open.checks_due);
         if !asked.is_empty() && wanted.plan.rules.when != When::Image {
             let mut found = forge.checks(&wanted.plan.branch.repository, &asked).await?;
             for sha in asked {
@@ -139,7 +154,7 @@ impl Reader {
                 memory.checked(&sha, found.remove(&sha));
             }
         }
-        for sha in memory.due(wanted, self.clock.now(), |open| open.image_due) {
+        for sha in memory.due(wanted, self.clock.now(), wake, |open| open.image_due) {
             let built = self.image(wanted, &sha).await?;
             memory.looked(&sha, built);
         }
@@ -200,25 +215,25 @@ impl Memory {
     }
 
     /// The commits about which something may still be learnt, newest first.
-    fn open<'a>(&'a self, wanted: &'a Watch, now: Timestamp) -> Vec<(&'a Sha, &'a Open)> {
+    fn open<'a>(&'a self, wanted: &'a Watch, now: Timestamp, wake: Wake) -> Vec<(&'a Sha, &'a Open)> {
         let mut open = Vec::new();
         for commit in self.line.iter().flat_map(|(history, _)| &history.commits) {
             let Some(known) = self.commits.get(&commit.sha) else { continue };
             match readiness(&commit.sha, &known.facts, &wanted.plan, now) {
                 Readiness::Ready(_) if wanted.plan.queue == Queue::Latest => break,
-                // Checks run again, and images come late: seldom, so that is for a stir or for the long pause.
-                Readiness::Ready(_) | Readiness::Refused(_) | Readiness::ChecksFailed(_) | Readiness::NoArtifact(_) => {}
-                Readiness::Building(_) => open.push((&commit.sha, known)),
+                Readiness::Ready(_) => {}
+                Readiness::Refused(_) | Readiness::ChecksFailed(_) | Readiness::NoArtifact(_) if wake == Wake::Due => {}
+                _ => open.push((&commit.sha, known)),
             }
         }
         open.truncate(OPEN);
         open
     }
 
-    fn due(&self, wanted: &Watch, now: Timestamp, which: impl Fn(&Open) -> Option<Instant>) -> Vec<Sha> {
+    fn due(&self, wanted: &Watch, now: Timestamp, wake: Wake, which: impl Fn(&Open) -> Option<Instant>) -> Vec<Sha> {
         let moment = Instant::now();
         let due = |open: &Open| which(open).is_some_and(|at| at <= moment);
-        self.open(wanted, now).into_iter().filter(|(_, open)| due(open)).map(|(sha, _)| sha.clone()).collect()
+        self.open(wanted, now, wake).into_iter().filter(|(_, open)| due(open)).map(|(sha, _)| sha.clone()).collect()
     }
 
     fn checked(&mut self, sha: &Sha, facts: Option<CheckFacts>) {
@@ -242,12 +257,12 @@ impl Memory {
         }
     }
 
-    /// When something is due.
-    fn next(&self, wanted: &Watch, now: Timestamp) -> Instant {
+    /// When something is due; none: nothing is.
+    fn next(&self, wanted: &Watch, now: Timestamp) -> Option<Instant> {
         let images = |open: &Open| if matches!(open.facts.image, Built::Found { .. }) { None } else { open.image_due };
         let checks = |open: &Open| if wanted.plan.rules.when == When::Image { None } else { open.checks_due };
-        let moments = self.open(wanted, now).into_iter().flat_map(|(_, open)| [checks(open), images(open)]);
-        moments.flatten().min().unwrap_or_else(|| Instant::now() + IDLE)
+        let moments = self.open(wanted, now, Wake::Due).into_iter().flat_map(|(_, open)| [checks(open), images(open)]);
+        moments.flatten().min()
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
 struct World {
     line: Vec<u8>,
     passed: Vec<u8>,
+    failed: Vec<u8>,
     /// Commits of which the forge cannot read everything.
     unread: Vec<u8>,
     images: Vec<u8>,
@@ -96,7 +97,11 @@ impl Forge for Shared {
     fn checks<'a>(&'a self, _: &'a Repository, commits: &'a [Sha]) -> BoxFuture<'a, Result<BTreeMap<Sha, CheckFacts>, ForgeError>> {
         let answer = self.with(|w| {
             w.asked.push(format!("checks of {}", commits.len()));
-            let state = |n: u8| if w.passed.contains(&n) { StatusState::Success } else { StatusState::Pending };
+            let state = |n: u8| match n {
+                n if w.passed.contains(&n) => StatusState::Success,
+                n if w.failed.contains(&n) => StatusState::Failure,
+                _ => StatusState::Pending,
+            };
             let facts = |sha: &Sha| CheckFacts {
                 suites: Vec::new(),
                 statuses: vec![CommitStatus { context: "ci".to_owned(), state: state(number(sha)) }],
@@ -239,6 +244,24 @@ async fn an_image_is_looked_for_sooner_at_first_and_found_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_seemed_settled_is_looked_at_again_when_it_is_stirred_and_seldom_without() {
+    let bench = Bench::of(&[2, 1]);
+    bench.world.with(|w| (w.failed, w.images) = (vec![2], vec![2]));
+    bench.watch(Some(1));
+    bench.pass(120).await;
+    let checks = bench.world.asked("checks");
+    assert_eq!(checks, 1, "a failure is not asked about again and again");
+    bench.board.stir(&Repository::parse("acme/shop").unwrap());
+    bench.pass(2).await;
+    assert_eq!(bench.world.asked("checks"), checks + 1);
+    // Somebody ran it again, and nobody told us.
+    bench.world.with(|w| (w.failed, w.passed) = (vec![], vec![2]));
+    bench.pass(601).await;
+    assert_eq!(bench.world.asked("checks"), checks + 2);
+    assert!(bench.board.read(&bench.key).facts[&sha(2)].checks.as_ref().unwrap().statuses.iter().all(|s| s.state == StatusState::Success));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sweep_finds_a_merge_within_a_minute() {
     let bench = Bench::of(&[1]);
     bench.watch(Some(1));
@@ -283,7 +306,7 @@ async fn a_storm_of_events_is_one_round_a_second_and_the_last_one_is_heard() {
     bench.board.stir(&shop);
     bench.pass(1).await;
     assert_eq!(bench.image(2), Some(found(2)));
-    assert_eq!(bench.board.stir_image("shop"), Stirred::Nobody);
+    assert_eq!(bench.board.stir_image("other"), Stirred::Nobody);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use prometheus::{Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+};
 
 use crate::{control::Key, model::decision::Effect};
 
@@ -122,8 +124,8 @@ impl Metrics {
     ///
     /// # Errors
     /// When there is one of that name already.
-    pub fn add(&self, counter: IntCounterVec) -> Result<(), prometheus::Error> {
-        self.registry.register(Box::new(counter))
+    pub fn add(&self, other: impl Collector + 'static) -> Result<(), prometheus::Error> {
+        self.registry.register(Box::new(other))
     }
 
     /// A pass ended.

@@ -32,6 +32,8 @@ pub const RELEASE_ANNOTATION: &str = "haldane.dev/release";
 pub const GATE_ANNOTATION: &str = "haldane.dev/gate";
 /// The annotation on a Deployment whose template we replaced for a while: the Release whose template goes back in, inert.
 pub const PUT_BACK_ANNOTATION: &str = "haldane.dev/put-back";
+/// The annotation of the lease that says where its holder takes webhooks that others hand on to it; absent: nobody takes any.
+pub const LEADER_ADDRESS_ANNOTATION: &str = "haldane.dev/leader-address";
 /// The annotation on a pinned Service: since when, and by which Delivery (see [`pinned`]).
 pub const PINNED_ANNOTATION: &str = "haldane.dev/pinned-since";
 /// The finalizer on a Delivery: it opens the gate and clears up before the object goes.

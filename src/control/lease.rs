@@ -34,6 +34,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::api::LEADER_ADDRESS_ANNOTATION;
 use crate::clock::Clock;
 
 pub use next::{Holder, LeaseView, Move, NoIdentity, Seen, Term, next};
@@ -49,8 +50,6 @@ pub const LEAD: Duration = Duration::from_secs(DURATION.as_secs() - MARGIN.as_se
 pub const RENEW: Duration = Duration::from_secs(2);
 /// How often the others look, and how soon after a failure is tried again.
 pub const RETRY: Duration = Duration::from_secs(1);
-/// The annotation of the lease that says where its holder takes what the others hand on to it.
-pub const ADDRESS: &str = "haldane.dev/leader-address";
 /// For one call to the API server. Retries of the client itself must be off: one would land after its term.
 pub const CALL: Duration = Duration::from_secs(2);
 
@@ -312,8 +311,8 @@ impl Elector {
         let address = self.me.address().filter(|_| ours).map(|address| address.to_string());
         let annotations = lease.metadata.annotations.get_or_insert_default();
         match address {
-            Some(address) => drop(annotations.insert(ADDRESS.to_owned(), address)),
-            None => drop(annotations.remove(ADDRESS)),
+            Some(address) => drop(annotations.insert(LEADER_ADDRESS_ANNOTATION.to_owned(), address)),
+            None => drop(annotations.remove(LEADER_ADDRESS_ANNOTATION)),
         }
     }
 
@@ -335,7 +334,7 @@ impl Elector {
             Some(seen) => seen.look(view, now),
             None => self.seen = Some(Seen::first(view, &self.me, now)),
         }
-        let address = lease.as_ref().and_then(|lease| lease.metadata.annotations.as_ref()?.get(ADDRESS)?.parse().ok());
+        let address = lease.as_ref().and_then(|lease| lease.metadata.annotations.as_ref()?.get(LEADER_ADDRESS_ANNOTATION)?.parse().ok());
         self.leader.send_if_modified(|now| std::mem::replace(now, address) != address);
         self.stored = lease;
         self.stale = false;

@@ -195,6 +195,9 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
     let board = Arc::new(ProbeBoard::new(parts.prober.clone(), parts.clock.clone(), nudge.clone()));
     let merges = Arc::new(MergeBoard::new(parts.sources.clone(), parts.clock.clone(), nudge));
     metrics.add(board.metrics())?;
+    if let Some(meter) = merges.meter()? {
+        metrics.add(meter)?;
+    }
     if let Some(hooks) = &parts.hooks {
         let listener = TcpListener::bind(hooks.listen).await.map_err(|source| RunError::Listen { address: hooks.listen, source })?;
         let door = Arc::new(Door::new(hooks.secrets.clone(), merges.clone(), leadership.clone(), Relay::default())?);

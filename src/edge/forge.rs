@@ -51,6 +51,24 @@ pub trait Forge: Send + Sync {
     /// # Errors
     /// When it could not be asked.
     fn repeat_missed(&self, since: Timestamp) -> BoxFuture<'_, Result<usize, ForgeError>>;
+
+    /// What was asked so far and what may still be asked, one for each API.
+    fn budgets(&self) -> Vec<ApiBudget>;
+}
+
+/// What one API of a forge has given and may still give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApiBudget {
+    /// Which, in a word: `rest`, `graphql`.
+    pub api: &'static str,
+    /// Points that are left this hour; of several accounts the least.
+    pub remaining: Option<u64>,
+    /// Points in an hour, of that account.
+    pub limit: Option<u64>,
+    /// Calls since this process started.
+    pub calls: u64,
+    /// What they cost, in points.
+    pub points: u64,
 }
 
 /// Why the forge did not say.

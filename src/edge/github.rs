@@ -28,7 +28,7 @@ use crate::{
     model::source::{Branch, CheckFacts, History, Repository, Sha},
 };
 
-use super::forge::{Forge, ForgeError};
+use super::forge::{ApiBudget, Forge, ForgeError};
 pub use access::{Access, SetupError};
 pub use budget::{Budget, Rate};
 use desk::Desk;
@@ -94,6 +94,21 @@ impl Forge for GitHub {
 
     fn repeat_missed(&self, since: Timestamp) -> BoxFuture<'_, Result<usize, ForgeError>> {
         Box::pin(redelivery::repeat_missed(&self.desk, since))
+    }
+
+    fn budgets(&self) -> Vec<ApiBudget> {
+        let of = |api, rate: fn(&Budget) -> Rate| {
+            let rates: Vec<Rate> = self.desk.budgets().iter().map(rate).collect();
+            let least = rates.iter().filter(|rate| rate.remaining.is_some()).min_by_key(|rate| rate.remaining);
+            ApiBudget {
+                api,
+                remaining: least.and_then(|rate| rate.remaining),
+                limit: least.and_then(|rate| rate.limit),
+                calls: rates.iter().map(|rate| rate.calls).sum(),
+                points: rates.iter().map(|rate| rate.cost).sum(),
+            }
+        };
+        vec![of("rest", |budget| budget.rest), of("graphql", |budget| budget.graphql)]
     }
 }
 

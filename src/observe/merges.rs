@@ -32,10 +32,12 @@ use crate::{
 
 mod grants;
 mod logins;
+mod meter;
 mod round;
 
 pub use grants::{Grant, Grants, GrantsError};
 pub use logins::SecretLogins;
+pub use meter::ForgeMeter;
 
 use round::Reader;
 
@@ -130,6 +132,14 @@ impl MergeBoard {
     #[must_use]
     pub fn new(sources: Option<Sources>, clock: Arc<dyn Clock>, nudge: UnboundedSender<Key>) -> Self {
         Self { sources, clock, nudge, slots: Mutex::default() }
+    }
+
+    /// What the forge still grants, to be shown; none: there is no forge.
+    ///
+    /// # Errors
+    /// When a name in it is wrong: a mistake in that file.
+    pub fn meter(&self) -> Result<Option<ForgeMeter>, prometheus::Error> {
+        self.sources.as_ref().map(|sources| ForgeMeter::new(sources.forge.clone())).transpose()
     }
 
     /// Says what is to be known from now on. The same again changes nothing.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Finding, Snapshot, wrong};
 use crate::{
-    api::crd_yaml,
+    api::{LEADER_ADDRESS_ANNOTATION, crd_yaml},
     cli::{
         json::{self, list, moment, name, text},
         paint::ago,
@@ -16,6 +16,19 @@ use crate::{
 const ROLE: &str = "haldane-delivery";
 /// The controller's `ServiceAccount`.
 const ACCOUNT: &str = "haldane";
+
+/// How the controller hears of merges, if anybody delivers them.
+pub(crate) fn hearing(snapshots: &[Snapshot]) -> Option<&'static str> {
+    let merges = |s: &Snapshot| s.deliveries.iter().any(|d| d.spec.source.as_ref().is_some_and(|source| source.github.is_some()));
+    let leases = snapshots.first()?.leases.as_ref()?;
+    // Only one that takes webhooks says where the others hand them on to.
+    let door = leases.iter().any(|lease| json::annotation(lease, LEADER_ADDRESS_ANNOTATION).is_some());
+    snapshots.iter().any(merges).then_some(if door {
+        "the controller takes webhooks, and looks once a minute"
+    } else {
+        "the controller looks once a minute; it takes no webhooks (github.webhooks of the chart), so a merge is seen up to a minute later"
+    })
+}
 
 /// The definitions of our kinds are there, and know every field that this plugin knows.
 pub(crate) fn definitions(snapshot: &Snapshot) -> Vec<Finding> {

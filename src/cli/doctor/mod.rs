@@ -159,6 +159,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Doctor) -> Result<End> {
     }
     let mut found: Vec<(String, Finding)> = Vec::new();
     let mut unread: Vec<String> = Vec::new();
+    let hearing = cluster::hearing(&snapshots);
     for (at, snapshot) in snapshots.into_iter().enumerate() {
         if at == 0 {
             found.extend(CLUSTER.iter().flat_map(|rule| rule(&snapshot)).map(|f| (String::new(), f)));
@@ -177,9 +178,9 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Doctor) -> Result<End> {
     match args.output {
         args::Output::Json => {
             let items: Vec<Value> = found.iter().map(|(ns, f)| serde_json::json!({"namespace": ns, "finding": f})).collect();
-            println!("{}", serde_json::to_string_pretty(&serde_json::json!({"findings": items, "unread": unread}))?);
+            println!("{}", serde_json::to_string_pretty(&serde_json::json!({"findings": items, "merges": hearing, "unread": unread}))?);
         }
-        args::Output::Text => print!("{}", text(&found, &unread, Paint::stdout())),
+        args::Output::Text => print!("{}", text(&found, hearing, &unread, Paint::stdout())),
     }
     Ok(end)
 }
@@ -210,7 +211,7 @@ fn there(mend: &str, namespace: &str) -> String {
     mend.replace("kubectl ", &format!("kubectl -n {namespace} ")).replace(&format!("kubectl -n {namespace} haldane "), &ours)
 }
 
-fn text(found: &[(String, Finding)], unread: &[String], paint: Paint) -> String {
+fn text(found: &[(String, Finding)], hearing: Option<&str>, unread: &[String], paint: Paint) -> String {
     let mut out = String::new();
     for (namespace, finding) in found {
         let (word, style) = match finding.grade {
@@ -224,6 +225,7 @@ fn text(found: &[(String, Finding)], unread: &[String], paint: Paint) -> String 
     for what in unread {
         out.extend(["      not looked at: ", what, "\n"]);
     }
+    out.extend(hearing.into_iter().flat_map(|hearing| ["      merges: ", hearing, "\n"]));
     let count = |grade| found.iter().filter(|(_, f)| f.grade == grade).count();
     let sum = match (count(Grade::Wrong), count(Grade::Risk)) {
         (0, 0) => "Nothing is wrong.\n".to_owned(),

@@ -85,6 +85,17 @@ fn where_all_is_well_nothing_is_found() {
 }
 
 #[test]
+fn how_merges_are_heard_of_is_told_where_they_are_delivered() {
+    let mut heard = well();
+    assert_eq!(cluster::hearing(&[heard.clone()]), None, "nobody delivers merges");
+    let source = json!({"github": {"repository": "acme/shop"}, "image": {"repository": "ghcr.io/acme/shop", "tag": "sha-{sha}"}});
+    heard.deliveries[0].spec.source = Some(serde_json::from_value(source).unwrap());
+    assert!(cluster::hearing(&[heard.clone()]).unwrap().contains("takes no webhooks"));
+    heard.leases.as_mut().unwrap()[0]["metadata"]["annotations"] = json!({"haldane.dev/leader-address": "10.0.0.1:8081"});
+    assert!(cluster::hearing(&[heard]).unwrap().starts_with("the controller takes webhooks"));
+}
+
+#[test]
 fn what_may_not_be_read_is_not_called_wrong() {
     let blind = Snapshot { definitions: None, leases: None, bindings: None, ..well() };
     assert_eq!(all(&blind), []);
@@ -290,6 +301,7 @@ RISK  Lease/x: old
       not looked at: pods: forbidden
 1 wrong, 1 at risk.
 ";
-    assert_eq!(text(&found, &["pods: forbidden".to_owned()], Paint(false)), expected);
-    assert_eq!(text(&[], &[], Paint(false)), "Nothing is wrong.\n");
+    assert_eq!(text(&found, None, &["pods: forbidden".to_owned()], Paint(false)), expected);
+    assert_eq!(text(&[], None, &[], Paint(false)), "Nothing is wrong.\n");
+    assert_eq!(text(&[], Some("told"), &[], Paint(false)), "      merges: told\nNothing is wrong.\n");
 }

@@ -11,7 +11,10 @@ use tokio::{
 
 use super::*;
 use crate::{
-    edge::registry::{Origin, RegistryError},
+    edge::{
+        forge::ApiBudget,
+        registry::{Origin, RegistryError},
+    },
     model::source::{Built, CheckFacts, Commit, CommitStatus, Digest, History, HistoryEnd, ImagePlan, Queue, Rules, StatusState, When},
 };
 
@@ -71,6 +74,11 @@ impl Forge for Shared {
     fn repeat_missed(&self, _: Timestamp) -> BoxFuture<'_, Result<usize, ForgeError>> {
         self.with(|w| w.asked.push("repeat".to_owned()));
         async { Ok(0) }.boxed()
+    }
+
+    fn budgets(&self) -> Vec<ApiBudget> {
+        let points = self.with(|w| w.asked.len().try_into().unwrap());
+        vec![ApiBudget { api: "graphql", remaining: Some(5000 - points), limit: Some(5000), calls: points, points }]
     }
 
     fn history<'a>(&'a self, _: &'a Branch, since: Option<&'a Sha>, _: usize) -> BoxFuture<'a, Result<History, ForgeError>> {
@@ -259,6 +267,20 @@ async fn what_seemed_settled_is_looked_at_again_when_it_is_stirred_and_seldom_wi
     bench.pass(601).await;
     assert_eq!(bench.world.asked("checks"), checks + 2);
     assert!(bench.board.read(&bench.key).facts[&sha(2)].checks.as_ref().unwrap().statuses.iter().all(|s| s.state == StatusState::Success));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_forge_still_grants_is_shown() {
+    let bench = Bench::of(&[1]);
+    let registry = prometheus::Registry::new();
+    registry.register(Box::new(bench.board.meter().unwrap().unwrap())).unwrap();
+    let shown = || prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    assert!(shown().contains("forge_budget_remaining{api=\"graphql\"} 5000\n"), "{}", shown());
+    bench.watch(Some(1));
+    bench.pass(1).await;
+    let _ = shown();
+    assert!(shown().contains("forge_points_total{api=\"graphql\"} 1\n"), "{}", shown());
+    assert!(shown().contains("forge_budget_remaining{api=\"graphql\"} 4999\n"), "{}", shown());
 }
 
 #[tokio::test(start_paused = true)]

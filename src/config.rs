@@ -17,7 +17,10 @@ use crate::{
     },
     edge::{
         github::{self, Access, GitHub},
-        registry::{self, OciRegistry},
+        registry::{
+            self, OciRegistry,
+            cloud::{Acr, Cloud, Ecr, Gar},
+        },
     },
     observe::merges::{Grants, GrantsError, SecretLogins, Sources},
     web::door::{Secrets, SecretsError},
@@ -73,9 +76,51 @@ pub struct RunArgs {
     /// A file of CAs (PEM) that registries are trusted by, besides the system's.
     #[arg(long, env = "HALDANE_REGISTRY_CA")]
     pub registry_ca: Option<PathBuf>,
+    /// A folder of Docker configs with logins that the administrator gives for registries, one file for each Secret.
+    #[arg(long, env = "HALDANE_REGISTRY_LOGINS")]
+    pub registry_logins: Option<PathBuf>,
+    /// The identities that clouds give to this pod.
+    #[command(flatten)]
+    pub clouds: Clouds,
     /// Lead without asking: only for one single process.
     #[arg(long, env = "HALDANE_NO_LEADER_ELECTION")]
     pub no_leader_election: bool,
+}
+
+/// Where clouds say which identity this pod has there: the variables that they themselves set in a pod whose `ServiceAccount` has
+/// their annotation.
+#[derive(Args, Clone, Debug)]
+pub struct Clouds {
+    /// The role of EKS (IRSA).
+    #[arg(long, env = "AWS_ROLE_ARN")]
+    pub aws_role_arn: Option<String>,
+    /// Its token.
+    #[arg(long, env = "AWS_WEB_IDENTITY_TOKEN_FILE")]
+    pub aws_web_identity_token_file: Option<PathBuf>,
+    /// The tenant of AKS (workload identity).
+    #[arg(long, env = "AZURE_TENANT_ID")]
+    pub azure_tenant_id: Option<String>,
+    /// Its application.
+    #[arg(long, env = "AZURE_CLIENT_ID")]
+    pub azure_client_id: Option<String>,
+    /// Its token.
+    #[arg(long, env = "AZURE_FEDERATED_TOKEN_FILE")]
+    pub azure_federated_token_file: Option<PathBuf>,
+}
+
+impl Clouds {
+    /// Google's metadata server needs no word: it is asked for registries of Google alone.
+    fn all(&self, ca: Option<&[u8]>, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<dyn Cloud>>, registry::SetupError> {
+        let mut all: Vec<Arc<dyn Cloud>> = vec![Arc::new(Gar::new(clock.clone())?)];
+        if let (Some(role), Some(token)) = (&self.aws_role_arn, &self.aws_web_identity_token_file) {
+            all.push(Arc::new(Ecr::new(role.clone(), token.clone(), ca, clock.clone())?));
+        }
+        if let (Some(tenant), Some(client), Some(token)) = (&self.azure_tenant_id, &self.azure_client_id, &self.azure_federated_token_file)
+        {
+            all.push(Arc::new(Acr::new(tenant.clone(), client.clone(), token.clone(), ca, clock.clone())?));
+        }
+        Ok(all)
+    }
 }
 
 /// How logs are written.
@@ -170,7 +215,11 @@ impl RunArgs {
             forge: Arc::new(forge),
             grants: Arc::new(grants),
             registry: Arc::new(OciRegistry::new(&settings, clock.clone())?),
-            logins: Arc::new(SecretLogins::new(client)),
+            logins: Arc::new(SecretLogins::new(
+                client,
+                self.registry_logins.clone().filter(|path| !path.as_os_str().is_empty()),
+                self.clouds.all(settings.extra_ca.as_deref(), clock)?,
+            )),
         }))
     }
 

@@ -66,6 +66,8 @@ fn wrong_values_are_refused_before_anything_is_installed() {
         ("image.digest=latest", "/image/digest"),
         ("image.tga=v1", "tga"),
         ("uninstall.limitSeconds=soon", "/uninstall/limitSeconds"),
+        ("github.webhooks=true", "needs github.secretName"),
+        ("registries.secrets={ghcr}", "needs github.secretName"),
     ] {
         let said = helm(&template(&["--set", values]));
         assert!(!said.ok && said.err.contains(words), "{values}: {said:?}");
@@ -128,6 +130,28 @@ fn the_pods_are_restricted_and_say_who_they_are() {
 }
 
 /// The API server's own word on it, in a namespace that takes nothing else.
+#[test]
+fn what_merges_need_is_there_when_they_are_wanted_and_not_before() {
+    let about = |more: &[&str]| {
+        let objects = rendered(more);
+        let doors = objects.iter().filter(|o| o["kind"] == "Service" && o["metadata"]["name"] == "haldane-hooks").count();
+        let deployment = objects.into_iter().find(|o| o["kind"] == "Deployment").unwrap();
+        let pod = &deployment["spec"]["template"]["spec"];
+        let args: Vec<String> = pod["containers"][0]["args"].as_array().unwrap().iter().map(|a| a.as_str().unwrap().to_owned()).collect();
+        (doors, args, pod["volumes"].clone())
+    };
+    let (doors, args, volumes) = about(&[]);
+    assert!(doors == 0 && volumes.is_null() && !args.iter().any(|arg| arg.contains("github") || arg.contains("hooks")), "{args:?}");
+    let more = ["--set", "github.secretName=app", "--set", "github.webhooks=true", "--set", "registries.secrets={ghcr,harbor}"];
+    let (doors, args, volumes) = about(&more);
+    assert_eq!(doors, 1);
+    for arg in ["--github=/etc/haldane/github", "--hooks=0.0.0.0:8081", "--registry-logins=/etc/haldane/registries"] {
+        assert!(args.iter().any(|given| given == arg), "{arg}: {args:?}");
+    }
+    let projected = &volumes.as_array().unwrap().iter().find(|v| v["name"] == "registries").unwrap()["projected"]["sources"];
+    assert_eq!(projected[1]["secret"], json!({"name": "harbor", "items": [{"key": ".dockerconfigjson", "path": "harbor"}]}));
+}
+
 #[test]
 fn pod_security_admission_takes_the_pods() {
     let server = installed();

@@ -67,7 +67,8 @@ pub struct RunArgs {
     /// Server's API (default `https://api.github.com`). Absent: versions cannot come from merges.
     #[arg(long, env = "HALDANE_GITHUB")]
     pub github: Option<PathBuf>,
-    /// A file that says which namespaces may deliver from which repositories: `[{repositories: [acme/*], namespaces: [shop]}]`.
+    /// A file that says which namespaces may deliver from which repositories:
+    /// `[{"repositories": ["acme/*"], "namespaces": ["shop"]}]`.
     #[arg(long, env = "HALDANE_GRANTS")]
     pub grants: Option<PathBuf>,
     /// Registries that are spoken to without TLS, with their port, separated by commas.

@@ -109,7 +109,7 @@ impl Street {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let client = Client::new(github.url(), Access::app(app.id, app.pem.as_bytes()).unwrap(), clock.clone()).unwrap();
         let (nudge, _nudges) = unbounded_channel();
-        let grants = Arc::new(Grants::parse("[{repositories: [acme/*], namespaces: [shop]}]").unwrap());
+        let grants = Arc::new(Grants::parse(r#"[{"repositories": ["acme/*"], "namespaces": ["shop"]}]"#).unwrap());
         let shelf = Arc::new(Shelf::default());
         let sources = Sources { forge: Arc::new(client.clone()), grants, registry: shelf.clone(), logins: Arc::new(NoLogins) };
         let board = Arc::new(MergeBoard::new(Some(sources), clock, nudge));

@@ -24,21 +24,23 @@ pub struct Grant {
 #[derive(Debug, thiserror::Error)]
 pub enum GrantsError {
     /// It is no list of them.
-    #[error("the grants are no list of {{repositories: [acme/*], namespaces: [shop]}}")]
-    Form(#[source] serde_yaml::Error),
+    #[error("the grants are no list of {{\"repositories\": [\"acme/*\"], \"namespaces\": [\"shop\"]}} in JSON")]
+    Form(#[source] serde_json::Error),
     /// A pattern that would give nothing, or more than it says.
     #[error("the grants name {0:?}; a repository is owner/name, all of an owner's are owner/*")]
     Repository(String),
 }
 
 impl Grants {
-    /// Of YAML (or JSON): a list of grants; an empty text gives nothing.
+    /// Of JSON: a list of grants; an empty text gives nothing.
     ///
     /// # Errors
     /// When it is no such list, or names what is no repository.
     pub fn parse(text: &str) -> Result<Self, GrantsError> {
-        let grants: Option<Self> = serde_yaml::from_str(text).map_err(GrantsError::Form)?;
-        let grants = grants.unwrap_or_default();
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        let grants: Self = serde_json::from_str(text).map_err(GrantsError::Form)?;
         let named = grants.0.iter().flat_map(|grant| &grant.repositories);
         match named.into_iter().find(|name| pattern(name).is_none()) {
             Some(name) => Err(GrantsError::Repository(name.clone())),
@@ -76,7 +78,7 @@ mod tests {
 
     #[test]
     fn what_is_not_given_is_not_allowed() {
-        let grants = "[{repositories: [acme/checkout, tools/*], namespaces: [shop]}, {repositories: [acme/site], namespaces: ['*']}]";
+        let grants = r#"[{"repositories": ["acme/checkout", "tools/*"], "namespaces": ["shop"]}, {"repositories": ["acme/site"], "namespaces": ["*"]}]"#;
         for (repository, namespace, allowed) in [
             ("acme/checkout", "shop", true),
             ("Acme/Checkout", "shop", true),
@@ -95,11 +97,12 @@ mod tests {
     #[test]
     fn what_reads_as_more_than_it_says_is_refused() {
         for wrong in [
-            "[{repositories: ['*'], namespaces: [shop]}]",
-            "[{repositories: ['*/*'], namespaces: [shop]}]",
-            "[{repositories: [acme]}]",
+            r#"[{"repositories": ["*"], "namespaces": ["shop"]}]"#,
+            r#"[{"repositories": ["*/*"], "namespaces": ["shop"]}]"#,
+            r#"[{"repositories": ["acme"], "namespaces": ["shop"]}]"#,
+            r#"[{"repositories": ["a/b"]}]"#,
             "{}",
-            "[{repositories: [a/b], namespaces: [x], more: 1}]",
+            r#"[{"repositories": ["a/b"], "namespaces": ["x"], "more": 1}]"#,
         ] {
             assert!(Grants::parse(wrong).is_err(), "{wrong}");
         }

@@ -166,7 +166,7 @@ impl Bench {
         let world = Shared::default();
         world.with(|w| w.line = line.to_vec());
         let (nudge, nudges) = unbounded_channel();
-        let grants = Arc::new(Grants::parse("[{repositories: [acme/shop], namespaces: [shop]}]").unwrap());
+        let grants = Arc::new(Grants::parse(r#"[{"repositories": ["acme/shop"], "namespaces": ["shop"]}]"#).unwrap());
         let sources =
             Sources { forge: Arc::new(world.clone()), grants, registry: Arc::new(world.clone()), logins: Arc::new(world.clone()) };
         let board = Arc::new(MergeBoard::new(Some(sources), Arc::new(Epoch), nudge));

@@ -57,6 +57,9 @@ fn a_merge_goes_to_production_and_a_bad_one_comes_back_told_or_not() -> Result<(
         give(&shop, &merging.delivery(&shop))?;
         story(&shop, &merging).with_context(|| format!("{hearing:?}"))?;
         refused(bed, &merging)?;
+        if hearing == Hearing::Webhooks {
+            twenty(&shop, &merging).context("twenty merges")?;
+        }
         shop.close()?;
     }
     Ok(())
@@ -86,6 +89,48 @@ fn story(shop: &Shop, merging: &Merging) -> Result<()> {
         short(&red)
     );
     ensure!(made.iter().all(|(_, image, _)| image.contains("@sha256:")), "not by digest: {made:?}");
+    Ok(())
+}
+
+/// Twenty ways to change main, one right after the other: the newest that is ready is delivered, and each of the others says why not.
+fn twenty(shop: &Shop, merging: &Merging) -> Result<()> {
+    let mut life = shop.follow()?;
+    let mut last = String::new();
+    for n in 1..=18 {
+        let title = format!("Change {n}");
+        last = match n {
+            // No run, no image, no alarm.
+            6 => {
+                merging.repository.commit("main", "Typo [skip ci]");
+                continue;
+            }
+            10 => merging.repository.revert(&last),
+            _ => merging.merged(&title, [Method::Squash, Method::Merge, Method::Rebase][n % 3]),
+        };
+        merging.push(&last, &format!("n{n}"))?;
+        let passed = if n == 8 { "failure" } else { "success" };
+        merging.repository.checks(&last, Checks::actions("ci").done(passed));
+    }
+    life.until(DELIVERED, "live on the newest", |seen| seen.is_live(short(&last)))?;
+
+    // Somebody rewrites main: nobody guesses what is meant.
+    merging.repository.force_push("main", &format!("{last}~1"));
+    let rewritten = merging.ready("Another history", "rewritten")?;
+    let held = life.until(DELIVERED, "held", |seen| seen.reason() == "BranchRewritten")?;
+    ensure!(held.live() == short(&last), "what ran goes on, and {} runs", held.live());
+    eprintln!("{}", shop.plugin(&["status", "shop"])?);
+    shop.plugin(&["adopt", "shop"])?;
+    life.until(DELIVERED, "live on the new history", |seen| seen.is_live(short(&rewritten)))?;
+
+    eprintln!("{}", shop.kubectl(&["get", "releases", "-o", "wide", "--sort-by=.spec.place"])?);
+    let all = shop.bed.list(&shop.ns, "releases", "")?;
+    let text = |r: &Value, at: &str| r.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+    for release in all.iter().filter(|r| r.pointer("/spec/place").is_some()) {
+        let (version, outcome) = (text(release, "/spec/version"), text(release, "/status/outcome"));
+        let by = text(release, "/status/supersededBy");
+        ensure!(outcome != "Superseded" || !by.is_empty(), "{version} was superseded, and does not say by whom");
+        ensure!(["Live", "Superseded", "RolledBack"].contains(&outcome.as_str()), "{version} is {outcome}");
+    }
     Ok(())
 }
 

@@ -55,6 +55,27 @@ async fn after_a_kill_another_pod_leads_within_ten_seconds_whenever_it_happens()
 }
 
 #[tokio::test(start_paused = true)]
+async fn everybody_knows_where_the_leader_is_and_nobody_is_sent_to_one_that_was() {
+    let cluster = Cluster::default();
+    let here = |n| Some(SocketAddr::from(([10, 0, 0, n], 8081)));
+    let mut a = cluster.start_at("a", "1", here(1));
+    a.leads_within(SOON).await;
+    let mut b = cluster.start_at("b", "1", here(2));
+    sleep(secs(2)).await;
+    assert_eq!((a.leadership.leader_at(), b.leadership.leader_at()), (here(1), here(1)));
+    // It hands over: until another leads, there is nobody to go to.
+    a.shutdown.cancel();
+    b.leads_within(secs(3)).await;
+    assert_eq!(b.leadership.leader_at(), here(2));
+    b.shutdown.cancel();
+    sleep(secs(1)).await;
+    let mut c = cluster.start("c", "1");
+    c.leads_within(secs(3)).await;
+    assert_eq!(cluster.stored().lease.clone().unwrap()["metadata"]["annotations"], json!({}), "it takes no webhooks");
+    assert_eq!(c.leadership.leader_at(), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_standby_that_only_just_started_waits_out_a_lease_that_it_cannot_judge() {
     let cluster = Cluster::default();
     let mut a = cluster.start("a", "1");

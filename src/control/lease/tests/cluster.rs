@@ -104,8 +104,13 @@ impl Cluster {
 
     /// Starts a process of this pod.
     pub(super) fn start(&self, pod: &str, nonce: &str) -> Process {
+        self.start_at(pod, nonce, None)
+    }
+
+    /// One that takes webhooks there.
+    pub(super) fn start_at(&self, pod: &str, nonce: &str, address: Option<SocketAddr>) -> Process {
         let link = Arc::new(Mutex::new(Link::Up));
-        let me = Holder::new(pod, nonce).unwrap();
+        let me = Holder::new(pod, nonce).unwrap().at(address);
         let (elector, leadership) = Elector::new(self.client(link.clone()), "haldane", "haldane", me, Arc::new(Stopped));
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(elector.run(shutdown.clone()));

@@ -14,13 +14,14 @@
 //! |---|---|
 //! | [`api`] | what users write and read; the only place where a field of a kind is defined |
 //! | [`model`] | plain types without IO: plan, phase, world, decision, version, template |
-//! | [`observe`] | edges → observation; reads only; the board on which probes run |
+//! | [`observe`] | edges → observation; reads only; the boards on which probes run and branches are read |
 //! | [`decide`] | (plan, state, observation, now) → decision; no client, clock, randomness or async |
 //! | [`act`] | decision → world; writes only, ordered, each repeatable and with its precondition |
 //! | [`edge`] | thin clients with typed errors and time limits; no rules |
 //! | [`control`] | who leads, what wakes a Delivery up, one pass over it, when it comes again |
-//! | [`web`] | health, readiness, metrics |
+//! | [`web`] | health, readiness, metrics; the door for webhooks |
 //! | [`uninstall`] | every gate opened while there is somebody to open it |
+//! | [`setup`] | the GitHub App, made with two clicks |
 //! | [`clock`] | the only place that reads a clock |
 //! | [`config`], [`metrics`], [`telemetry`] | what can be set, what is counted, what is logged |
 //!

@@ -194,7 +194,8 @@ fn quiet(case: &Case<'_>, live: &Release, holds: &mut Vec<Reason>) -> Decision {
     let (name, record) = (wish.name(&case.seen.delivery), wish.record(case, OriginType::Workload));
     let version = match record.first() {
         Some(Effect::RecordRelease { version, .. }) => version.clone(),
-        _ => verdict::called(case, &name),
+        // One that keeps its templates under the name that it will have is not there by that name yet.
+        _ => case.seen.release(&name).map_or_else(|| wish.called.clone(), |release| release.version.clone()),
     };
     if let Some(entry) = candidate::quarantined(case, &wish.identity).filter(|_| record.is_empty()) {
         let why = entry.why.clone();

@@ -18,7 +18,7 @@ mod tests;
 
 pub use keychain::{Keychain, KeychainError};
 pub use oci::{LIMIT, OciRegistry, Settings};
-pub use reference::{ImageRefError, TagTemplate, TagTemplateError};
+pub use reference::ImageRefError;
 pub use wire::SetupError;
 
 use std::{fmt, time::Duration};

@@ -9,13 +9,14 @@
 //! (16 × 1 MiB), [`SLOW`] for each, and the [`Limiter`] per address. A replica that does not lead hands the name on to the one
 //! that does.
 
-use std::{convert::Infallible, io, net::IpAddr, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::Body,
     extract::{ConnectInfo, State},
     http::{HeaderMap, Request, StatusCode, header},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -26,23 +27,23 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use prometheus::{IntCounterVec, Opts};
-use serde::Deserialize;
 use tokio::{net::TcpListener, sync::Semaphore, time::Instant, time::timeout};
 use tower::ServiceExt as _;
 
 mod limit;
 mod relay;
 mod secrets;
+mod words;
 
 pub use relay::Relay;
 pub use secrets::{Secrets, SecretsError};
 
 use crate::{
     control::lease::Leadership,
-    model::source::Repository,
     observe::{MergeBoard, merges::Stirred},
 };
 use limit::{Known, Limiter};
+use words::{About, EVENTS, GitHubSays, RegistrySays};
 
 /// Bytes of a body: a push of 1,000 commits. GitHub sends up to 25 MiB; what is larger is found by the sweep.
 const BODY: usize = 1 << 20;
@@ -100,15 +101,6 @@ pub struct Door {
     calls: IntCounterVec,
 }
 
-/// What a call is about, and all that is taken from it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum About {
-    /// A repository of the forge.
-    Repository(Repository),
-    /// A repository of a registry, without its host: behind a proxy a registry does not know its own name.
-    Image(String),
-}
-
 /// How a call is refused: the status, and a sentence for the person who set the webhook up.
 type Refusal = (StatusCode, Outcome, &'static str);
 
@@ -146,15 +138,8 @@ impl Door {
         self.done(outcome, status, says)
     }
 
-    /// The body of a call, if its size, its time and its sender's pace allow it.
-    async fn body(&self, from: IpAddr, request: Request<Body>) -> Result<(HeaderMap, Bytes), Refusal> {
-        if !self.limiter.takes(from, Instant::now()) {
-            return Err((
-                StatusCode::TOO_MANY_REQUESTS,
-                Outcome::Refused,
-                "too many calls from this address; what was missed is found within a minute",
-            ));
-        }
+    /// The body of a call, if its size and its time allow it.
+    async fn body(&self, request: Request<Body>) -> Result<(HeaderMap, Bytes), Refusal> {
         let large = (StatusCode::PAYLOAD_TOO_LARGE, Outcome::Refused, "more than 1 MiB; what it tells is found within a minute");
         let said = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         if said.is_some_and(|said| said > BODY) {
@@ -172,7 +157,7 @@ impl Door {
         }
     }
 
-    async fn github(&self, from: IpAddr, request: Request<Body>) -> Result<Response, Refusal> {
+    async fn github(&self, request: Request<Body>) -> Result<Response, Refusal> {
         // Before a byte of the body is read: who does not even claim to know the secret is not listened to.
         let Some(signature) = secrets::signature(request.headers()) else {
             return Err((
@@ -181,7 +166,7 @@ impl Door {
                 "X-Hub-Signature-256 is missing; give the webhook the secret that Haldane has",
             ));
         };
-        let (headers, body) = self.body(from, request).await?;
+        let (headers, body) = self.body(request).await?;
         if !self.secrets.signed(&body, &signature) {
             return Err((
                 StatusCode::UNAUTHORIZED,
@@ -219,15 +204,13 @@ impl Door {
         Ok(self.done(outcome, StatusCode::ACCEPTED, "thank you"))
     }
 
-    async fn registry(&self, from: IpAddr, request: Request<Body>) -> Result<Response, Refusal> {
+    async fn registry(&self, request: Request<Body>) -> Result<Response, Refusal> {
         let token = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         if !token.is_some_and(|token| self.secrets.is_registry(token)) {
             let says = "Authorization is not Bearer and the registryToken that Haldane has";
-            // Guessing has a pace, too.
-            self.limiter.takes(from, Instant::now());
             return Err((StatusCode::UNAUTHORIZED, Outcome::Forged, says));
         }
-        let (headers, body) = self.body(from, request).await?;
+        let (headers, body) = self.body(request).await?;
         let said: RegistrySays =
             serde_json::from_slice(&body).map_err(|_| (StatusCode::BAD_REQUEST, Outcome::Refused, "this is not what a registry sends"))?;
         let about = said.about();
@@ -239,10 +222,10 @@ impl Door {
     }
 
     /// From another replica, which has looked at what the call was.
-    async fn relayed(&self, from: IpAddr, request: Request<Body>) -> Result<Response, Refusal> {
+    async fn relayed(&self, request: Request<Body>) -> Result<Response, Refusal> {
         let forged = (StatusCode::UNAUTHORIZED, Outcome::Forged, "not from one of us");
         let signature = secrets::signature(request.headers()).ok_or(forged)?;
-        let (headers, body) = self.body(from, request).await?;
+        let (headers, body) = self.body(request).await?;
         if !self.secrets.relayed(&body, &signature) {
             return Err(forged);
         }
@@ -283,94 +266,27 @@ impl Door {
     }
 }
 
-/// The events after which something may be ready that was not. Those of a check run come many to a build and say nothing that its
-/// suite does not.
-const EVENTS: [&str; 6] = ["check_suite", "package", "push", "registry_package", "status", "workflow_run"];
-
-/// What is taken from GitHub's words.
-#[derive(Deserialize)]
-struct GitHubSays {
-    repository: Option<FullName>,
-    package: Option<Package>,
-    registry_package: Option<Package>,
-}
-
-#[derive(Deserialize)]
-struct FullName {
-    full_name: Option<String>,
-}
-
-/// A package that belongs to no repository still has an owner.
-#[derive(Deserialize)]
-struct Package {
-    name: Option<String>,
-    namespace: Option<String>,
-}
-
-impl GitHubSays {
-    fn about(&self) -> Option<About> {
-        let named = self.repository.as_ref().and_then(|repository| Repository::parse(repository.full_name.as_deref()?));
-        let package = || {
-            let package = self.package.as_ref().or(self.registry_package.as_ref())?;
-            let (owner, name) = (package.namespace.as_deref()?, package.name.as_deref()?);
-            Some(About::Image(format!("{owner}/{name}").to_ascii_lowercase()))
-        };
-        named.map(About::Repository).or_else(package)
-    }
-}
-
-/// The notifications of the distribution registry (`events`), and of Harbor (`event_data`).
-#[derive(Deserialize)]
-struct RegistrySays {
-    #[serde(default)]
-    events: Vec<Notification>,
-    event_data: Option<HarborData>,
-}
-
-#[derive(Deserialize)]
-struct Notification {
-    action: Option<String>,
-    target: Option<Target>,
-}
-
-#[derive(Deserialize)]
-struct Target {
-    repository: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct HarborData {
-    repository: Option<HarborRepository>,
-}
-
-#[derive(Deserialize)]
-struct HarborRepository {
-    repo_full_name: Option<String>,
-}
-
-impl RegistrySays {
-    fn about(self) -> Vec<About> {
-        let pushed = self.events.into_iter().filter(|event| event.action.as_deref() == Some("push"));
-        let names = pushed.filter_map(|event| event.target?.repository);
-        let harbor = self.event_data.and_then(|data| data.repository?.repo_full_name);
-        let mut about: Vec<About> = names.chain(harbor).map(About::Image).collect();
-        about.dedup();
-        about.truncate(relay::MOST);
-        about
-    }
-}
-
 fn router(door: Arc<Door>) -> Router {
-    let github = async |State(door): State<Arc<Door>>, ConnectInfo(from): ConnectInfo<SocketAddr>, request: Request<Body>| {
-        door.github(from.ip(), request).await.unwrap_or_else(|refusal| door.refused(refusal))
+    let github = async |State(door): State<Arc<Door>>, request: Request<Body>| {
+        door.github(request).await.unwrap_or_else(|refusal| door.refused(refusal))
     };
-    let registry = async |State(door): State<Arc<Door>>, ConnectInfo(from): ConnectInfo<SocketAddr>, request: Request<Body>| {
-        door.registry(from.ip(), request).await.unwrap_or_else(|refusal| door.refused(refusal))
+    let registry = async |State(door): State<Arc<Door>>, request: Request<Body>| {
+        door.registry(request).await.unwrap_or_else(|refusal| door.refused(refusal))
     };
-    let relayed = async |State(door): State<Arc<Door>>, ConnectInfo(from): ConnectInfo<SocketAddr>, request: Request<Body>| {
-        door.relayed(from.ip(), request).await.unwrap_or_else(|refusal| door.refused(refusal))
+    let relayed = async |State(door): State<Arc<Door>>, request: Request<Body>| {
+        door.relayed(request).await.unwrap_or_else(|refusal| door.refused(refusal))
     };
-    Router::new().route("/github", post(github)).route("/registry", post(registry)).route(relay::PATH, post(relayed)).with_state(door)
+    let routes = Router::new().route("/github", post(github)).route("/registry", post(registry)).route(relay::PATH, post(relayed));
+    routes.layer(from_fn_with_state(door.clone(), paced)).with_state(door)
+}
+
+/// Before anything else is looked at: who guesses has a pace, too.
+async fn paced(State(door): State<Arc<Door>>, ConnectInfo(from): ConnectInfo<SocketAddr>, request: Request<Body>, next: Next) -> Response {
+    if door.limiter.takes(from.ip(), Instant::now()) {
+        return next.run(request).await;
+    }
+    let says = "too many calls from this address; what was missed is found within a minute";
+    door.refused((StatusCode::TOO_MANY_REQUESTS, Outcome::Refused, says))
 }
 
 /// Serves until it is dropped.

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::ImageRef;
-use crate::model::source::{Digest, Sha};
+use crate::model::source::Digest;
 use crate::model::template;
 
 /// Characters of host and path together that a registry takes.
@@ -144,45 +144,6 @@ fn is_tag(tag: &str) -> bool {
     tag.len() <= TAG && tag.starts_with(word) && tag.chars().all(|c| word(c) || matches!(c, '.' | '-'))
 }
 
-/// Which tag the build of a commit gets: `sha-{sha}`, `{sha7}`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TagTemplate(String);
-
-/// Why a text is not a template of a tag.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TagTemplateError {
-    /// It names no commit, so it could not tell one build from another.
-    #[error("the tag does not say of which commit it is; put {{sha}} (the whole) or {{sha7}} (its first 7 digits) where the build puts it")]
-    NoCommit,
-    /// What comes of it no registry takes.
-    #[error("{tag:?} is what the tag of a commit would be, and no registry takes it; only {{sha}} and {{sha7}} are replaced")]
-    Tag {
-        /// With a commit of 64 digits.
-        tag: String,
-    },
-}
-
-impl TagTemplate {
-    /// A template as a person wrote it.
-    ///
-    /// # Errors
-    /// When it names no commit, or gives something that is not a tag.
-    pub fn parse(text: &str) -> Result<Self, TagTemplateError> {
-        if !text.contains("{sha}") && !text.contains("{sha7}") {
-            return Err(TagTemplateError::NoCommit);
-        }
-        let template = Self(text.to_owned());
-        let tag = template.render(&Sha::new("0".repeat(64)));
-        if is_tag(&tag) { Ok(template) } else { Err(TagTemplateError::Tag { tag }) }
-    }
-
-    /// The tag of the image that was built from this commit.
-    #[must_use]
-    pub fn render(&self, sha: &Sha) -> String {
-        self.0.replace("{sha}", sha.as_str()).replace("{sha7}", sha.short())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,24 +216,5 @@ mod tests {
         assert_eq!(image.at(&digest), format!("docker.io/acme/checkout@{digest}"));
         assert_eq!(image.api(), "registry-1.docker.io");
         assert_eq!(ImageRef::new("a.io/shop@sha256:ab", "v1"), Err(ImageRefError::Digest));
-    }
-
-    #[test]
-    fn a_template_gives_the_tag_of_a_commit() {
-        let sha = Sha::parse("3F2a1c9d00000000000000000000000000000000").unwrap();
-        let of = |text: &str| TagTemplate::parse(text).map(|t| t.render(&sha));
-        assert_eq!(of("sha-{sha}"), Ok("sha-3f2a1c9d00000000000000000000000000000000".to_owned()));
-        assert_eq!(of("{sha7}"), Ok("3f2a1c9".to_owned()));
-        assert_eq!(of("{sha7}-{sha7}.main"), Ok("3f2a1c9-3f2a1c9.main".to_owned()));
-    }
-
-    #[test]
-    fn a_template_that_could_not_find_a_build_is_refused() {
-        for text in ["latest", "", "{sha8}"] {
-            assert_eq!(TagTemplate::parse(text), Err(TagTemplateError::NoCommit), "{text}");
-        }
-        for text in ["{{sha}}", "v {sha}", "-{sha}", "{sha}-{branch}", "{sha}{sha}x"] {
-            assert!(matches!(TagTemplate::parse(text), Err(TagTemplateError::Tag { .. })), "{text}");
-        }
     }
 }

@@ -12,7 +12,7 @@ use hyper_util::{
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use super::About;
+use super::words::About;
 use crate::model::source::Repository;
 
 /// Where replicas listen for each other.

@@ -243,6 +243,8 @@ async fn one_address_calls_so_often_and_no_more() {
         refused += u32::from(bench.github(&[PUSH], &body).await == 429);
     }
     assert!(refused > 0);
+    // Who guesses, too, and finds nothing out by it.
+    assert_eq!(bench.post("/registry", &["Authorization: Bearer guessed"], b"{}").await.0, 429);
 }
 
 /// More than the purse and what is earned while it is spent.

@@ -16,6 +16,7 @@ use crate::{
         lease::{Holder, NoIdentity},
     },
     edge::{
+        forge::Forge,
         github::{self, Access, GitHub},
         registry::{
             self, OciRegistry,
@@ -196,14 +197,18 @@ fn access(folder: &Path) -> Result<Access, SourcesError> {
 }
 
 impl RunArgs {
-    /// Where merges are read from; none: it was not set.
+    /// Where versions are read from.
     ///
     /// # Errors
     /// When what was set cannot be used.
-    pub fn sources(&self, client: kube::Client, clock: &Arc<dyn Clock>) -> Result<Option<Sources>, SourcesError> {
-        let Some(folder) = self.github.as_deref().filter(|path| !path.as_os_str().is_empty()) else { return Ok(None) };
-        let url = text(folder, "url")?;
-        let forge = GitHub::new(url.as_deref().unwrap_or(GITHUB), access(folder)?, clock.clone())?;
+    pub fn sources(&self, client: kube::Client, clock: &Arc<dyn Clock>) -> Result<Sources, SourcesError> {
+        let forge = match self.github.as_deref().filter(|path| !path.as_os_str().is_empty()) {
+            Some(folder) => {
+                let url = text(folder, "url")?;
+                Some(Arc::new(GitHub::new(url.as_deref().unwrap_or(GITHUB), access(folder)?, clock.clone())?) as Arc<dyn Forge>)
+            }
+            None => None,
+        };
         let settings = registry::Settings {
             insecure: self.insecure_registries.iter().map(|host| host.trim().to_owned()).filter(|host| !host.is_empty()).collect(),
             extra_ca: self.registry_ca.as_deref().filter(|path| !path.as_os_str().is_empty()).map(read).transpose()?,
@@ -212,8 +217,8 @@ impl RunArgs {
             Some(path) => Grants::parse(&String::from_utf8_lossy(&read(path)?))?,
             None => Grants::default(),
         };
-        Ok(Some(Sources {
-            forge: Arc::new(forge),
+        Ok(Sources {
+            forge,
             grants: Arc::new(grants),
             registry: Arc::new(OciRegistry::new(&settings, clock.clone())?),
             logins: Arc::new(SecretLogins::new(
@@ -221,7 +226,7 @@ impl RunArgs {
                 self.registry_logins.clone().filter(|path| !path.as_os_str().is_empty()),
                 self.clouds.all(settings.extra_ca.as_deref(), clock)?,
             )),
-        }))
+        })
     }
 
     /// Where webhooks are taken; none: nowhere.

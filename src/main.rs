@@ -158,7 +158,7 @@ async fn start(args: &RunArgs) -> anyhow::Result<()> {
     let shutdown = stop_on_signal()?;
     let (client, clock) = (client().await?, Arc::new(SystemClock) as Arc<dyn Clock>);
     let parts = Parts {
-        sources: args.sources(client.clone(), &clock)?,
+        sources: Some(args.sources(client.clone(), &clock)?),
         client,
         clock,
         hooks: args.hooks()?,

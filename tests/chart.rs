@@ -67,7 +67,7 @@ fn wrong_values_are_refused_before_anything_is_installed() {
         ("image.tga=v1", "tga"),
         ("uninstall.limitSeconds=soon", "/uninstall/limitSeconds"),
         ("github.webhooks=true", "needs github.secretName"),
-        ("registries.secrets={ghcr}", "needs github.secretName"),
+        ("registries.hooksSecretName=a,github.secretName=b,github.webhooks=true", "put registryToken into the Secret of github.secretName"),
     ] {
         let said = helm(&template(&["--set", values]));
         assert!(!said.ok && said.err.contains(words), "{values}: {said:?}");
@@ -148,6 +148,11 @@ fn what_merges_need_is_there_when_they_are_wanted_and_not_before() {
     for arg in ["--github=/etc/haldane/github", "--hooks=0.0.0.0:8081", "--registry-logins=/etc/haldane/registries"] {
         assert!(args.iter().any(|given| given == arg), "{arg}: {args:?}");
     }
+    let (doors, args, only) = about(&["--set", "registries.hooksSecretName=door"]);
+    assert!(
+        doors == 1 && args.iter().any(|arg| arg == "--hook-secrets=/etc/haldane/hooks") && !args.iter().any(|arg| arg.contains("github"))
+    );
+    assert_eq!(only[0]["secret"]["secretName"], "door");
     let projected = &volumes.as_array().unwrap().iter().find(|v| v["name"] == "registries").unwrap()["projected"]["sources"];
     assert_eq!(projected[1]["secret"], json!({"name": "harbor", "items": [{"key": ".dockerconfigjson", "path": "harbor"}]}));
 }

@@ -149,6 +149,10 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::NoForge { .. }
         | R::RepositoryNotGranted { .. }
         | R::SourceUnread { .. }
+        | R::TagMovedBack { .. }
+        | R::NotAllowed { .. }
+        | R::ConfigBroken { .. }
+        | R::ReleaseRefused { .. }
         | R::ImageRefused { .. } => true,
         R::Serving { .. }
         | R::WorkloadRolling { .. }
@@ -163,6 +167,8 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::Aborted { .. }
         | R::Withdrawn { .. }
         | R::Superseded { .. }
+        | R::Reverted { .. }
+        | R::SameContent { .. }
         | R::Overtaken { .. }
         | R::DeliveryDeleted
         | R::Held { .. }

@@ -15,11 +15,14 @@ use crate::{
     api::{
         DELIVERY_LABEL,
         command::CommandResult,
+        duration::Span,
         release::{OriginType, Outcome},
     },
     model::{
         phase::Why,
-        source::Merge,
+        plan::PlannedStep,
+        repo_config::RepoConfig,
+        source::{Brought, Merge, Sha},
         template,
         version::{Identity, ReleaseName, WorkloadName},
     },
@@ -89,30 +92,65 @@ fn the_same(kind: Kind, name: &ReleaseName, there: &str, wanted: &Identity) -> R
     Err(ActError::Refused { what: what(kind, name.as_str()), message })
 }
 
-/// Makes the Release of a commit; one of that name that is there is the same: the name has commit and image in it.
+/// Makes the Release of what was merged; one of that name that is there is the same: the name has commit and image in it.
 pub(super) async fn record_merge(session: &mut Session<'_>, merge: &Merge) -> Result<(), ActError> {
     let delivery = session.delivery.metadata.name.clone().unwrap_or_default();
+    let (config, refused) = match &merge.config {
+        Ok(config) => (Some(config).filter(|config| **config != RepoConfig::default()).map(set), None),
+        Err(why) => (None, Some(json!({"reason": why.word, "message": cut(&why.says, MESSAGE)}))),
+    };
     let release = json!({
         "apiVersion": "haldane.dev/v1alpha1",
         "kind": "Release",
         "metadata": metadata(session, &merge.name, &delivery),
         "spec": {
             "deliveryRef": {"name": delivery},
-            "version": merge.commit.short(),
-            "commit": merge.commit.as_str(),
+            "version": merge.version,
+            "commit": merge.commit.as_ref().map(Sha::as_str),
             "image": merge.image,
             "place": merge.place,
             "barrier": merge.barrier.as_ref().map(|reason| json!({"reason": cut(reason, REASON)})),
-            "origin": {
-                "type": OriginType::Merge,
-                "title": cut(&merge.title, REASON),
-                "url": cut(&merge.url, URL),
-                "authors": merge.authors.iter().map(|author| cut(author, AUTHOR)).collect::<Vec<_>>(),
-                "pullRequests": merge.pull_requests,
-            },
+            "origin": origin(merge),
+            "reverts": merge.reverts,
+            "config": config,
+            "refused": refused,
         },
     });
     session.calls.create(Kind::Release, merge.name.as_str(), &release).await.map(drop)
+}
+
+/// What its repository sets, in the words of the API.
+fn set(config: &RepoConfig) -> Value {
+    let step = |step: &PlannedStep| json!({"weight": step.weight, "bake": Span(step.bake)});
+    json!({
+        "steps": config.steps.as_ref().map(|steps| steps.iter().map(step).collect::<Vec<_>>()),
+        "probes": config.probes.iter().map(|name| json!({"name": name})).collect::<Vec<_>>(),
+    })
+}
+
+/// Where it came from, and who is behind it.
+fn origin(merge: &Merge) -> Value {
+    let (mut authors, mut pull_requests) = (Vec::new(), Vec::new());
+    for commit in &merge.brought {
+        let author = cut(&commit.author, AUTHOR);
+        if !authors.contains(&author) {
+            authors.push(author);
+        }
+        pull_requests.extend(commit.pull_request.filter(|number| !pull_requests.contains(number)));
+    }
+    let commit = |commit: &Brought| {
+        let (title, author) = (cut(&commit.title, REASON), cut(&commit.author, AUTHOR));
+        json!({"commit": commit.commit, "title": title, "author": author, "pullRequest": commit.pull_request})
+    };
+    json!({
+        "type": if merge.by_tag { OriginType::Tag } else { OriginType::Merge },
+        "title": cut(&merge.title, REASON),
+        "url": Some(cut(&merge.url, URL)).filter(|url| !url.is_empty()),
+        "authors": authors,
+        "pullRequests": pull_requests,
+        "commits": merge.brought.iter().map(commit).collect::<Vec<_>>(),
+        "commitCount": Some(merge.brought_count).filter(|count| *count > merge.brought.len() as u64),
+    })
 }
 
 /// Keeps the templates of a Release that a person made, and says in its status which content they are.

@@ -25,6 +25,7 @@ const SAME_WORKLOADS: &str = "!has(oldSelf.status) || !has(oldSelf.status.gated)
     status = "DeliveryStatus",
     derive = "PartialEq",
     validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name: at most 40 characters, so that the names of Releases and canaries fit"),
+    validation = Rule::new("!has(self.spec.config) || (has(self.spec.source) && has(self.spec.source.github))").message("spec.config: a file of the repository that spec.source.github names"),
     validation = Rule::new(SAME_WORKLOADS).message("spec.workloads: their Deployments are gated, so their names stay as they are; to deliver others, delete this Delivery, which opens the gates, and make it anew"),
     printcolumn = r#"{"name":"Desired","type":"string","jsonPath":".status.desired.version"}"#,
     printcolumn = r#"{"name":"Live","type":"string","jsonPath":".status.live.version"}"#,
@@ -53,6 +54,33 @@ pub struct DeliverySpec {
     /// What judges a new version, and production at rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<Verify>,
+    /// What the app's own repository may set, by a file in it. Default: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<ConfigSpec>,
+}
+
+/// A file in the app's repository that sets how its versions are delivered. It is read at the commit of each version and has the
+/// form of this spec: `rollout.steps`, `verify.probes`. A version whose file is broken, or sets what is not allowed, is Refused.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigSpec {
+    /// Where it lies. Default `.haldane.yaml`. Without such a file a version is delivered as this Delivery says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 200), regex(pattern = "^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$"))]
+    #[x_kube(validation = Rule::new("!self.split('/').exists(part, part == '.' || part == '..')").message("path: from the root of the repository, without . and .."))]
+    pub path: Option<String>,
+    /// What it may set. Steps: `rollout.steps`, in place of those of this Delivery. Probes: `verify.probes`, besides those of this
+    /// Delivery.
+    #[schemars(length(min = 1, max = 2))]
+    pub allow: Vec<Allowed>,
+}
+
+/// What a file in the app's repository may set. Steps: `rollout.steps`. Probes: `verify.probes`.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Allowed {
+    /// `rollout.steps`, in place of the Delivery's.
+    Steps,
+    /// `verify.probes`, besides the Delivery's.
+    Probes,
 }
 
 /// One workload of the app.
@@ -99,17 +127,20 @@ pub struct ServiceRef {
     pub port: Option<String>,
 }
 
-/// Where new versions come from: merges (`github` with `image`), or CI and people (`manual`).
+/// Where new versions come from: merges (`github` with `image`), a tag that moves (`image` alone), or CI and people (`manual`).
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(
-    validation = Rule::new("has(self.manual) != has(self.github)").message("source: set exactly one of: github, manual"),
-    validation = Rule::new("has(self.github) == has(self.image)").message("source: github and image belong together: the commit, and the image that is built from it")
+    validation = Rule::new("has(self.manual) != (has(self.image) || has(self.github))").message("source: set exactly one of: image (with github, or a tag that moves), manual"),
+    validation = Rule::new("!has(self.github) || has(self.image)").message("source: github needs image: the image that is built from a commit"),
+    validation = Rule::new("!has(self.github) || !has(self.image) || self.image.tag.contains('{sha}') || self.image.tag.contains('{sha7}')").message("image.tag: say with {sha} or {sha7} which commit it is of"),
+    validation = Rule::new("has(self.github) || !has(self.image) || !self.image.tag.contains('{')").message("image.tag: {sha} is of a commit, and there is no github; without it name a tag that moves, e.g. stable")
 )]
 pub struct Source {
     /// Commits on a branch; `image` says how the image of each is found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub github: Option<GithubSource>,
-    /// The image; the image in the owner's template is not used, everything else in it rides along.
+    /// The image; the image in the owner's template is not used, everything else in it rides along. Without `github`: whatever
+    /// its tag names is desired, by digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageSource>,
     /// Releases are made by CI or people (`kubectl haldane release --image …`); the image in the owner's template is
@@ -207,9 +238,9 @@ pub struct ImageSource {
     /// e.g. `ghcr.io/acme/checkout`.
     #[schemars(length(min = 1, max = 255), regex(pattern = "^[a-z0-9][a-zA-Z0-9._:/-]*[a-z0-9]$"))]
     pub repository: String,
-    /// The tag of a commit's image, with `{sha}` (the whole) or `{sha7}` (its first 7 digits) in it, e.g. `sha-{sha}`.
+    /// With `github` the tag of a commit's image, with `{sha}` (the whole) or `{sha7}` (its first 7 digits) in it, e.g. `sha-{sha}`.
+    /// Without it a tag that moves, e.g. `stable`; it is looked at every minute, and when a registry tells of a push.
     #[schemars(length(min = 1, max = 128))]
-    #[x_kube(validation = Rule::new("self.contains('{sha}') || self.contains('{sha7}')").message("tag: say with {sha} or {sha7} which commit it is of"))]
     pub tag: String,
     /// A Secret of type `kubernetes.io/dockerconfigjson` that opens the registry. Default: those of the pods and of their
     /// `ServiceAccount`.
@@ -219,7 +250,8 @@ pub struct ImageSource {
     /// in any case. Default false: the tag is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require_revision_label: Option<bool>,
-    /// How long the image of a commit may take to appear before it counts as never built. Default 15m.
+    /// How long the image of a commit may take to appear before it counts as never built. Default 15m. Without meaning for a tag
+    /// that moves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('24h')").message("timeout: at most 24h"))]
     pub timeout: Option<Span>,

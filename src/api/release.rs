@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::delivery::{ProbeRef, StepSpec};
+
 /// One version: an image and the template around it, and where it came from. Immutable; tries are told in its status.
 ///
 /// The template itself lies in a `ControllerRevision` of the same name.
@@ -55,6 +57,40 @@ pub struct ReleaseSpec {
     /// Where it came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+    /// What it reverts: commits (`3f2a1c9…`) and pull requests (`#12`); at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), inner(length(max = 64), regex(pattern = "^([0-9a-f]{7,64}|#[0-9]{1,10})$")))]
+    pub reverts: Vec<String>,
+    /// What the file in its repository set at its commit (`spec.config` of the Delivery).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<ReleaseConfig>,
+    /// It is not delivered, and why: what the file in its repository says at its commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refused>,
+}
+
+/// How a version is delivered by the word of its own repository.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseConfig {
+    /// In place of those of the Delivery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 20))]
+    pub steps: Option<Vec<StepSpec>>,
+    /// Besides those of the Delivery.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub probes: Vec<ProbeRef>,
+}
+
+/// Why a version is not delivered.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// `ConfigBroken`: the file cannot be read. `NotAllowed`: it sets what `spec.config.allow` of the Delivery does not name.
+    #[schemars(length(min = 1, max = 64))]
+    pub reason: String,
+    /// In a sentence, with the line of the file.
+    #[schemars(length(max = 1024))]
+    pub message: String,
 }
 
 /// A Delivery of this namespace.
@@ -78,7 +114,7 @@ pub struct Barrier {
 #[serde(rename_all = "camelCase")]
 pub struct Origin {
     /// Who or what made it. Adopted: it ran when the workload was adopted. Workload: the owner changed the template.
-    /// Manual: a person or CI asked for it. Merge: a commit on the branch.
+    /// Manual: a person or CI asked for it. Merge: a commit on the branch. Tag: a tag moved to it.
     #[serde(rename = "type")]
     pub type_: OriginType,
     /// A link to it.
@@ -97,6 +133,33 @@ pub struct Origin {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), inner(range(min = 1, max = 1_000_000_000)))]
     pub pull_requests: Vec<u64>,
+    /// The commits that came with it since the version that was live when it was made, newest first; at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub commits: Vec<OriginCommit>,
+    /// How many there are, when there are more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub commit_count: Option<u64>,
+}
+
+/// A commit that came with a version.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OriginCommit {
+    /// Which.
+    #[schemars(length(max = 64), regex(pattern = "^[0-9a-f]{7,64}$"))]
+    pub commit: String,
+    /// The first line of its message.
+    #[schemars(length(max = 256))]
+    pub title: String,
+    /// Who wrote it.
+    #[schemars(length(max = 128))]
+    pub author: String,
+    /// The pull request that brought it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub pull_request: Option<u64>,
 }
 
 /// Who or what made a Release.
@@ -110,6 +173,8 @@ pub enum OriginType {
     Manual,
     /// A commit on the branch.
     Merge,
+    /// A tag moved to it.
+    Tag,
 }
 
 /// What became of a Release.

@@ -74,8 +74,8 @@ struct Wish<'a> {
     url: Option<&'a str>,
 }
 
-/// The Release of an image, or why there is none.
-fn compose(delivery: &Delivery, wish: &Wish, templates: &BTreeMap<WorkloadName, Value>, by: &str) -> Result<(Release, Identity)> {
+/// Why a Release would not be looked at, if so.
+fn looked_at(delivery: &Delivery) -> Result<()> {
     let name = delivery.name_any();
     if let Some(github) = delivery.spec.source.as_ref().and_then(|s| s.github.as_ref()) {
         bail!(
@@ -84,12 +84,27 @@ fn compose(delivery: &Delivery, wish: &Wish, templates: &BTreeMap<WorkloadName, 
             github.repository
         );
     }
+    if let Some(image) = delivery.spec.source.as_ref().and_then(|s| s.image.as_ref()) {
+        bail!(
+            "Delivery {name} takes its versions from the tag {}:{}, so a Release would not be looked at. Move that tag; to take an older \
+             version back: kubectl haldane rollback {name}",
+            image.repository,
+            image.tag
+        );
+    }
     if delivery.spec.source.as_ref().is_none_or(|s| s.manual.is_none()) {
         bail!(
             "Delivery {name} takes its versions from the workload's own template, so a Release would not be looked at. Ship with \
              kubectl set image, apply, Helm or GitOps; or let Releases name the image: kubectl patch dlv {name} --type=merge -p '{{\"spec\":{{\"source\":{{\"manual\":{{}}}}}}}}'"
         );
     }
+    Ok(())
+}
+
+/// The Release of an image, or why there is none.
+fn compose(delivery: &Delivery, wish: &Wish, templates: &BTreeMap<WorkloadName, Value>, by: &str) -> Result<(Release, Identity)> {
+    looked_at(delivery)?;
+    let name = delivery.name_any();
     let commit = wish.commit.map(str::to_lowercase);
     if commit.as_ref().is_some_and(|c| !(7..=64).contains(&c.len()) || !c.chars().all(|x| x.is_ascii_hexdigit())) {
         bail!("--commit: a commit is 7 to 64 hexadecimal digits");
@@ -129,7 +144,12 @@ fn compose(delivery: &Delivery, wish: &Wish, templates: &BTreeMap<WorkloadName, 
                 authors: vec![by.to_owned()],
                 title: None,
                 pull_requests: Vec::new(),
+                commits: Vec::new(),
+                commit_count: None,
             }),
+            reverts: Vec::new(),
+            config: None,
+            refused: None,
         },
     );
     release.labels_mut().insert(DELIVERY_LABEL.to_owned(), name);
@@ -247,7 +267,15 @@ mod tests {
             let mut release = one.clone();
             release.metadata.name = Some(name.to_owned());
             release.metadata.creation_timestamp = serde_json::from_value(json!(at)).unwrap();
-            release.spec.origin = Some(Origin { type_: origin, url: None, authors: vec![], title: None, pull_requests: vec![] });
+            release.spec.origin = Some(Origin {
+                type_: origin,
+                url: None,
+                authors: vec![],
+                title: None,
+                pull_requests: vec![],
+                commits: vec![],
+                commit_count: None,
+            });
             release
         };
         let (name, there) = named(&one, &identity, &[]);

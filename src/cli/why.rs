@@ -15,8 +15,8 @@ use super::{
     status::{tree, view},
 };
 use crate::api::{
-    delivery::Delivery,
-    release::Release,
+    delivery::{Delivery, StepSpec},
+    release::{Release, ReleaseConfig},
     status::{Evidence, SinceWhy},
 };
 
@@ -154,11 +154,40 @@ fn of_release(release: &Release, now: Timestamp, paint: Paint) -> String {
         vec![row(["Release:", &release.name_any()]), row(["Version:", &release.spec.version]), row(["Image:", &release.spec.image])];
     rows.push(row(["Outcome:", &format!("{outcome}{reason}")]));
     rows.extend(release.spec.commit.iter().map(|c| row(["Commit:", c])));
+    rows.extend(brought(release));
+    rows.extend((!release.spec.reverts.is_empty()).then(|| row(["Reverts:", &release.spec.reverts.join(", ")])));
+    rows.extend(release.spec.config.as_ref().map(|config| row(["Its file sets:", &set(config)])));
     rows.extend(status.tries.map(|tries| row(["Tries:", &tries.to_string()])));
     rows.extend(status.started_at.iter().map(|at| row(["Began:", &format!("{} ago", ago(at.0, now))])));
     rows.extend(status.finished_at.iter().map(|at| row(["Ended:", &format!("{} ago", ago(at.0, now))])));
     rows.extend(status.superseded_by.iter().map(|by| row(["Superseded by:", by])));
     format!("{}\n\n{}", paint.text(&sentence, Style::Bold), paint.columns(&rows))
+}
+
+/// The commits that came with it.
+fn brought(release: &Release) -> Vec<Vec<Cell>> {
+    let Some(origin) = &release.spec.origin else { return Vec::new() };
+    let told = origin.commits.iter().map(|commit| {
+        let request = commit.pull_request.map(|number| format!(" (#{number})")).unwrap_or_default();
+        let short = commit.commit.get(..7).unwrap_or(&commit.commit);
+        format!("{short} {}{request}, {}", commit.title, commit.author)
+    });
+    let more = origin.commit_count.map(|count| format!("… {count} in all"));
+    told.chain(more).enumerate().map(|(at, text)| row([if at == 0 { "Brings:" } else { "" }, &text])).collect()
+}
+
+/// What the file in its repository sets, in a line.
+fn set(config: &ReleaseConfig) -> String {
+    let bake = |step: &StepSpec| step.bake.map(|bake| format!(" for {bake}")).unwrap_or_default();
+    let steps = config.steps.iter().map(|steps| {
+        let steps: Vec<String> = steps.iter().map(|step| format!("{} %{}", step.weight, bake(step))).collect();
+        format!("steps {}", steps.join(", "))
+    });
+    let probes = (!config.probes.is_empty()).then(|| {
+        let names: Vec<&str> = config.probes.iter().map(|probe| probe.name.as_str()).collect();
+        format!("probes {}", names.join(", "))
+    });
+    steps.chain(probes).collect::<Vec<_>>().join("; ")
 }
 
 fn evidence_of(release: &str, evidence: &Evidence, now: Timestamp, paint: Paint) -> String {
@@ -221,5 +250,24 @@ EVENT   REASON      MESSAGE
         let told = of_release(&release, now(), Paint(false));
         assert!(told.starts_with("v2 was taken back: place-order failed\n\n"), "{told}");
         assert!(told.contains("Outcome:   RolledBack (CanaryFailed)\n"), "{told}");
+    }
+
+    #[test]
+    fn a_release_of_merges_says_what_came_with_it() {
+        let commit = |sha: &str, title: &str, request: Option<u64>| json!({"commit": sha.repeat(40), "title": title, "author": "ana", "pullRequest": request});
+        let release: Release = serde_json::from_value(json!({"metadata": {"name": "checkout-aaaaaaa-1a2b3"},
+            "spec": {"deliveryRef": {"name": "checkout"}, "version": "aaaaaaa", "image": "r/checkout@sha256:00", "reverts": ["#11"],
+                "origin": {"type": "Merge", "commits": [commit("a", "Sells pears", Some(12)), commit("b", "Weighs", None)], "commitCount": 30},
+                "config": {"steps": [{"weight": 10, "bake": "5m"}, {"weight": 50}], "probes": [{"name": "order"}]}}}))
+        .unwrap();
+        let told = of_release(&release, now(), Paint(false));
+        let expected = "\
+Brings:          aaaaaaa Sells pears (#12), ana
+                 bbbbbbb Weighs, ana
+                 … 30 in all
+Reverts:         #11
+Its file sets:   steps 10 % for 5m, 50 %; probes order
+";
+        assert!(told.contains(expected), "{told}");
     }
 }

@@ -204,6 +204,7 @@ impl Reconciler {
         let delivery = remembered(&stored, memory);
         let state = State::read(delivery.status.as_ref().unwrap_or(&<_>::default()), now);
         let Looked { plan, seen } = looked;
+        let plan = &*plan.with(seen.config(&state));
         let decision = decide(plan, &state, seen, now);
         check(plan, &state, seen, &decision, now)?;
         let done = match self.actor.act(proof, &delivery, seen, &decision.effects).await {

@@ -40,15 +40,18 @@ pub struct Wish {
     pub called: String,
     /// The Release that is this wish, if it is recorded.
     pub release: Option<ReleaseName>,
-    /// The Release of a person that is still without templates and means this wish.
+    /// The Release of a person or a merge that is still without templates and means this wish.
     pub compose: Option<ReleaseName>,
+    /// The Release that asks for it; none: the owner's template does.
+    pub asked: Option<ReleaseName>,
 }
 
 impl Wish {
     /// The Release that is or will be this wish.
     #[must_use]
     pub fn name(&self, delivery: &str) -> ReleaseName {
-        self.release.clone().unwrap_or_else(|| release_name(delivery, &self.called, &self.identity))
+        let known = self.release.as_ref().or(self.compose.as_ref()).cloned();
+        known.unwrap_or_else(|| release_name(delivery, &self.called, &self.identity))
     }
 
     /// The writes that make it a Release; none when it is one.
@@ -95,16 +98,19 @@ pub fn wish(case: &Case<'_>) -> Option<Wish> {
     let owners: BTreeMap<WorkloadName, Value> = case.seen.workloads.iter().map(|w| (w.name.clone(), owners_template(case, w))).collect();
     let (templates, asked) = match &case.plan.source {
         Source::Workload => (owners, None),
-        Source::Manual | Source::Merge(_) => named(case, owners),
+        Source::Manual | Source::Merge(_) | Source::Tag(_) => named(case, owners),
     };
     let identity = template::identity(&templates);
     let first = case.plan.workloads.first()?;
     let image = template::main_image(templates.get(&first.name)?)?.to_owned();
-    let release = case.seen.release_of(&identity).map(|r| r.name.clone());
     let compose = asked.filter(|r| r.identity.is_none()).map(|r| r.name.clone());
+    // What was asked for last is known by its own name, also where an older Release has the same content.
+    let same = asked.filter(|r| r.identity.as_ref() == Some(&identity)).or_else(|| case.seen.release_of(&identity));
+    let release = same.filter(|_| compose.is_none()).map(|r| r.name.clone());
     // A commit says more than the digest that was built from it.
     let called = asked.filter(|r| r.image == image && r.place.is_some()).map_or_else(|| template::tag(&image), |r| r.version.clone());
-    Some(Wish { identity, templates, image, called, release, compose })
+    let asked = asked.map(|r| r.name.clone());
+    Some(Wish { identity, templates, image, called, release, compose, asked })
 }
 
 /// The owner's templates with the image that is asked for, or that is live when nobody has asked yet.
@@ -132,21 +138,26 @@ pub(super) fn asked<'a>(case: &Case<'a>) -> Option<&'a Release> {
         // Without a source it is nobody's wish now; it is one again when the source comes back.
         Source::Workload | Source::Manual => case.seen.releases.iter().filter(|r| r.manual).max_by_key(|r| (r.created, r.name.clone())),
         Source::Merge(plan) => in_line(case, plan.queue),
+        Source::Tag(plan) => in_line(case, plan.queue),
     }
+}
+
+/// The newest Release of what was merged that may be delivered.
+pub(super) fn newest<'a>(case: &Case<'a>) -> Option<&'a Release> {
+    case.seen.releases.iter().filter(|r| r.place.is_some() && r.refused.is_none()).max_by_key(|r| r.place)
 }
 
 /// The merge whose turn it is: the newest, or, one after the other, the first that is newer than what is live and not over.
 fn in_line<'a>(case: &Case<'a>, queue: Queue) -> Option<&'a Release> {
-    let newest = case.seen.newest_merge();
     let each = match queue {
         Queue::Latest => None,
         Queue::Each => {
             let from = live(case).and_then(|live| live.place).unwrap_or(0);
-            let waits = |r: &&Release| r.place.is_some_and(|place| place > from) && !over(r.outcome);
+            let waits = |r: &&Release| r.place.is_some_and(|place| place > from) && r.refused.is_none() && !over(r.outcome);
             case.seen.releases.iter().filter(waits).min_by_key(|r| r.place)
         }
     };
-    each.or(newest)
+    each.or_else(|| newest(case))
 }
 
 fn over(outcome: Option<Outcome>) -> bool {
@@ -203,6 +214,10 @@ pub fn known<'a>(case: &Case<'a>, name: &ReleaseName) -> Cow<'a, Release> {
         image: String::new(),
         manual: false,
         place: None,
+        brought: <_>::default(),
+        reverts: Vec::new(),
+        config: None,
+        refused: None,
         identity: None,
         templates: Some(case.seen.workloads.iter().filter_map(running).collect()),
         outcome: None,

@@ -52,7 +52,7 @@ fn void(case: &Case<'_>, command: &Command) -> Option<String> {
         (_, Action::Retry) if case.state.quarantine.iter().any(|q| q.release == command.release) => None,
         (_, Action::Retry) => Some(format!("{} is not quarantined", command.release)),
         (_, Action::Adopt) if opened(case) || rewritten(case) => None,
-        (_, Action::Adopt) => no("no gate was opened by hand, and no branch rewritten"),
+        (_, Action::Adopt) => no("no gate was opened by hand, no branch rewritten and no tag moved back"),
     }
 }
 
@@ -63,7 +63,7 @@ pub fn opened(case: &Case<'_>) -> bool {
 }
 
 fn rewritten(case: &Case<'_>) -> bool {
-    case.seen.problems.iter().any(|p| matches!(p, Reason::BranchRewritten { .. }))
+    case.seen.problems.iter().any(|p| matches!(p, Reason::BranchRewritten { .. } | Reason::TagMovedBack { .. }))
 }
 
 /// Answers the orders that are done or void.

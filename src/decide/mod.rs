@@ -52,7 +52,8 @@ pub struct Case<'a> {
 /// What to do now.
 #[must_use]
 pub fn decide(plan: &Plan, state: &State, seen: &Observation, now: Timestamp) -> Decision {
-    let case = Case { plan, state, seen, now };
+    let plan = plan.with(seen.config(state));
+    let case = Case { plan: &plan, state, seen, now };
     let barred = seen.problems.iter().find(|p| matches!(p, Reason::NotGranted { .. }));
     let stands = !(seen.namespace_terminating || seen.deleting) && barred.is_none();
     let decision = if seen.namespace_terminating || seen.deleting {

@@ -189,7 +189,7 @@ fn quiet(case: &Case<'_>, live: &Release, holds: &mut Vec<Reason>) -> Decision {
     }
     let Some(wish) = candidate::wish(case) else { return Decision::stay(case.state, resting(case, live), Wait::Change) };
     if live.identity.as_ref() == Some(&wish.identity) {
-        return settled_on(case, live);
+        return settled_on(case, live, &wish);
     }
     let (name, record) = (wish.name(&case.seen.delivery), wish.record(case, OriginType::Workload));
     let version = match record.first() {
@@ -198,12 +198,22 @@ fn quiet(case: &Case<'_>, live: &Release, holds: &mut Vec<Reason>) -> Decision {
         _ => case.seen.release(&name).map_or_else(|| wish.called.clone(), |release| release.version.clone()),
     };
     if let Some(entry) = candidate::quarantined(case, &wish.identity).filter(|_| record.is_empty()) {
+        // Whoever reverts says what is wanted, also where that was once found bad; once.
+        if entry.release != name && case.seen.release(&name).is_some_and(|release| !release.reverts.is_empty()) {
+            let mut next = case.state.clone();
+            next.quarantine.retain(|q| q.identity != wish.identity);
+            return Decision::stay(&next, Reason::ReleaseSeen { version }, Wait::Now);
+        }
         let why = entry.why.clone();
         let reason = Reason::Quarantined { version, why: why.says.clone() };
         let same = matches!(&case.state.phase, Phase::RolledBack { release: shown, .. } if *shown == name);
-        let phase = Phase::RolledBack { release: name, outcome: entry.outcome, why };
+        let phase = Phase::RolledBack { release: name.clone(), outcome: entry.outcome, why };
         let next = if same { case.state.clone() } else { case.state.to(phase, case.now) };
-        return Decision::stay(&next, reason, Wait::Change).first(forgotten(case, live));
+        let mut decision = Decision::stay(&next, reason.clone(), Wait::Change).first(forgotten(case, live));
+        // Another Release of a content that failed has no try of its own.
+        let untold = |release: &&Release| release.name != entry.release && release.outcome.is_none();
+        decision.effects.extend(case.seen.release(&name).filter(untold).map(|r| rollback::settled(&r.name, entry.outcome, &reason, None)));
+        return decision;
     }
     holds.extend(hold::reasons(case, Some(&name)).into_iter().filter(|r| !case.seen.problems.contains(r)));
     holds.extend(hold::away(case));
@@ -226,8 +236,22 @@ fn until(case: &Case<'_>) -> Wait {
     case.seen.holds.iter().filter_map(|h| h.until).min().map_or(Wait::Change, Wait::Until)
 }
 
-/// What serves is what is desired.
-fn settled_on(case: &Case<'_>, live: &Release) -> Decision {
+/// What serves is what is desired. A newer Release of the same content is live without a rollout.
+fn settled_on(case: &Case<'_>, live: &Release, wish: &candidate::Wish) -> Decision {
+    let newer = wish.release.as_ref().or(wish.compose.as_ref()).filter(|name| wish.asked.as_ref() == Some(name) && **name != live.name);
+    if let Some(newer) = newer.and_then(|name| case.seen.release(name)) {
+        let record = wish.record(case, OriginType::Workload);
+        if !record.is_empty() {
+            return Decision::stay(case.state, resting(case, live), Wait::Now).first(record);
+        }
+        let mut next = case.state.to(Phase::Live, case.now);
+        next.live = case.state.live.clone().map(|serves| Live { release: newer.name.clone(), ..serves });
+        let reason = Reason::SameContent { version: newer.version.clone(), live: live.version.clone() };
+        let mut decision = Decision::stay(&next, Reason::Serving { version: newer.version.clone() }, Wait::Now);
+        decision.effects.push(rollback::settled(&newer.name, Outcome::Live, &reason, None));
+        decision.notes.push(reason);
+        return decision;
+    }
     let next = if case.state.phase == Phase::Live { case.state.clone() } else { case.state.to(Phase::Live, case.now) };
     Decision::stay(&next, Reason::Serving { version: live.version.clone() }, Wait::Change).first(forgotten(case, live))
 }

@@ -1,57 +1,43 @@
-//! Which merge should be delivered: what is known of the commits of a branch, and nothing that anybody merely announced.
+//! Which merge should be delivered: what is known of the commits of a branch, or of a tag, and nothing that anybody merely announced.
 //!
 //! Commits are ordered by the first-parent line of the branch, never by time or tag. A commit is ready when what must pass
 //! has passed and there is an image that was built from it; these are two facts that come in any order. Whatever is not
 //! known is waited for, and what is wrong with one commit says nothing about the next.
 
-use std::time::Duration;
+mod checks;
+mod message;
+
+pub use checks::{Checks, checks};
+pub use message::{barrier, reverts};
 
 use jiff::Timestamp;
 
-use super::{Case, command};
+use super::{Case, candidate, command};
 use crate::{
     api::{command::Action, release::Outcome},
     model::{
         decision::{Ahead, Decision, Effect, Reason, Wait},
         phase::{Why, after},
         plan::Source,
+        repo_config::{RepoConfig, RepoConfigError},
         source::{
-            Built, CheckFacts, Commit, CommitFacts, Conclusion, Digest, HistoryEnd, ImagePlan, Merge, MergePlan, Merges, Queue, Rules, Sha,
-            StatusState, Suite, When,
+            BROUGHT, Brought, Built, Commit, CommitFacts, ConfigFile, Digest, HistoryEnd, ImagePlan, Merge, MergePlan, Queue, Sha, TagPlan,
+            When,
         },
         template,
         version::ReleaseName,
-        world::{Command, Release},
+        world::{Command, Observation, Release},
     },
 };
 
-/// The app whose suites are runs of workflows.
-const ACTIONS: &str = "github-actions";
-/// Events that run a workflow for a commit on the branch; those of a pull request may share its name and its commit.
-const ON_BRANCH: [&str; 2] = ["push", "merge_group"];
-/// Our own words on a commit: waiting for them would be waiting for ourselves.
-const OWN: &str = "haldane/";
 /// Digits of (commit, image) in the name of a Release: 20 bits among the few Releases of one commit.
 const NAME_DIGITS: usize = 5;
 /// Commits that are told although they are no Release (yet).
 const AHEAD: usize = 5;
-/// People and pull requests that are told of one Release.
-const TOLD: usize = 20;
-/// The line in a commit's message that makes it a barrier.
-const BARRIER: &str = "Haldane-Barrier:";
-
-/// What the checks of a commit say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Checks {
-    /// Not over, and what is waited for.
-    Pending(String),
-    /// As they should.
-    Passed,
-    /// Badly, and which.
-    Failed(String),
-    /// Stopped before it was built, and what.
-    NotBuilt(String),
-}
+/// What one Release may revert: more is a mistake of ours in reading messages.
+const REVERTS: usize = 20;
+/// What is said of an image without the label.
+const NO_REVISION: &str = "does not say from which commit it was built; label it org.opencontainers.image.revision";
 
 /// What is to be thought of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,104 +67,6 @@ impl Readiness {
     }
 }
 
-/// What a commit's checks say by these rules.
-#[must_use]
-pub fn checks(facts: &CheckFacts, rules: &Rules, seen: Timestamp, now: Timestamp) -> Checks {
-    match &rules.when {
-        When::Image => Checks::Passed,
-        When::Signal(context) => signal(facts, context),
-        When::Workflows(names) => all(names.iter().map(|name| workflow(facts, name))),
-        When::Checks => everything(facts, rules, seen, now),
-    }
-}
-
-fn signal(facts: &CheckFacts, context: &str) -> Checks {
-    match facts.statuses.iter().find(|s| s.context == context).map(|s| s.state) {
-        Some(StatusState::Success) => Checks::Passed,
-        Some(StatusState::Failure) => Checks::Failed(format!("the status {context} failed")),
-        Some(StatusState::Pending) | None => Checks::Pending(format!("the status {context}")),
-    }
-}
-
-/// The newest run of a workflow on the branch.
-fn workflow(facts: &CheckFacts, name: &str) -> Checks {
-    let runs = facts.suites.iter().filter(|s| s.workflow.as_deref() == Some(name) && on_branch(s));
-    match runs.max_by_key(|s| s.created) {
-        None => Checks::Pending(format!("a run of the workflow {name}")),
-        Some(run) => match run.conclusion {
-            // What was skipped has built nothing.
-            Some(Conclusion::Skipped) => Checks::NotBuilt(format!("the workflow {name} was skipped")),
-            _ => suite(run),
-        },
-    }
-}
-
-fn on_branch(suite: &Suite) -> bool {
-    suite.event.as_deref().is_some_and(|event| ON_BRANCH.contains(&event))
-}
-
-fn everything(facts: &CheckFacts, rules: &Rules, seen: Timestamp, now: Timestamp) -> Checks {
-    let counted: Vec<&Suite> = facts.suites.iter().filter(|s| counts(facts, s, rules.grace, now)).collect();
-    let statuses: Vec<_> = facts.statuses.iter().filter(|s| !s.context.starts_with(OWN)).collect();
-    if counted.is_empty() && statuses.is_empty() {
-        return match () {
-            () if now < after(seen, rules.grace) => Checks::Pending("its first check".to_owned()),
-            () if rules.without_checks => Checks::Passed,
-            () => Checks::Pending(
-                "a check: none runs on this commit; deliver without: spec.source.github.when.onNoChecks: Proceed".to_owned(),
-            ),
-        };
-    }
-    let statuses = statuses.into_iter().map(|s| match s.state {
-        StatusState::Success => Checks::Passed,
-        StatusState::Pending => Checks::Pending(format!("the status {}", s.context)),
-        StatusState::Failure => Checks::Failed(format!("the status {} failed", s.context)),
-    });
-    all(counted.into_iter().map(suite).chain(statuses))
-}
-
-/// Whether a suite says anything about this commit on its branch.
-fn counts(facts: &CheckFacts, suite: &Suite, grace: Duration, now: Timestamp) -> bool {
-    if suite.event.is_some() && !on_branch(suite) {
-        return false;
-    }
-    // A newer run of the same workflow speaks for it.
-    let newer = |other: &&Suite| {
-        suite.workflow.is_some()
-            && (&other.app, &other.workflow, &other.event) == (&suite.app, &suite.workflow, &suite.event)
-            && other.created > suite.created
-    };
-    if facts.suites.iter().any(|other| newer(&other)) {
-        return false;
-    }
-    // Apps that are merely installed open suites that stay empty and queued for ever.
-    let empty = suite.runs == 0 && suite.workflow.is_none() && suite.event.is_none();
-    !empty || (suite.conclusion.is_none() && suite.app != ACTIONS && now < after(suite.created, grace))
-}
-
-fn suite(suite: &Suite) -> Checks {
-    let name = suite.workflow.as_deref().map_or_else(|| format!("the checks of {}", suite.app), |name| format!("the workflow {name}"));
-    match suite.conclusion {
-        None => Checks::Pending(name),
-        Some(Conclusion::Success | Conclusion::Neutral | Conclusion::Skipped) => Checks::Passed,
-        Some(Conclusion::Cancelled) => Checks::NotBuilt(format!("{name}: cancelled")),
-        Some(Conclusion::Failure) => Checks::Failed(format!("{name}: failed")),
-        Some(Conclusion::Unknown) => Checks::Failed(format!("{name}: ended in a way that is not known here")),
-    }
-}
-
-/// A failure beats everything, for no other can mend it; then what was not built; then what is waited for.
-fn all(each: impl Iterator<Item = Checks>) -> Checks {
-    let rank = |c: &Checks| match c {
-        Checks::Failed(_) => 3,
-        Checks::NotBuilt(_) => 2,
-        Checks::Pending(_) => 1,
-        Checks::Passed => 0,
-    };
-    // The first of the worst, so that the same is said each time.
-    each.fold(Checks::Passed, |worst, next| if rank(&next) > rank(&worst) { next } else { worst })
-}
-
 /// What is to be thought of a commit by what is known of it.
 #[must_use]
 pub fn readiness(commit: &Sha, facts: &CommitFacts, plan: &MergePlan, now: Timestamp) -> Readiness {
@@ -193,6 +81,7 @@ pub fn readiness(commit: &Sha, facts: &CommitFacts, plan: &MergePlan, now: Times
         Checks::Pending(what) => Some(what),
         Checks::Passed => None,
     };
+    let waits = waits.or_else(|| plan.config.as_ref().filter(|_| facts.config.is_none()).map(|config| format!("its file {}", config.path)));
     match (&facts.image, waits) {
         (Built::Found { digest, revision }, waits) => match (stranger(commit, revision.as_deref(), &plan.image), waits) {
             (Some(why), _) => Readiness::Refused(why),
@@ -217,7 +106,7 @@ fn stranger(commit: &Sha, revision: Option<&str>, plan: &ImagePlan) -> Option<St
         Some(revision) if revision.eq_ignore_ascii_case(commit.as_str()) => None,
         Some(revision) => Some(format!("{} says that it was built from {revision}", image())),
         None if plan.names_commit() && !plan.revision_required => None,
-        None => Some(format!("{} does not say from which commit it was built; label it org.opencontainers.image.revision", image())),
+        None => Some(format!("{} {NO_REVISION}", image())),
     }
 }
 
@@ -235,15 +124,21 @@ pub struct Told {
 /// What the newest facts ask for.
 #[must_use]
 pub fn told(case: &Case<'_>) -> Told {
-    let nothing = Told { record: None, wait: Wait::Change, commits: Vec::new() };
-    let Source::Merge(plan) = &case.plan.source else { return nothing };
-    let Some(history) = case.seen.merges.history.as_ref() else { return nothing };
+    match &case.plan.source {
+        Source::Workload | Source::Manual => Told { record: None, wait: Wait::Change, commits: Vec::new() },
+        Source::Merge(plan) => of_branch(case, plan),
+        Source::Tag(plan) => Told { record: of_tag(case, plan), wait: Wait::Change, commits: Vec::new() },
+    }
+}
+
+fn of_branch(case: &Case<'_>, plan: &MergePlan) -> Told {
+    let Some(history) = case.seen.merges.history.as_ref() else { return Told { record: None, wait: Wait::Change, commits: Vec::new() } };
+    let made = |commit: &Commit| case.seen.releases.iter().any(|r| r.place.is_some() && r.commit.as_deref() == Some(commit.sha.as_str()));
+    // A branch that was set back to a commit that is a Release names that one anew.
+    let anew = usize::from(history.end == HistoryEnd::Diverged);
     // What was read may end before an older Release than the newest: nothing older than a Release is looked at again.
-    let made = |commit: &&Commit| case.seen.releases.iter().any(|r| r.place.is_some() && r.commit.as_deref() == Some(commit.sha.as_str()));
-    let thought: Vec<(&Commit, Readiness)> = history
-        .commits
-        .iter()
-        .take_while(|commit| !made(commit))
+    let since = history.commits.iter().enumerate().take_while(|(at, commit)| *at < anew || !made(commit)).map(|(_, commit)| commit);
+    let thought: Vec<(&Commit, Readiness)> = since
         .map(|commit| {
             let read = |facts| readiness(&commit.sha, facts, plan, case.now);
             (
@@ -267,10 +162,75 @@ pub fn told(case: &Case<'_>) -> Told {
     };
     let record = chosen.and_then(|at| {
         let (commit, Readiness::Ready(digest)) = thought.get(at)? else { return None };
-        let brought: Vec<&Commit> = thought.get(at..)?.iter().map(|(commit, _)| *commit).collect();
-        Some(release(case, plan, commit, digest, &brought))
+        let mut brought: Vec<&Commit> = thought.get(at..)?.iter().map(|(commit, _)| *commit).collect();
+        // Before the first Release nobody knows since when; of a branch that was rewritten, what of it is new.
+        if case.seen.newest_merge().is_none() || history.end == HistoryEnd::Diverged {
+            brought.truncate(1);
+        }
+        Some(of_commit(case, plan, commit, digest, &brought))
     });
     Told { record, wait, commits }
+}
+
+/// The tag names an image that is not desired yet.
+fn of_tag(case: &Case<'_>, plan: &TagPlan) -> Option<Effect> {
+    let (digest, revision) = found(case)?;
+    let image = format!("{}@{digest}", plan.image.repository);
+    if case.seen.newest_merge().is_some_and(|newest| newest.image == image) || refused_tag(case, plan).is_some() {
+        return None;
+    }
+    if older_again(plan, case.seen).is_some() && accepted(case).is_none() {
+        return None;
+    }
+    let commit = revision.and_then(Sha::parse);
+    let version = commit.as_ref().map_or_else(|| short(digest), |commit| commit.short().to_owned());
+    Some(Effect::RecordMerge(Box::new(Merge {
+        name: name(case, &version, commit.as_ref(), &image),
+        title: format!("{}:{} names {}", plan.image.repository, plan.image.tag, short(digest)),
+        version,
+        image,
+        commit,
+        place: place(case),
+        by_tag: true,
+        url: String::new(),
+        brought: Vec::new(),
+        brought_count: 0,
+        reverts: Vec::new(),
+        barrier: None,
+        config: Ok(RepoConfig::default()),
+    })))
+}
+
+/// What the tag names now.
+fn found<'a>(case: &Case<'a>) -> Option<(&'a Digest, Option<&'a str>)> {
+    match case.seen.merges.tag.as_ref()? {
+        Built::Found { digest, revision } => Some((digest, revision.as_deref())),
+        Built::Unasked | Built::Unsaid(_) | Built::Absent => None,
+    }
+}
+
+/// A digest as people write it: the first seven digits.
+fn short(digest: &Digest) -> String {
+    digest.as_str().trim_start_matches("sha256:").chars().take(7).collect()
+}
+
+/// Why what a tag names is not delivered.
+fn refused_tag(case: &Case<'_>, plan: &TagPlan) -> Option<Reason> {
+    let (digest, revision) = found(case)?;
+    let named = revision.is_some_and(|revision| Sha::parse(revision).is_some());
+    (plan.image.revision_required && !named).then(|| Reason::ImageRefused {
+        version: short(digest),
+        why: format!("{}:{} {NO_REVISION}", plan.image.repository, plan.image.tag),
+    })
+}
+
+/// The Release that a tag names again although a newer one was made since: somebody set it back, or the registry forgot.
+fn older_again<'a>(plan: &TagPlan, seen: &'a Observation) -> Option<(&'a Release, &'a Release)> {
+    let Some(Built::Found { digest, .. }) = &seen.merges.tag else { return None };
+    let image = format!("{}@{digest}", plan.image.repository);
+    let newest = seen.newest_merge().filter(|newest| newest.image != image)?;
+    let older = seen.releases.iter().filter(|r| r.place.is_some() && r.image == image).max_by_key(|r| r.place)?;
+    Some((older, newest))
 }
 
 /// The moment at which a wait of ours ends: a grace, or a time for an image.
@@ -284,60 +244,114 @@ fn soonest(case: &Case<'_>, plan: &MergePlan, thought: &[(&Commit, Readiness)]) 
     moments.filter(|at| *at > case.now).min().map_or(Wait::Change, Wait::Until)
 }
 
-/// The order by which a person says that the rewritten branch is right as it is.
+/// The order by which a person says that the branch, or the tag, is right as it is.
 fn accepted<'a>(case: &Case<'a>) -> Option<&'a Command> {
     command::pending(case, |action| action == Action::Adopt && !command::opened(case))
 }
 
-/// Makes a commit a Release, with what came with it since the one before.
-fn release(case: &Case<'_>, plan: &MergePlan, commit: &Commit, digest: &Digest, brought: &[&Commit]) -> Effect {
+/// Makes a commit a Release, with what came with it since the live one.
+fn of_commit(case: &Case<'_>, plan: &MergePlan, commit: &Commit, digest: &Digest, fresh: &[&Commit]) -> Effect {
     let image = format!("{}@{digest}", plan.image.repository);
-    let hash = template::hash(&serde_json::json!({"commit": commit.sha.as_str(), "image": image}));
-    let digits: String = hash.as_str().chars().take(NAME_DIGITS).collect();
-    let mut authors: Vec<String> = Vec::new();
-    for author in brought.iter().map(|c| &c.author) {
-        if !authors.contains(author) {
-            authors.push(author.clone());
-        }
-    }
-    authors.truncate(TOLD);
-    let mut pull_requests: Vec<u64> = brought.iter().filter_map(|c| c.pull_request.as_ref()).map(|p| p.number).collect();
-    pull_requests.dedup();
-    pull_requests.truncate(TOLD);
+    let (brought, brought_count) = since_live(case, fresh);
+    let mut reverts: Vec<String> = fresh.iter().flat_map(|commit| reverts(commit)).collect();
+    reverts.truncate(REVERTS);
     Effect::RecordMerge(Box::new(Merge {
-        name: ReleaseName::new(format!("{}-{}-{digits}", case.seen.delivery, commit.sha.short())),
+        name: name(case, commit.sha.short(), Some(&commit.sha), &image),
+        version: commit.sha.short().to_owned(),
         image,
-        commit: commit.sha.clone(),
-        place: case.seen.releases.iter().filter_map(|r| r.place).max().map_or(1, |place| place.saturating_add(1)),
+        commit: Some(commit.sha.clone()),
+        place: place(case),
+        by_tag: false,
         title: commit.title.clone(),
         url: commit.url.clone(),
-        authors,
-        pull_requests,
-        barrier: brought.iter().find_map(|c| barrier(&c.body)),
+        brought,
+        brought_count,
+        reverts,
+        barrier: fresh.iter().find_map(|c| barrier(&c.body)),
+        config: config(case, plan, &commit.sha),
     }))
 }
 
-/// The reason of the trailer that makes a commit a barrier.
-#[must_use]
-pub fn barrier(body: &str) -> Option<String> {
-    let last = body.trim_end().rsplit("\n\n").next()?;
-    let reason = last.lines().find_map(|line| line.strip_prefix(BARRIER))?.trim();
-    Some(if reason.is_empty() { "no reason given".to_owned() } else { reason.to_owned() })
+/// What the file at that commit sets, or why the commit is not delivered.
+fn config(case: &Case<'_>, plan: &MergePlan, commit: &Sha) -> Result<RepoConfig, Why> {
+    let Some(wanted) = &plan.config else { return Ok(RepoConfig::default()) };
+    let read = match case.seen.merges.facts.get(commit).and_then(|facts| facts.config.as_ref()) {
+        Some(ConfigFile::Text(text)) => RepoConfig::parse(text, wanted.permitted),
+        Some(ConfigFile::Unusable(why)) => Err(RepoConfigError::Broken(why.clone())),
+        Some(ConfigFile::Absent) | None => Ok(RepoConfig::default()),
+    };
+    read.map_err(|error| {
+        let (version, why) = (commit.short().to_owned(), format!("{}: {error}", wanted.path));
+        Why::from(&match error {
+            RepoConfigError::NotAllowed { .. } => Reason::NotAllowed { version, why },
+            RepoConfigError::Broken(_) => Reason::ConfigBroken { version, why },
+        })
+    })
 }
 
-/// What of the branch keeps every new version from moving, until a person acts.
+/// The commits since the live version, newest first: those that are new, and those of Releases that never went live.
+fn since_live(case: &Case<'_>, fresh: &[&Commit]) -> (Vec<Brought>, u64) {
+    let live = candidate::live(case).map(|live| {
+        // A template that the owner changed since rides with the image of a merge.
+        let same_image = case.seen.releases.iter().filter(|r| r.image == live.image);
+        live.place.or_else(|| same_image.filter_map(|r| r.place).max()).unwrap_or(0)
+    });
+    let mut between: Vec<&Release> = case.seen.releases.iter().filter(|r| r.place > live).collect();
+    between.sort_by_key(|r| std::cmp::Reverse(r.place));
+    let mut brought: Vec<Brought> = fresh.iter().map(|commit| Brought::from(*commit)).collect();
+    let mut count = fresh.len() as u64;
+    // Each of these tells of those before it, too: the newest of them knows all that there was.
+    for before in between.iter().flat_map(|release| &release.brought.0) {
+        if !brought.iter().any(|known| known.commit == before.commit) {
+            brought.push(before.clone());
+        }
+    }
+    count += between.first().map_or(0, |newest| newest.brought.1);
+    brought.truncate(BROUGHT);
+    (brought, count)
+}
+
+/// The next place on the line of what was merged.
+fn place(case: &Case<'_>) -> i64 {
+    case.seen.newest_merge().and_then(|newest| newest.place).map_or(1, |place| place.saturating_add(1))
+}
+
+/// The name of the Release of a commit and its image: the same for the same, so that it is made once. What was a Release before,
+/// and is desired anew, is another: it has its new place in its name.
+fn name(case: &Case<'_>, version: &str, commit: Option<&Sha>, image: &str) -> ReleaseName {
+    let commit = commit.map(Sha::as_str);
+    let known = case.seen.releases.iter().any(|r| r.place.is_some() && r.commit.as_deref() == commit && r.image == image);
+    let anew = known.then(|| place(case));
+    let said = match anew {
+        Some(place) => serde_json::json!({"commit": commit, "image": image, "place": place}),
+        None => serde_json::json!({"commit": commit, "image": image}),
+    };
+    let digits: String = template::hash(&said).as_str().chars().take(NAME_DIGITS).collect();
+    ReleaseName::new(format!("{}-{version}-{digits}", case.seen.delivery))
+}
+
+/// What of the branch, or of the tag, keeps every new version from moving, until a person acts.
 #[must_use]
-pub fn problem(plan: &Source, merges: &Merges, desired: Option<&Sha>) -> Option<Reason> {
-    let Source::Merge(plan) = plan else { return None };
-    let history = merges.history.as_ref()?;
-    let (HistoryEnd::Diverged, Some(desired)) = (history.end, desired) else { return None };
-    let head = history.commits.first().map_or_else(|| "nothing".to_owned(), |c| c.sha.short().to_owned());
-    Some(Reason::BranchRewritten {
-        repository: plan.branch.repository.to_string(),
-        branch: history.branch.clone(),
-        desired: desired.short().to_owned(),
-        head,
-    })
+pub fn problem(plan: &Source, seen: &Observation) -> Option<Reason> {
+    match plan {
+        Source::Workload | Source::Manual => None,
+        Source::Tag(plan) => older_again(plan, seen).map(|(older, newest)| Reason::TagMovedBack {
+            tag: format!("{}:{}", plan.image.repository, plan.image.tag),
+            version: older.version.clone(),
+            newer: newest.version.clone(),
+        }),
+        Source::Merge(plan) => {
+            let history = seen.merges.history.as_ref()?;
+            let (HistoryEnd::Diverged, Some(desired)) = (history.end, seen.desired_commit()) else { return None };
+            let head = history.commits.first().map_or_else(|| "nothing".to_owned(), |c| c.sha.short().to_owned());
+            Some(Reason::BranchRewritten {
+                repository: plan.branch.repository.to_string(),
+                branch: history.branch.clone(),
+                desired: desired.short().to_owned(),
+                head,
+            })
+        }
+    }
 }
 
 /// Adds to a decision what the branch asks for.
@@ -350,8 +364,10 @@ pub fn with_merges(case: &Case<'_>, mut decision: Decision) -> Decision {
         commits.filter(|commit| commit.sha == *sha).map(|commit| commit.title.clone()).next().unwrap_or_default()
     };
     // The one that becomes a Release now is not ahead of it any more, nor is what is older.
-    let newer =
-        told.commits.iter().take_while(|(sha, _)| !matches!(&told.record, Some(Effect::RecordMerge(merge)) if merge.commit == *sha));
+    let newer = told
+        .commits
+        .iter()
+        .take_while(|(sha, _)| !matches!(&told.record, Some(Effect::RecordMerge(merge)) if merge.commit.as_ref() == Some(sha)));
     decision.ahead = newer
         .take(AHEAD)
         .map(|(sha, readiness)| {
@@ -367,6 +383,7 @@ pub fn with_merges(case: &Case<'_>, mut decision: Decision) -> Decision {
         }
     }
     decision.effects.extend(superseded(case));
+    decision.effects.extend(refused(case));
     // What is on its way goes on: this is about what comes after it.
     if decision.next.phase.rollout().is_none()
         && let Some(trouble) = trouble(case, &told.commits)
@@ -383,30 +400,50 @@ pub fn with_merges(case: &Case<'_>, mut decision: Decision) -> Decision {
 fn trouble(case: &Case<'_>, commits: &[(Sha, Readiness)]) -> Option<Reason> {
     let unsaid = case.seen.merges.unsaid.as_ref().filter(|unsaid| unsaid.person);
     let image = |sha: &Sha| case.seen.merges.facts.get(sha).map(|facts| &facts.image);
-    let denied = commits.iter().find_map(|(sha, _)| match image(sha) {
-        Some(Built::Unsaid(unsaid)) if unsaid.person => Some(unsaid),
+    let denied = commits.iter().filter_map(|(sha, _)| image(sha)).chain(&case.seen.merges.tag).find_map(|built| match built {
+        Built::Unsaid(unsaid) if unsaid.person => Some(unsaid),
         _ => None,
     });
     if let Some(unsaid) = unsaid.or(denied) {
         return Some(Reason::SourceUnread { why: unsaid.says.clone() });
     }
+    if let Source::Tag(plan) = &case.plan.source {
+        let absent =
+            || (case.seen.merges.tag == Some(Built::Absent)).then(|| format!("there is no {}:{}", plan.image.repository, plan.image.tag));
+        return refused_tag(case, plan).or_else(|| Some(Reason::SourceUnread { why: absent()? }));
+    }
     match commits.first() {
         Some((sha, Readiness::Refused(why))) => Some(Reason::ImageRefused { version: sha.short().to_owned(), why: why.clone() }),
-        _ => None,
+        Some(_) => None,
+        None => case.seen.newest_merge()?.refused.as_ref().map(|why| Reason::ReleaseRefused { why: why.says.clone() }),
     }
+}
+
+/// Releases that are not delivered, and do not say so yet.
+fn refused(case: &Case<'_>) -> Vec<Effect> {
+    let settled = |r: &Release| {
+        let why = r.refused.clone().filter(|_| r.outcome.is_none())?;
+        Some(Effect::SettleRelease { release: r.name.clone(), outcome: Outcome::Refused, why, superseded_by: None, started: None })
+    };
+    case.seen.releases.iter().filter_map(settled).collect()
 }
 
 /// Merges that never had their turn and will not: a newer one is desired.
 fn superseded(case: &Case<'_>) -> Vec<Effect> {
-    let Source::Merge(plan) = &case.plan.source else { return Vec::new() };
-    let Some(newest) = case.seen.newest_merge().filter(|_| plan.queue == Queue::Latest) else { return Vec::new() };
+    let queue = match &case.plan.source {
+        Source::Workload | Source::Manual => return Vec::new(),
+        Source::Merge(plan) => plan.queue,
+        Source::Tag(plan) => plan.queue,
+    };
+    let Some(newest) = candidate::newest(case).filter(|_| queue == Queue::Latest) else { return Vec::new() };
     let rollout = case.state.phase.rollout();
     let used = |r: &Release| {
         case.state.live.as_ref().is_some_and(|live| live.release == r.name)
             || rollout.is_some_and(|rollout| rollout.release == r.name || rollout.from == r.name)
     };
-    let passed =
-        |r: &&Release| r.place.is_some() && r.place < newest.place && matches!(r.outcome, None | Some(Outcome::Waiting)) && !used(r);
+    let passed = |r: &&Release| {
+        r.place.is_some() && r.place < newest.place && r.refused.is_none() && matches!(r.outcome, None | Some(Outcome::Waiting)) && !used(r)
+    };
     let settled = |r: &Release| Effect::SettleRelease {
         release: r.name.clone(),
         outcome: Outcome::Superseded,

@@ -73,9 +73,7 @@ fn answer(case: &Case<'_>, rollout: &Rollout) -> Decision {
     if let Judgement::Hold(reason) = &judgement {
         holds.push(reason.clone());
     }
-    if let Some(newer) = superseding(case, rollout, &holds, &judgement) {
-        let by = verdict::called(case, &newer);
-        let reason = Reason::Superseded { version: verdict::version_of(case, rollout), by };
+    if let Some(reason) = superseding(case, rollout, &holds, &judgement) {
         return rollback::begin(case, rollout, Outcome::Superseded, reason);
     }
     if let Some(decision) = overdue(case, rollout, &holds) {
@@ -105,8 +103,8 @@ fn called_back(case: &Case<'_>, rollout: &Rollout) -> Option<Decision> {
         return Some(decision);
     }
     let wish = candidate::wish(case)?;
-    let withdrawn =
-        rollout.direction == Direction::Forward && rollout.stage != Stage::Finalizing && wish.release.as_ref() == Some(&rollout.from);
+    let back = case.seen.release(&rollout.from).is_some_and(|from| from.identity.as_ref() == Some(&wish.identity));
+    let withdrawn = rollout.direction == Direction::Forward && rollout.stage != Stage::Finalizing && back;
     withdrawn.then(|| {
         let live = verdict::called(case, &rollout.from);
         rollback::begin(case, rollout, Outcome::Superseded, Reason::Withdrawn { version, live })
@@ -126,17 +124,28 @@ fn held(case: &Case<'_>, rollout: &Rollout) -> Vec<Reason> {
     holds
 }
 
-/// A newer version that takes the place of one that is held or failing: it may be the mend.
-fn superseding(case: &Case<'_>, rollout: &Rollout, holds: &[Reason], judgement: &Judgement) -> Option<crate::model::version::ReleaseName> {
-    let early = matches!(rollout.stage, Stage::Preflight | Stage::Canary { .. } | Stage::Promoting);
-    let stopped = rollout.suspended.is_some() || matches!(judgement, Judgement::Hold(_)) || own_hold(case, rollout);
-    if !early || !stopped || (holds.is_empty() && rollout.suspended.is_none()) {
+/// Why a newer version takes the place of the one on its way: it takes that one back, or that one is held or failing, and the newer
+/// one may be the mend.
+fn superseding(case: &Case<'_>, rollout: &Rollout, holds: &[Reason], judgement: &Judgement) -> Option<Reason> {
+    if rollout.stage == Stage::Finalizing {
         return None;
     }
     let wish = candidate::wish(case)?;
-    let name = wish.release.clone()?;
-    let other = name != rollout.release && name != rollout.from;
-    (other && candidate::quarantined(case, &wish.identity).is_none()).then_some(name)
+    let newer = case.seen.release(wish.release.as_ref()?)?;
+    let here = case.seen.release(&rollout.release);
+    let same = |name| case.seen.release(name).is_some_and(|release| release.identity.as_ref() == Some(&wish.identity));
+    let other = newer.name != rollout.release && !same(&rollout.release) && !same(&rollout.from);
+    if !other || candidate::quarantined(case, &wish.identity).is_some() {
+        return None;
+    }
+    let (version, by) = (verdict::version_of(case, rollout), newer.version.clone());
+    if rollout.direction == Direction::Forward && here.is_some_and(|here| newer.takes_back(here)) {
+        return Some(Reason::Reverted { version, by });
+    }
+    let early = matches!(rollout.stage, Stage::Preflight | Stage::Canary { .. } | Stage::Promoting);
+    let stopped = rollout.suspended.is_some() || matches!(judgement, Judgement::Hold(_)) || own_hold(case, rollout);
+    let yields = early && stopped && !(holds.is_empty() && rollout.suspended.is_none());
+    yields.then_some(Reason::Superseded { version, by })
 }
 
 /// A person holds this very Release, not everything.

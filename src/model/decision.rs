@@ -268,6 +268,14 @@ reasons! {
     ImageRefused { version: String, why: String } => "{version} is merged and not delivered: {why}",
     /// Somebody wrote the history of the branch anew.
     BranchRewritten { repository: String, branch: String, desired: String, head: String } => "{branch} of {repository} was rewritten: {desired} is not on it any more, {head} is its head; what runs goes on. If {head} is right: kubectl haldane adopt",
+    /// A tag went back by itself, or by somebody's hand.
+    TagMovedBack { tag: String, version: String, newer: String } => "{tag} names {version} again, which is older than {newer}; what runs goes on. If {version} is wanted: kubectl haldane adopt",
+    /// The file in its repository sets what it may not.
+    NotAllowed { version: String, why: String } => "{version} is merged and not delivered: {why}",
+    /// The file in its repository cannot be read.
+    ConfigBroken { version: String, why: String } => "{version} is merged and not delivered: {why}",
+    /// The newest version is not delivered.
+    ReleaseRefused { why: String } => "{why}",
     /// A new version is seen.
     ReleaseSeen { version: String } => "{version} is desired",
     /// The canary starts and is asked before anybody reaches it.
@@ -300,6 +308,10 @@ reasons! {
     Withdrawn { version: String, live: String } => "{version} is no longer desired: {live} is",
     /// A newer one came before its turn.
     Overtaken { version: String, by: String } => "{by} came before it was the turn of {version}",
+    /// A newer one takes it back while it is on its way.
+    Reverted { version: String, by: String } => "{by} reverts {version} and takes its place",
+    /// Nothing but its name is new.
+    SameContent { version: String, live: String } => "{version} is live: it is the same content as {live}, which serves",
     /// A newer one took its place.
     Superseded { version: String, by: String } => "{version} was held or failing when {by} came; {by} takes its place",
     /// The Delivery goes.

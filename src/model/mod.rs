@@ -6,6 +6,7 @@ pub mod decision;
 pub mod phase;
 pub mod plan;
 pub mod probe;
+pub mod repo_config;
 pub mod source;
 pub mod template;
 pub mod version;

@@ -1,20 +1,22 @@
 //! The validated spec: what the owner asked for, with every default filled in.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, time::Duration};
 
 use super::{
     phase::Adopted,
-    source::{Branch, ImagePlan, MergePlan, Queue, Repository, Rules, When},
+    repo_config::{Permitted, RepoConfig},
+    source::{Branch, ConfigPlan, ImagePlan, MergePlan, Queue, Repository, Rules, TagPlan, When},
     version::{Weight, WorkloadName},
 };
 use crate::api::{
-    delivery::{self, DeliverySpec, ImageSource, OnDeadline, OnNoChecks, QueueSpec, WhenSpec, WhenType},
+    delivery::{self, Allowed, ConfigSpec, DeliverySpec, ImageSource, OnDeadline, OnNoChecks, QueueSpec, WhenSpec, WhenType},
     duration::Span,
 };
 
 /// Default steps on the way up. `testers` needs a router, so the Service way begins at a real share.
 const STEPS: [u8; 3] = [5, 25, 50];
-const BAKE: Duration = Duration::from_mins(2);
+/// The least time at a step.
+pub const BAKE: Duration = Duration::from_mins(2);
 const GUARD: Duration = Duration::from_mins(10);
 const ROLLBACK_WINDOW: Duration = Duration::from_hours(1);
 const DEADLINE: Duration = Duration::from_mins(30);
@@ -22,6 +24,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// Some checks begin when others have ended.
 const GRACE: Duration = Duration::from_mins(2);
 const IMAGE_TIMEOUT: Duration = Duration::from_mins(15);
+const CONFIG: &str = ".haldane.yaml";
 
 /// How one app is delivered.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,6 +71,8 @@ pub enum Source {
     Manual,
     /// Commits on a branch name the image.
     Merge(Box<MergePlan>),
+    /// A tag that moves names the image.
+    Tag(Box<TagPlan>),
 }
 
 /// A stop on the way up.
@@ -141,7 +146,7 @@ impl Plan {
                     port: w.service_ref.as_ref().and_then(|s| s.port.clone()),
                 })
                 .collect(),
-            source: spec.source.as_ref().map_or(Source::Workload, source),
+            source: spec.source.as_ref().map_or(Source::Workload, |named| source(named, spec.config.as_ref())),
             steps: match &rollout.steps {
                 Some(steps) => steps.iter().map(|s| PlannedStep { weight: Weight::new(s.weight), bake: span(s.bake, BAKE) }).collect(),
                 None => STEPS.map(|percent| PlannedStep { weight: Weight::new(percent), bake: BAKE }).to_vec(),
@@ -153,6 +158,18 @@ impl Plan {
             settle: span(rollout.settle, SETTLE),
             probes: spec.verify.iter().flat_map(|v| v.probes.iter().map(|p| p.name.clone())).collect(),
         }
+    }
+
+    /// The same for a version whose repository sets some of it.
+    #[must_use]
+    pub fn with<'a>(&'a self, config: Option<&RepoConfig>) -> Cow<'a, Self> {
+        let Some(config) = config.filter(|config| **config != RepoConfig::default()) else { return Cow::Borrowed(self) };
+        let mut plan = self.clone();
+        if let Some(steps) = &config.steps {
+            plan.steps.clone_from(steps);
+        }
+        plan.probes.extend(config.probes.iter().filter(|probe| !self.probes.contains(probe)).cloned());
+        Cow::Owned(plan)
     }
 
     fn flaw(&self) -> Option<PlanError> {
@@ -169,25 +186,30 @@ impl Plan {
 }
 
 /// Where versions come from. A source that contradicts itself names no image, so what lives goes on.
-fn source(spec: &delivery::Source) -> Source {
-    let merge = spec.github.as_ref().zip(spec.image.as_ref());
-    match merge.and_then(|(github, image)| Some((github, image, Repository::parse(&github.repository)?))) {
-        Some((github, image, repository)) => Source::Merge(Box::new(MergePlan {
-            branch: Branch { repository, name: github.branch.clone() },
-            rules: rules(github.when.as_ref(), image),
-            image: ImagePlan {
-                repository: image.repository.clone(),
-                tag: image.tag.clone(),
-                pull_secret: image.pull_secret_ref.as_ref().map(|secret| secret.name.clone()),
-                revision_required: image.require_revision_label.unwrap_or_default(),
-            },
-            queue: match spec.queue.unwrap_or_default() {
-                QueueSpec::Latest => Queue::Latest,
-                QueueSpec::Each => Queue::Each,
-            },
-        })),
-        None => Source::Manual,
-    }
+fn source(spec: &delivery::Source, config: Option<&ConfigSpec>) -> Source {
+    let Some(named) = &spec.image else { return Source::Manual };
+    let image = ImagePlan {
+        repository: named.repository.clone(),
+        tag: named.tag.clone(),
+        pull_secret: named.pull_secret_ref.as_ref().map(|secret| secret.name.clone()),
+        revision_required: named.require_revision_label.unwrap_or_default(),
+    };
+    let queue = match spec.queue.unwrap_or_default() {
+        QueueSpec::Latest => Queue::Latest,
+        QueueSpec::Each => Queue::Each,
+    };
+    let Some(github) = &spec.github else { return Source::Tag(Box::new(TagPlan { image, queue })) };
+    let Some(repository) = Repository::parse(&github.repository) else { return Source::Manual };
+    Source::Merge(Box::new(MergePlan {
+        branch: Branch { repository, name: github.branch.clone() },
+        rules: rules(github.when.as_ref(), named),
+        image,
+        queue,
+        config: config.map(|config| ConfigPlan {
+            path: config.path.clone().unwrap_or_else(|| CONFIG.to_owned()),
+            permitted: Permitted { steps: config.allow.contains(&Allowed::Steps), probes: config.allow.contains(&Allowed::Probes) },
+        }),
+    }))
 }
 
 fn rules(when: Option<&WhenSpec>, image: &ImageSource) -> Rules {

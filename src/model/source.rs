@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use jiff::Timestamp;
 
-use super::version::{ReleaseName, text_newtype};
+use super::{
+    phase::Why,
+    repo_config::{Permitted, RepoConfig},
+    version::{ReleaseName, text_newtype},
+};
 
 text_newtype!(
     /// A commit: 40 (SHA-1) or 64 (SHA-256) lower-case hexadecimal digits.
@@ -216,6 +220,26 @@ pub struct MergePlan {
     pub image: ImagePlan,
     /// Which of several that wait.
     pub queue: Queue,
+    /// The file at each commit that sets how it is delivered.
+    pub config: Option<ConfigPlan>,
+}
+
+/// A file of the repository that may set some of how a version is delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigPlan {
+    /// From the root of the repository.
+    pub path: String,
+    /// What it may set.
+    pub permitted: Permitted,
+}
+
+/// Where versions come from when a tag that moves names them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagPlan {
+    /// The image; its tag names no commit.
+    pub image: ImagePlan,
+    /// Which of several that wait.
+    pub queue: Queue,
 }
 
 /// An image and the tag that names the one of a commit.
@@ -223,7 +247,7 @@ pub struct MergePlan {
 pub struct ImagePlan {
     /// e.g. `ghcr.io/acme/checkout`.
     pub repository: String,
-    /// e.g. `sha-{sha}`, with `{sha}` or `{sha7}` in it; without either it is a tag that moves.
+    /// e.g. `sha-{sha}`, with `{sha}` or `{sha7}` in it; without either a tag that moves.
     pub tag: String,
     /// The Secret of this namespace that opens the registry.
     pub pull_secret: Option<String>,
@@ -317,38 +341,88 @@ pub struct CommitFacts {
     pub checks: Option<CheckFacts>,
     /// Its image.
     pub image: Built,
+    /// The file that sets how it is delivered; none: nobody has asked yet, or it is not asked for.
+    pub config: Option<ConfigFile>,
 }
 
-/// What is known of the branch.
+/// A file at a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigFile {
+    /// There is none.
+    Absent,
+    /// Its text.
+    Text(String),
+    /// It is there and cannot be taken, and why.
+    Unusable(String),
+}
+
+/// What is known of the branch, or of the tag.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Merges {
     /// The line of commits since the newest that is a Release; none: not read yet.
     pub history: Option<History>,
     /// Of those commits.
     pub facts: BTreeMap<Sha, CommitFacts>,
+    /// What the tag names now, where versions come from a tag.
+    pub tag: Option<Built>,
     /// Why the newest facts could not be read. What was known before stands.
     pub unsaid: Option<Unsaid>,
 }
 
-/// A commit that becomes a Release.
+/// What becomes a Release: a commit and the image that was built from it, or the image that a tag names now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Merge {
     /// The name of the Release.
     pub name: ReleaseName,
+    /// What people call it.
+    pub version: String,
     /// By digest.
     pub image: String,
-    /// Which.
-    pub commit: Sha,
-    /// Its place on the line of merges.
+    /// Which commit, if that is known.
+    pub commit: Option<Sha>,
+    /// Its place on the line of what was merged.
     pub place: i64,
-    /// The first line of its message.
+    /// It comes from a tag, not from a commit.
+    pub by_tag: bool,
+    /// The first line of the commit's message, or where the tag stands.
     pub title: String,
-    /// Where a person can look at it.
+    /// Where a person can look at it; empty: nowhere.
     pub url: String,
-    /// Who wrote what came with it.
-    pub authors: Vec<String>,
-    /// What came with it.
-    pub pull_requests: Vec<u64>,
+    /// What came with it since the live version, newest first; at most [`BROUGHT`].
+    pub brought: Vec<Brought>,
+    /// How many that are, those that are left out included.
+    pub brought_count: u64,
+    /// What it reverts: commits and `#12`.
+    pub reverts: Vec<String>,
     /// Why there is no way back from it, if there is none.
     pub barrier: Option<String>,
+    /// What the file at its commit sets; why it is not delivered, if the file is wrong.
+    pub config: Result<RepoConfig, Why>,
+}
+
+/// Commits that are told of one Release.
+pub const BROUGHT: usize = 20;
+
+/// A commit that came with a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Brought {
+    /// Which.
+    pub commit: String,
+    /// The first line of its message.
+    pub title: String,
+    /// Who wrote it.
+    pub author: String,
+    /// The pull request that brought it.
+    pub pull_request: Option<u64>,
+}
+
+impl From<&Commit> for Brought {
+    fn from(commit: &Commit) -> Self {
+        Self {
+            commit: commit.sha.to_string(),
+            title: commit.title.clone(),
+            author: commit.author.clone(),
+            pull_request: commit.pull_request.as_ref().map(|request| request.number),
+        }
+    }
 }

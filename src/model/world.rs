@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use super::{
     decision::Reason,
-    source::{Merges, Sha},
+    phase::{State, Why},
+    repo_config::RepoConfig,
+    source::{Brought, Merges, Sha},
     template,
     version::{Identity, PodHash, ReleaseName, TemplateHash, WorkloadName},
 };
@@ -41,7 +43,7 @@ pub struct Observation {
     pub commands: Vec<Command>,
     /// What the probes saw.
     pub probes: Probes,
-    /// What is known of the branch that versions come from; nothing, where they come from elsewhere.
+    /// What is known of the branch, or the tag, that versions come from; nothing, where they come from elsewhere.
     pub merges: Merges,
 }
 
@@ -219,6 +221,14 @@ pub struct Release {
     pub manual: bool,
     /// Its place on the line of merges, from 1; none: it is not from a merge. The greatest is the newest.
     pub place: Option<i64>,
+    /// The commits that came with it, newest first, and how many there are with those that are left out.
+    pub brought: (Vec<Brought>, u64),
+    /// What it reverts: commits and `#12`.
+    pub reverts: Vec<String>,
+    /// What its repository sets at its commit.
+    pub config: Option<RepoConfig>,
+    /// Why it is not delivered, if so.
+    pub refused: Option<Why>,
     /// Its identity; none: not composed yet.
     pub identity: Option<Identity>,
     /// Its templates by workload, from its `ControllerRevision`; none: not there (any more).
@@ -298,6 +308,13 @@ impl Observation {
         Sha::parse(self.newest_merge()?.commit.as_deref()?)
     }
 
+    /// What the repository of the version on its way, else of the live one, sets.
+    #[must_use]
+    pub fn config(&self, state: &State) -> Option<&RepoConfig> {
+        let name = state.phase.rollout().map(|rollout| &rollout.release).or(state.live.as_ref().map(|live| &live.release))?;
+        self.release(name)?.config.as_ref()
+    }
+
     /// The Release of that name.
     #[must_use]
     pub fn release(&self, name: &ReleaseName) -> Option<&Release> {
@@ -323,6 +340,15 @@ impl Observation {
 }
 
 impl Release {
+    /// It says that it takes back what this other one brought.
+    #[must_use]
+    pub fn takes_back(&self, other: &Self) -> bool {
+        self.reverts.iter().any(|said| match said.strip_prefix('#') {
+            Some(number) => other.brought.0.iter().any(|commit| commit.pull_request.is_some_and(|n| n.to_string() == number)),
+            None => other.commit.iter().chain(other.brought.0.iter().map(|brought| &brought.commit)).any(|commit| commit.starts_with(said)),
+        })
+    }
+
     /// Identity of its template for that workload.
     #[must_use]
     pub fn template_hash(&self, workload: &WorkloadName) -> Option<TemplateHash> {

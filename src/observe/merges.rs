@@ -1,4 +1,4 @@
-//! The merge board: reads in the background what forges and registries say of the branches that versions come from.
+//! The merge board: reads in the background what forges and registries say of the branches and tags that versions come from.
 //!
 //! Every observe says anew what is to be known ([`MergeBoard::watch`]) and reads what is known ([`MergeBoard::read`]). What it means is
 //! decided in `decide::source`. Nothing that anybody announces is believed: an event only stirs ([`MergeBoard::stir`]), and then the
@@ -26,19 +26,22 @@ use crate::{
     },
     model::{
         decision::Reason,
-        source::{Branch, MergePlan, Merges, Repository, Sha},
+        source::{Branch, ImagePlan, MergePlan, Merges, Repository, Sha},
     },
 };
 
 mod grants;
+mod images;
 mod logins;
 mod meter;
 mod round;
+mod tag;
 
 pub use grants::{Grant, Grants, GrantsError};
 pub use logins::SecretLogins;
 pub use meter::ForgeMeter;
 
+use images::Images;
 use round::Reader;
 
 /// From one look at all heads to the next: "without a webhook it knows within a minute". 1,000 branches are 10 documents of one
@@ -53,12 +56,49 @@ const BATCH: usize = 100;
 /// What is to be known for one Delivery now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Watch {
-    /// Which commits, and what must be known of them.
-    pub plan: MergePlan,
-    /// The commit of the newest Release: what is older is settled.
-    pub since: Option<Sha>,
+    /// Of what.
+    pub subject: Subject,
     /// Where the logins for the registry are looked for.
     pub logins: LoginsFor,
+}
+
+/// What names the versions of a Delivery.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Subject {
+    /// A branch.
+    Branch {
+        /// Which commits, and what must be known of them.
+        plan: Box<MergePlan>,
+        /// The commit of the newest Release: what is older is settled.
+        since: Option<Sha>,
+    },
+    /// A tag that moves.
+    Tag(ImagePlan),
+}
+
+impl Subject {
+    fn branch(&self) -> Option<&Branch> {
+        match self {
+            Self::Branch { plan, .. } => Some(&plan.branch),
+            Self::Tag(_) => None,
+        }
+    }
+
+    fn image(&self) -> &ImagePlan {
+        match self {
+            Self::Branch { plan, .. } => &plan.image,
+            Self::Tag(image) => image,
+        }
+    }
+
+    /// What is known of the one is nothing of the other.
+    fn is_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Branch { plan, .. }, Self::Branch { plan: new, .. }) => plan.branch == new.branch,
+            (Self::Tag(image), Self::Tag(new)) => image == new,
+            _ => false,
+        }
+    }
 }
 
 /// Where the logins for the registry of a Delivery are looked for, in this order.
@@ -93,8 +133,8 @@ pub trait Logins: Send + Sync {
 /// Who answers the questions of the board.
 #[derive(Clone)]
 pub struct Sources {
-    /// The forge.
-    pub forge: Arc<dyn Forge>,
+    /// The forge; none: versions come from tags alone.
+    pub forge: Option<Arc<dyn Forge>>,
     /// Who may deliver from which of its repositories.
     pub grants: Arc<Grants>,
     /// The registries.
@@ -109,6 +149,26 @@ pub struct MergeBoard {
     clock: Arc<dyn Clock>,
     nudge: UnboundedSender<Key>,
     slots: Mutex<HashMap<Key, Slot>>,
+}
+
+/// Where a reader shows what it knows.
+struct Shown {
+    key: Key,
+    known: Arc<Mutex<Merges>>,
+    nudge: UnboundedSender<Key>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Shown {
+    /// Shows it, and says so if it is news.
+    fn publish(&self, now: Merges) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != now {
+            *known = now;
+            // Nobody listens any more once the process ends.
+            let _ = self.nudge.send(self.key.clone());
+        }
+    }
 }
 
 /// One Delivery.
@@ -139,7 +199,7 @@ impl MergeBoard {
     /// # Errors
     /// When a name in it is wrong: a mistake in that file.
     pub fn meter(&self) -> Result<Option<ForgeMeter>, prometheus::Error> {
-        self.sources.as_ref().map(|sources| ForgeMeter::new(sources.forge.clone())).transpose()
+        self.forge().map(ForgeMeter::new).transpose()
     }
 
     /// Says what is to be known from now on. The same again changes nothing.
@@ -148,7 +208,7 @@ impl MergeBoard {
         let mut slots = self.lock();
         if let Some(slot) = slots.get(key)
             && !slot.task.is_finished()
-            && slot.wanted.borrow().plan.branch == wanted.plan.branch
+            && slot.wanted.borrow().subject.is_of(&wanted.subject)
         {
             slot.wanted.send_if_modified(|now| {
                 let changed = *now != wanted;
@@ -157,24 +217,24 @@ impl MergeBoard {
             });
             return;
         }
-        let (sender, told) = watch::channel(wanted);
+        let images = Images { registry: sources.registry.clone(), logins: sources.logins.clone() };
         let (known, stir) = (Arc::<Mutex<Merges>>::default(), Arc::<Notify>::default());
-        let reader = Reader {
-            sources: sources.clone(),
-            clock: self.clock.clone(),
-            nudge: self.nudge.clone(),
-            key: key.clone(),
-            known: known.clone(),
-            stir: stir.clone(),
+        let shown = Shown { key: key.clone(), known: known.clone(), nudge: self.nudge.clone(), clock: self.clock.clone() };
+        let (sender, told) = watch::channel(wanted);
+        let is_tag = matches!(sender.borrow().subject, Subject::Tag(_));
+        let task = match sources.forge.clone().filter(|_| !is_tag) {
+            Some(forge) => tokio::spawn(Reader { forge, images, shown, stir: stir.clone() }.run(told)),
+            None if is_tag => tokio::spawn(tag::run(images, shown, stir.clone(), told)),
+            // Without a forge nothing can be known of a branch, and `closed` says so.
+            None => return,
         };
-        let task = tokio::spawn(reader.run(told));
         slots.insert(key.clone(), Slot { wanted: sender, known, stir, head: None, task });
     }
 
     /// Why nothing will be known of this repository, if so: nobody set up a forge, or nobody gave it to that namespace.
     #[must_use]
     pub fn closed(&self, repository: &Repository, namespace: &str) -> Option<Reason> {
-        match &self.sources {
+        match self.sources.as_ref().filter(|sources| sources.forge.is_some()) {
             None => Some(Reason::NoForge { repository: repository.to_string() }),
             Some(sources) if sources.grants.allow(repository, namespace) => None,
             Some(_) => Some(Reason::RepositoryNotGranted { repository: repository.to_string(), namespace: namespace.to_owned() }),
@@ -199,17 +259,17 @@ impl MergeBoard {
 
     /// Something may have changed in that repository: its facts are read again at once.
     pub fn stir(&self, repository: &Repository) -> Stirred {
-        self.stir_those(|plan| plan.branch.repository.is(repository))
+        self.stir_those(|subject| subject.branch().is_some_and(|branch| branch.repository.is(repository)))
     }
 
     /// An image may have come to that repository of a registry, which is named without its host.
     pub fn stir_image(&self, path: &str) -> Stirred {
-        self.stir_those(|plan| ImageRef::new(&plan.image.repository, "any").is_ok_and(|image| image.path == path))
+        self.stir_those(|subject| ImageRef::new(&subject.image().repository, "any").is_ok_and(|image| image.path == path))
     }
 
-    fn stir_those(&self, which: impl Fn(&MergePlan) -> bool) -> Stirred {
+    fn stir_those(&self, which: impl Fn(&Subject) -> bool) -> Stirred {
         let mut stirred = Stirred::Nobody;
-        for slot in self.lock().values().filter(|slot| which(&slot.wanted.borrow().plan)) {
+        for slot in self.lock().values().filter(|slot| which(&slot.wanted.borrow().subject)) {
             slot.stir.notify_one();
             stirred = Stirred::Somebody;
         }
@@ -218,7 +278,7 @@ impl MergeBoard {
 
     /// Looks at the heads of all branches every [`SWEEP`], for ever, and stirs those that moved.
     pub async fn sweep(self: Arc<Self>) {
-        let Some(forge) = self.sources.as_ref().map(|sources| sources.forge.clone()) else { return std::future::pending().await };
+        let Some(forge) = self.forge() else { return std::future::pending().await };
         let mut due = Instant::now();
         loop {
             due += SWEEP;
@@ -236,10 +296,10 @@ impl MergeBoard {
     /// Asks every [`RECALL`], for ever, that events which did not arrive are sent again. They say nothing that a sweep would not
     /// find, but sooner: what ran on a commit is read twice a minute, a door that answered late is told at once.
     pub async fn recall(self: Arc<Self>) {
-        let Some(forge) = self.sources.as_ref().map(|sources| sources.forge.clone()) else { return std::future::pending().await };
+        let Some(forge) = self.forge() else { return std::future::pending().await };
         loop {
             tokio::time::sleep(RECALL).await;
-            if self.lock().is_empty() {
+            if self.branches().is_empty() {
                 continue;
             }
             let since = self
@@ -257,8 +317,12 @@ impl MergeBoard {
         }
     }
 
+    fn forge(&self) -> Option<Arc<dyn Forge>> {
+        self.sources.as_ref()?.forge.clone()
+    }
+
     fn branches(&self) -> Vec<Branch> {
-        let mut branches: Vec<Branch> = self.lock().values().map(|slot| slot.wanted.borrow().plan.branch.clone()).collect();
+        let mut branches: Vec<Branch> = self.lock().values().filter_map(|slot| slot.wanted.borrow().subject.branch().cloned()).collect();
         branches.sort();
         branches.dedup();
         branches
@@ -267,8 +331,8 @@ impl MergeBoard {
     fn moved(&self, branches: &[Branch], heads: &[Result<Sha, ForgeError>]) {
         let heads: HashMap<&Branch, &Result<Sha, ForgeError>> = branches.iter().zip(heads).collect();
         for slot in self.lock().values_mut() {
-            let branch = slot.wanted.borrow().plan.branch.clone();
-            let Some(head) = heads.get(&branch) else { continue };
+            let branch = slot.wanted.borrow().subject.branch().cloned();
+            let Some(head) = branch.as_ref().and_then(|branch| heads.get(branch)) else { continue };
             // What went wrong is read, and then told, by the one whose branch it is.
             if head.as_ref().ok() != slot.head.as_ref() || head.is_err() {
                 slot.head = head.as_ref().ok().cloned();

@@ -41,7 +41,6 @@ pub use merges::MergeBoard;
 pub use probes::ProbeBoard;
 pub use releases::{TEMPLATES, templates};
 
-use checks::Probe;
 use decoded::Decoded;
 use granted::Granted;
 use services::Moment;
@@ -75,8 +74,6 @@ struct Read {
     holds: Decoded<Hold>,
     commands: Decoded<Command>,
     deliveries: Decoded<Delivery>,
-    probes: Vec<Probe>,
-    probe_problems: Vec<Reason>,
 }
 
 impl Observer {
@@ -125,7 +122,7 @@ impl Observer {
         let workloads = try_join_all(plan.workloads.iter().map(|planned| workloads::read(cluster, namespace, &name, planned)));
         let ours = format!("{DELIVERY_LABEL}={name}");
         let (services_api, revisions_api) = (Api::namespaced(client.clone(), namespace), Api::namespaced(client.clone(), namespace));
-        let (found, services, releases, revisions, holds, commands, deliveries, (probes, probe_problems)) = try_join!(
+        let (found, services, releases, revisions, holds, commands, deliveries) = try_join!(
             workloads,
             cluster.list(&services_api, "services", ""),
             decoded::read(cluster, namespace, &ours, leaving),
@@ -133,9 +130,8 @@ impl Observer {
             decoded::read(cluster, namespace, "", leaving),
             decoded::read(cluster, namespace, "", leaving),
             decoded::read(cluster, namespace, "", leaving),
-            checks::read(client, namespace, plan),
         )?;
-        Ok(Read { found, services, releases, revisions, holds, commands, deliveries, probes, probe_problems })
+        Ok(Read { found, services, releases, revisions, holds, commands, deliveries })
     }
 
     /// The second reads, which follow from the first, and then the observation.
@@ -156,9 +152,14 @@ impl Observer {
         let workloads: Vec<_> = read.found.iter().filter_map(|found| found.workload.clone()).collect();
         let rolling = state.phase.rollout().is_some();
         let routable = rolling || services::any_pinned(&selecting) || workloads.iter().any(|w| w.canary.is_some());
-        let (mut services, surroundings) = try_join!(
+        let releases = releases::releases(&read.releases.all, &read.revisions, &name);
+        let seen = Observation { releases, ..seen };
+        // Which probes are asked may be the word of the version that is asked.
+        let plan = &*plan.with(seen.config(state));
+        let (mut services, surroundings, (probes, unusable)) = try_join!(
             services::read(&self.cluster, &namespace, &name, &selecting, Moment { rolling, routable }),
             try_join_all(workloads.iter().map(|w| problems::of_surroundings(&self.cluster, &namespace, w))),
+            checks::read(&self.cluster.client, &namespace, plan),
         )?;
         let selected: Vec<String> = services.iter().map(|s| s.name.clone()).collect();
         services.extend(
@@ -169,19 +170,18 @@ impl Observer {
         problems.extend(services::problems(plan, &selecting));
         problems.extend(services::shared(plan, &read.services, &read.found, &others));
         problems.extend(problems::delivered_already(delivery, &read.deliveries.all, plan));
-        problems.extend(read.probe_problems.iter().cloned());
+        problems.extend(unusable);
         problems.extend(releases::damaged(&read.releases.damaged, &read.commands.damaged, &name));
         let mut seen = Observation {
             problems,
             workloads,
             services,
-            releases: releases::releases(&read.releases.all, &read.revisions, &name),
             holds: releases::holds(&read.holds, &name, now),
             commands: releases::commands(&read.commands.all, &name),
             ..seen
         };
         let ports = targets::Ports { services: &read.services, pods: read.found.iter().flat_map(|f| &f.pods).collect() };
-        let (watch, unasked) = targets::watch(state, &seen, &read.probes, &ports);
+        let (watch, unasked) = targets::watch(state, &seen, &probes, &ports);
         seen.problems.extend(unasked);
         let key = probes::Key::from_obj(delivery);
         self.board.watch(&key, watch);
@@ -190,18 +190,24 @@ impl Observer {
         Ok(seen)
     }
 
-    /// What is known of the branch that versions come from, and what stands in the way of knowing it.
+    /// What is known of the branch, or of the tag, that versions come from, and what stands in the way of knowing it.
     fn branch(&self, key: &probes::Key, namespace: &str, plan: &Plan, read: &Read, seen: &mut Observation) {
-        let Source::Merge(merge) = &plan.source else { return self.merges.forget(key) };
-        if let Some(closed) = self.merges.closed(&merge.branch.repository, namespace) {
-            self.merges.forget(key);
-            seen.problems.push(closed);
-            return;
-        }
-        let (since, logins) = (seen.desired_commit(), workloads::logins(namespace, merge.image.pull_secret.as_deref(), &read.found));
-        self.merges.watch(key, merges::Watch { plan: (**merge).clone(), since, logins });
+        let (subject, image) = match &plan.source {
+            Source::Workload | Source::Manual => return self.merges.forget(key),
+            Source::Merge(merge) => {
+                if let Some(closed) = self.merges.closed(&merge.branch.repository, namespace) {
+                    self.merges.forget(key);
+                    seen.problems.push(closed);
+                    return;
+                }
+                (merges::Subject::Branch { plan: merge.clone(), since: seen.desired_commit() }, &merge.image)
+            }
+            Source::Tag(tag) => (merges::Subject::Tag(tag.image.clone()), &tag.image),
+        };
+        let logins = workloads::logins(namespace, image.pull_secret.as_deref(), &read.found);
+        self.merges.watch(key, merges::Watch { subject, logins });
         seen.merges = self.merges.read(key);
-        seen.problems.extend(source::problem(&plan.source, &seen.merges, seen.desired_commit().as_ref()));
+        seen.problems.extend(source::problem(&plan.source, seen));
     }
 }
 

@@ -11,12 +11,17 @@ use super::decoded::{Damaged, Decoded};
 use crate::{
     api::{
         command::Command as RawCommand,
+        delivery::StepSpec,
         hold::Hold as RawHold,
-        release::{OriginType, Release as Raw},
+        release::{OriginType, Release as Raw, ReleaseConfig},
     },
     model::{
         decision::Reason,
-        version::{Identity, ReleaseName, WorkloadName},
+        phase::Why,
+        plan::{BAKE, PlannedStep},
+        repo_config::RepoConfig,
+        source::Brought,
+        version::{Identity, ReleaseName, Weight, WorkloadName},
         world::{Command, Hold, Release},
     },
 };
@@ -44,10 +49,39 @@ fn release(raw: &Raw, revisions: &[ControllerRevision]) -> Release {
         // Ours always say where they came from.
         manual: raw.spec.origin.as_ref().is_none_or(|origin| origin.type_ == OriginType::Manual),
         place: raw.spec.place,
+        brought: brought(raw),
+        reverts: raw.spec.reverts.clone(),
+        config: raw.spec.config.as_ref().map(config),
+        refused: raw.spec.refused.as_ref().map(|refused| Why { word: refused.reason.clone(), says: refused.message.clone() }),
         identity: raw.spec.template_hash.clone().or(status.template_hash).map(Identity::new),
         outcome: status.outcome,
         tries: status.tries.and_then(|tries| u32::try_from(tries).ok()).unwrap_or(0),
         created: created(&raw.metadata),
+    }
+}
+
+fn brought(raw: &Raw) -> (Vec<Brought>, u64) {
+    let told: Vec<Brought> = raw
+        .spec
+        .origin
+        .iter()
+        .flat_map(|origin| &origin.commits)
+        .map(|commit| Brought {
+            commit: commit.commit.clone(),
+            title: commit.title.clone(),
+            author: commit.author.clone(),
+            pull_request: commit.pull_request,
+        })
+        .collect();
+    let count = raw.spec.origin.as_ref().and_then(|origin| origin.commit_count).unwrap_or(told.len() as u64);
+    (told, count)
+}
+
+fn config(raw: &ReleaseConfig) -> RepoConfig {
+    let step = |step: &StepSpec| PlannedStep { weight: Weight::new(step.weight), bake: step.bake.map_or(BAKE, |bake| bake.0) };
+    RepoConfig {
+        steps: raw.steps.as_ref().map(|steps| steps.iter().map(step).collect()),
+        probes: raw.probes.iter().map(|probe| probe.name.clone()).collect(),
     }
 }
 

@@ -19,7 +19,7 @@ use haldane::{
     model::source::{Branch, Digest, HistoryEnd, ImagePlan, MergePlan, Merges, Queue, Repository as Name, Rules, Sha, When},
     observe::{
         MergeBoard,
-        merges::{Grants, Logins, LoginsFor, Sources, Watch},
+        merges::{Grants, Logins, LoginsFor, Sources, Subject, Watch},
     },
     web::door::{Door, Relay, Secrets, serve},
 };
@@ -95,7 +95,13 @@ pub fn plan() -> MergePlan {
         pull_secret: None,
         revision_required: false,
     };
-    MergePlan { branch: Branch { repository: Name::parse("acme/shop").unwrap(), name: None }, rules, image, queue: Queue::Latest }
+    MergePlan {
+        branch: Branch { repository: Name::parse("acme/shop").unwrap(), name: None },
+        rules,
+        image,
+        queue: Queue::Latest,
+        config: None,
+    }
 }
 
 impl Street {
@@ -111,7 +117,7 @@ impl Street {
         let (nudge, _nudges) = unbounded_channel();
         let grants = Arc::new(Grants::parse(r#"[{"repositories": ["acme/*"], "namespaces": ["shop"]}]"#).unwrap());
         let shelf = Arc::new(Shelf::default());
-        let sources = Sources { forge: Arc::new(client.clone()), grants, registry: shelf.clone(), logins: Arc::new(NoLogins) };
+        let sources = Sources { forge: Some(Arc::new(client.clone())), grants, registry: shelf.clone(), logins: Arc::new(NoLogins) };
         let board = Arc::new(MergeBoard::new(Some(sources), clock, nudge));
         let since = Some(repo.head("main"));
         let street = Self { github, repo, shelf, board, client, plan, since, tasks: Vec::new() };
@@ -122,7 +128,7 @@ impl Street {
     pub fn watch(&self) {
         let logins = LoginsFor { namespace: "shop".to_owned(), secrets: Vec::new(), account: "default".to_owned() };
         let since = self.since.as_deref().and_then(Sha::parse);
-        self.board.watch(&key(), Watch { plan: self.plan.clone(), since, logins });
+        self.board.watch(&key(), Watch { subject: Subject::Branch { plan: Box::new(self.plan.clone()), since }, logins });
     }
 
     /// The door is open, and GitHub knows where it is.

@@ -98,7 +98,7 @@ async fn what_a_real_api_server_makes_of_it() {
     the_gate_leaves_the_owners_fields_to_the_owner(&client).await;
     a_stale_look_is_a_conflict_and_nonsense_is_refused(&client).await;
     a_canary_stands_beside_it(&client).await;
-    our_own_kinds(&client).await;
+    Box::pin(our_own_kinds(&client)).await;
 }
 
 async fn a_pin_leaves_no_trace(client: &Client) {

@@ -107,3 +107,8 @@ capabilities: {drop: [ALL]}
   - releases.haldane.dev
   verbs: [get]
 {{- end }}
+
+{{/* Not empty: there is a door for webhooks. */}}
+{{- define "haldane.hooks" -}}
+{{- if or .Values.github.webhooks .Values.registries.hooksSecretName }}yes{{ end -}}
+{{- end }}

@@ -7,12 +7,13 @@ use jiff::Timestamp;
 use super::toy::Toy;
 use crate::{
     api::{command::Action, release::Outcome},
-    decide::source::{Checks, Readiness, barrier, checks, problem, readiness},
+    decide::source::{Checks, Readiness, barrier, checks, problem, readiness, reverts},
     model::{
         plan::Source,
+        repo_config::Permitted,
         source::{
-            Branch, Built, CheckFacts, Commit, CommitFacts, CommitStatus, Conclusion, Digest, History, HistoryEnd, ImagePlan, MergePlan,
-            PullRequest, Queue, Repository, Rules, Sha, StatusState, Suite, When,
+            Branch, Built, CheckFacts, Commit, CommitFacts, CommitStatus, Conclusion, ConfigFile, ConfigPlan, Digest, History, HistoryEnd,
+            ImagePlan, MergePlan, PullRequest, Queue, Repository, Rules, Sha, StatusState, Suite, TagPlan, When,
         },
         version::ReleaseName,
         world::Command,
@@ -43,6 +44,7 @@ fn plan(when: When) -> MergePlan {
         rules: rules(when),
         image: ImagePlan { repository: "r/shop".into(), tag: "sha-{sha}".into(), pull_secret: None, revision_required: false },
         queue: Queue::Latest,
+        config: None,
     }
 }
 
@@ -181,7 +183,7 @@ fn named_workflows_and_signals_wait_for_what_they_name() {
 }
 
 fn facts(checks: Vec<Suite>, image: Built) -> CommitFacts {
-    CommitFacts { seen: at(0), checks: Some(CheckFacts { suites: checks, statuses: vec![] }), image }
+    CommitFacts { seen: at(0), checks: Some(CheckFacts { suites: checks, statuses: vec![] }), image, config: None }
 }
 
 fn found(n: u8, revision: Option<&Sha>) -> Built {
@@ -247,10 +249,12 @@ fn shows(toy: &mut Toy, commits: &[(u8, bool)], end: HistoryEnd) {
     toy.seen.merges.history = Some(History { branch: "main".into(), commits: made, end });
     let image = |n, ready| if ready { found(n, None) } else { Built::Absent };
     let now = toy.now;
-    toy.seen.merges.facts =
-        commits.iter().map(|(n, ready)| (sha(*n), CommitFacts { seen: now, checks: None, image: image(*n, *ready) })).collect();
+    toy.seen.merges.facts = commits
+        .iter()
+        .map(|(n, ready)| (sha(*n), CommitFacts { seen: now, checks: None, image: image(*n, *ready), config: None }))
+        .collect();
     toy.seen.problems.retain(|p| !matches!(p, crate::model::decision::Reason::BranchRewritten { .. }));
-    let problem = problem(&toy.plan.source, &toy.seen.merges, toy.seen.desired_commit().as_ref());
+    let problem = problem(&toy.plan.source, &toy.seen);
     toy.seen.problems.extend(problem);
 }
 
@@ -407,4 +411,280 @@ fn what_the_owner_changes_rides_with_the_image_of_the_merge() {
     assert!(toy.quiet() && toy.phase() == "Live", "a stale tag in the owner's template is ignored");
     toy.workload().template["spec"]["containers"][0]["env"] = serde_json::json!([{"name": "COLOUR", "value": "red"}]);
     toy.until(|t| t.live().starts_with(&format!("{}-", short(1))) && t.quiet());
+}
+
+fn outcome(toy: &Toy, version: &str) -> Option<Outcome> {
+    toy.seen.releases.iter().rev().find(|r| r.version == version).unwrap().outcome
+}
+
+fn reason(toy: &Toy) -> String {
+    toy.last.as_ref().unwrap().reason.to_string()
+}
+
+/// One merge more, which becomes a Release in this pass.
+fn merge(toy: &mut Toy, n: u8) {
+    shows(toy, &[(n, true)], HistoryEnd::Reached);
+    toy.pass();
+    shows(toy, &[], HistoryEnd::Reached);
+}
+
+/// The same with this message, and with the image of another commit.
+fn merge_as(toy: &mut Toy, n: u8, body: &str, image: u8) {
+    shows(toy, &[(n, true)], HistoryEnd::Reached);
+    toy.seen.merges.history.as_mut().unwrap().commits[0].body = body.into();
+    toy.seen.merges.facts.get_mut(&sha(n)).unwrap().image = found(image, None);
+    toy.pass();
+    shows(toy, &[], HistoryEnd::Reached);
+}
+
+fn live_on(n: u8) -> Toy {
+    let mut toy = branch(Queue::Latest);
+    merge(&mut toy, n);
+    toy.until(|t| t.live() == short(n) && t.quiet());
+    toy
+}
+
+#[test]
+fn what_a_message_takes_back() {
+    let said = |title: &str, body: &str| reverts(&Commit { title: title.into(), body: body.into(), ..commit(1) });
+    let git = "This reverts commit 3F2A1C9d00000000000000000000000000000000.";
+    assert_eq!(said("Revert \"Sells pears\"", git), ["3f2a1c9d00000000000000000000000000000000"]);
+    assert_eq!(said("Revert \"Sells pears (#12)\" (#13)", ""), ["#12"]);
+    assert_eq!(said("Revert \"Sells pears\" (#13)", "Reverts acme/shop#12"), ["#12"]);
+    assert_eq!(said("x", "This reverts commit 3f2a1c9, reversing\nchanges made to 1234567."), ["3f2a1c9"]);
+    for (title, body) in
+        [("Revert the scale", ""), ("x", "Reverts to 3f2a1c9"), ("x", "This reverts commit abc."), ("Revert \"a (#0)\"", "")]
+    {
+        assert!(said(title, body).is_empty(), "{title} {body}");
+    }
+}
+
+#[test]
+fn a_revert_of_what_is_on_its_way_takes_its_place_at_once() {
+    for stage in ["Preflight", "Canary", "Guarding"] {
+        let mut toy = live_on(1);
+        merge(&mut toy, 2);
+        toy.until(|t| t.phase() == stage);
+        merge_as(&mut toy, 3, &format!("This reverts commit {}.", sha(2)), 3);
+        toy.until(|t| t.live() == short(3) && t.quiet());
+        assert_eq!(outcome(&toy, &short(2)), Some(Outcome::Superseded), "{stage}");
+        assert!(toy.state.quarantine.is_empty());
+    }
+    // Whatever else is merged waits for its turn.
+    let mut toy = live_on(1);
+    merge(&mut toy, 2);
+    toy.until(|t| t.phase() == "Canary");
+    merge_as(&mut toy, 3, &format!("Like {}.", sha(2)), 3);
+    toy.until(|t| t.live() == short(3) && t.quiet());
+    assert_eq!(outcome(&toy, &short(2)), Some(Outcome::Live));
+}
+
+#[test]
+fn a_revert_brings_back_a_content_that_was_once_taken_back_and_no_other_commit_does() {
+    let mut toy = live_on(1);
+    toy.canary_fails = true;
+    merge(&mut toy, 2);
+    toy.until(|t| t.phase() == "RolledBack" && t.quiet());
+    toy.canary_fails = false;
+    // The same image again, of a commit that changed a comment.
+    merge_as(&mut toy, 3, "", 2);
+    toy.until(Toy::quiet);
+    assert_eq!((toy.live(), outcome(&toy, &short(3))), (short(1).as_str().into(), Some(Outcome::RolledBack)));
+    merge_as(&mut toy, 4, &format!("This reverts commit {}.", sha(9)), 2);
+    toy.until(|t| t.live() == short(4) && t.quiet());
+    // Found bad again, it stays off: nobody has said anything new.
+    let mut toy = live_on(1);
+    toy.canary_fails = true;
+    merge(&mut toy, 2);
+    toy.until(|t| t.phase() == "RolledBack" && t.quiet());
+    merge_as(&mut toy, 4, &format!("This reverts commit {}.", sha(9)), 2);
+    toy.until(|t| outcome(t, &short(4)) == Some(Outcome::RolledBack) && t.quiet());
+    passes(&mut toy, 5);
+    assert_eq!(toy.story().matches(&format!("{} RolledBack", short(4))).count(), 1);
+}
+
+#[test]
+fn a_commit_with_the_image_of_the_live_one_is_live_without_a_rollout() {
+    let mut toy = live_on(1);
+    let before = toy.story();
+    assert!(before.contains("canary"), "{before}");
+    merge_as(&mut toy, 2, "", 1);
+    toy.until(|t| t.live() == short(2) && t.quiet());
+    let story = toy.story();
+    assert!(!story.contains("canary") && !story.contains("open"), "{story}");
+    assert_eq!(outcome(&toy, &short(2)), Some(Outcome::Live));
+}
+
+#[test]
+fn what_came_with_a_version_is_counted_from_the_live_one() {
+    let mut toy = live_on(1);
+    merge(&mut toy, 2);
+    toy.until(|t| t.phase() == "Canary");
+    merge(&mut toy, 3);
+    shows(&mut toy, &[(6, true), (5, false), (4, false)], HistoryEnd::Reached);
+    toy.pass();
+    shows(&mut toy, &[], HistoryEnd::Reached);
+    let brought = |toy: &Toy, n: u8| {
+        let (told, count) = &toy.seen.releases.iter().find(|r| r.version == short(n)).unwrap().brought;
+        (told.iter().map(|b| b.commit.get(..2).unwrap().to_owned()).collect::<Vec<_>>().join(" "), *count)
+    };
+    assert_eq!(brought(&toy, 1), ("01".into(), 1), "nobody knows what was live before the first");
+    assert_eq!(brought(&toy, 3), ("03 02".into(), 2));
+    assert_eq!(brought(&toy, 6), ("06 05 04 03 02".into(), 5));
+    toy.until(|t| t.live() == short(6) && t.quiet());
+    let many: Vec<(u8, bool)> = (10..40).rev().map(|n| (n, n == 39)).collect();
+    shows(&mut toy, &many, HistoryEnd::Capped);
+    toy.pass();
+    let (told, count) = brought(&toy, 39);
+    assert_eq!((told.split(' ').count(), count), (20, 30), "20 are told, and how many there are");
+}
+
+#[test]
+fn a_branch_that_was_set_back_goes_back_when_a_person_says_so() {
+    let mut toy = live_on(1);
+    merge(&mut toy, 2);
+    toy.until(|t| t.live() == short(2) && t.quiet());
+    shows(&mut toy, &[(1, true)], HistoryEnd::Diverged);
+    passes(&mut toy, 3);
+    assert_eq!((toy.live(), merges(&toy).len()), (short(2).as_str().into(), 2));
+    adopt(&mut toy);
+    toy.pass();
+    shows(&mut toy, &[], HistoryEnd::Reached);
+    toy.until(|t| t.live() == short(1) && t.quiet());
+    assert_eq!(merges(&toy).last(), Some(&(short(1), 3, Some(Outcome::Live))), "the same commit anew, at a place of its own");
+}
+
+fn adopt(toy: &mut Toy) {
+    let release = ReleaseName::new("any");
+    toy.seen.commands.push(Command { name: "c1".into(), release, action: Action::Adopt, by: "ana".into(), reason: None });
+}
+
+/// A toy whose versions come from a tag.
+fn tag(names: Built) -> Toy {
+    let mut toy = Toy::adopted(4);
+    let image = ImagePlan { tag: "stable".into(), ..plan(When::Image).image };
+    toy.plan.source = Source::Tag(Box::new(TagPlan { image, queue: Queue::Latest }));
+    moves(&mut toy, names);
+    toy
+}
+
+fn moves(toy: &mut Toy, names: Built) {
+    toy.seen.merges.tag = Some(names);
+    toy.seen.problems.retain(|p| !matches!(p, crate::model::decision::Reason::TagMovedBack { .. }));
+    let problem = problem(&toy.plan.source, &toy.seen);
+    toy.seen.problems.extend(problem);
+}
+
+#[test]
+fn a_tag_that_moves_names_the_version_by_its_digest() {
+    let mut toy = tag(found(1, None));
+    toy.until(|t| t.live() == "0101010" && t.quiet());
+    let image = toy.w().template.pointer("/spec/containers/0/image").cloned();
+    assert_eq!(image, Some(format!("r/shop@{}", digest(1)).into()));
+    // One that says its commit is called by it.
+    moves(&mut toy, found(2, Some(&sha(7))));
+    toy.until(|t| t.live() == short(7) && t.quiet());
+    assert_eq!(merges(&toy).len(), 2);
+    passes(&mut toy, 3);
+    assert!(toy.quiet());
+}
+
+#[test]
+fn a_tag_that_goes_back_holds_until_a_person_says_that_it_is_right() {
+    let mut toy = tag(found(1, None));
+    toy.until(|t| t.live() == "0101010" && t.quiet());
+    moves(&mut toy, found(2, None));
+    toy.until(|t| t.live() == "0202020" && t.quiet());
+    moves(&mut toy, found(1, None));
+    passes(&mut toy, 3);
+    assert_eq!(toy.live(), "0202020");
+    assert!(reason(&toy).contains("r/shop:stable names 0101010 again, which is older than 0202020"), "{}", reason(&toy));
+    adopt(&mut toy);
+    toy.pass();
+    moves(&mut toy, found(1, None));
+    toy.until(|t| t.live() == "0101010" && t.quiet());
+    assert_eq!(merges(&toy).iter().map(|(_, place, _)| *place).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(toy.seen.commands.is_empty());
+}
+
+#[test]
+fn a_tag_that_is_not_there_or_names_no_commit_is_told_and_nothing_moves() {
+    let mut toy = tag(Built::Absent);
+    passes(&mut toy, 2);
+    assert_eq!((toy.live(), reason(&toy).as_str()), ("v1".into(), "no newer version can be found: there is no r/shop:stable"));
+    let Source::Tag(plan) = &mut toy.plan.source else { panic!() };
+    plan.image.revision_required = true;
+    moves(&mut toy, found(1, None));
+    passes(&mut toy, 2);
+    assert!(merges(&toy).is_empty() && reason(&toy).contains("org.opencontainers.image.revision"), "{}", reason(&toy));
+    moves(&mut toy, found(1, Some(&sha(1))));
+    toy.until(|t| t.live() == short(1) && t.quiet());
+}
+
+/// A toy whose repository may set its steps, with that file at commit 1.
+fn configured(file: Option<ConfigFile>) -> Toy {
+    let mut toy = branch(Queue::Latest);
+    let Source::Merge(plan) = &mut toy.plan.source else { panic!() };
+    plan.config = Some(ConfigPlan { path: ".haldane.yaml".into(), permitted: Permitted { steps: true, probes: false } });
+    shows(&mut toy, &[(1, true)], HistoryEnd::Open);
+    toy.seen.merges.facts.get_mut(&sha(1)).unwrap().config = file;
+    toy
+}
+
+#[test]
+fn the_file_of_a_commit_sets_the_steps_of_its_rollout_and_of_no_other() {
+    let text = "rollout:\n  steps:\n  - {weight: 50, bake: 7m}\n";
+    let mut toy = configured(Some(ConfigFile::Text(text.into())));
+    toy.pass();
+    toy.until(|t| t.phase() == "Canary");
+    let asked = |toy: &Toy| toy.last.as_ref().unwrap().health.weight.unwrap().0.percent();
+    assert_eq!(asked(&toy), 50);
+    let began = toy.now;
+    toy.until(|t| t.phase() == "Guarding");
+    assert!(toy.now.duration_since(began).as_secs() >= 7 * 60, "its bake");
+    shows(&mut toy, &[], HistoryEnd::Reached);
+    toy.until(|t| t.live() == short(1) && t.quiet());
+    // The next one has no file.
+    shows(&mut toy, &[(2, true)], HistoryEnd::Reached);
+    toy.seen.merges.facts.get_mut(&sha(2)).unwrap().config = Some(ConfigFile::Absent);
+    toy.until(|t| t.phase() == "Canary");
+    assert_ne!(asked(&toy), 50);
+}
+
+#[test]
+fn a_file_that_is_wrong_refuses_its_commit_and_what_runs_goes_on() {
+    let table = [
+        (
+            ConfigFile::Text("verify:\n  probes: [{name: order}]\n".into()),
+            ".haldane.yaml: line 2: verify.probes is not in spec.config.allow",
+            "NotAllowed",
+        ),
+        (ConfigFile::Text("rollout: [".into()), ".haldane.yaml: line 1: ", "ConfigBroken"),
+        (ConfigFile::Unusable("longer than 16384 bytes".into()), ".haldane.yaml: longer than 16384 bytes", "ConfigBroken"),
+    ];
+    for (file, says, word) in table {
+        let mut toy = configured(Some(file));
+        passes(&mut toy, 3);
+        shows(&mut toy, &[], HistoryEnd::Reached);
+        toy.until(Toy::quiet);
+        assert_eq!((toy.live(), outcome(&toy, &short(1))), ("v1".into(), Some(Outcome::Refused)));
+        assert!(reason(&toy).contains(says), "{}", reason(&toy));
+        assert_eq!(toy.seen.releases.iter().find_map(|r| r.refused.as_ref()).unwrap().word, word);
+        // The next one is delivered, and takes the place of nothing.
+        shows(&mut toy, &[(2, true)], HistoryEnd::Reached);
+        toy.seen.merges.facts.get_mut(&sha(2)).unwrap().config = Some(ConfigFile::Absent);
+        toy.pass();
+        shows(&mut toy, &[], HistoryEnd::Reached);
+        toy.until(|t| t.live() == short(2) && t.quiet());
+        assert_eq!(outcome(&toy, &short(1)), Some(Outcome::Refused));
+    }
+}
+
+#[test]
+fn a_file_that_nobody_has_read_yet_is_waited_for() {
+    let mut toy = configured(None);
+    passes(&mut toy, 3);
+    assert!(merges(&toy).is_empty());
+    let ahead = toy.last.as_ref().unwrap().ahead.first().cloned().unwrap();
+    assert_eq!((ahead.state, ahead.why.as_str()), ("Building", "its file .haldane.yaml"));
 }

@@ -302,10 +302,12 @@ impl Toy {
                 self.release(name, version, image, identity, Some(templates));
             }
             Effect::RecordMerge(merge) => {
-                self.log.push(format!("merge {}", merge.commit.short()));
-                self.release(merge.name.clone(), merge.commit.short().to_owned(), merge.image, None, None);
+                self.log.push(format!("merge {}", merge.version));
+                self.release(merge.name.clone(), merge.version, merge.image, None, None);
                 let made = self.seen.releases.iter_mut().find(|r| r.name == merge.name).unwrap();
-                (made.manual, made.place, made.commit) = (false, Some(merge.place), Some(merge.commit.to_string()));
+                (made.manual, made.place, made.commit) = (false, Some(merge.place), merge.commit.map(|commit| commit.to_string()));
+                (made.brought, made.reverts) = ((merge.brought, merge.brought_count), merge.reverts);
+                (made.config, made.refused) = (merge.config.clone().ok(), merge.config.err());
             }
             Effect::KeepTemplates { release, templates } => {
                 let identity = template::identity(&templates);
@@ -402,6 +404,10 @@ impl Toy {
                 image,
                 manual,
                 place: None,
+                brought: <_>::default(),
+                reverts: vec![],
+                config: None,
+                refused: None,
                 identity,
                 templates,
                 outcome: None,

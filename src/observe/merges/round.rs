@@ -4,28 +4,23 @@
 //! on them (every 30 s, and when stirred) and their image (5 s after the first look, then later and later). A commit that is
 //! settled, or older than one that is ready, is not asked about again until it is stirred.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use jiff::Timestamp;
 use tokio::{
-    sync::{Notify, mpsc::UnboundedSender, watch},
+    sync::{Notify, watch},
     time::Instant,
 };
 
-use super::{Key, Sources, Watch};
+use super::{LoginsFor, Shown, Subject, Watch, images::Images};
 use crate::{
-    clock::Clock,
     decide::source::{Readiness, readiness},
-    edge::{
-        forge::ForgeError,
-        registry::{ImageRef, RegistryError},
+    edge::forge::{Forge, ForgeError},
+    model::{
+        repo_config::LIMIT,
+        source::{Built, CheckFacts, CommitFacts, ConfigFile, ConfigPlan, History, MergePlan, Merges, Queue, Sha, Unsaid, When},
     },
-    model::source::{Built, CheckFacts, CommitFacts, History, Merges, Queue, Sha, Unsaid, When},
 };
 
 /// Commits of a line that are read: what is older than 30 merges and still not delivered will not be.
@@ -37,21 +32,35 @@ const CHECKS: Duration = Duration::from_secs(30);
 /// After the first look for an image, and after the last.
 const IMAGE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 /// After the first failure, and after the last.
-const AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
+pub(super) const AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 /// From the beginning of one round to that of the next, however often it is stirred: a merge with its checks is a dozen events, and
 /// GitHub gives 5,000 points an hour to a small App. 1 s leaves half of the two in which a merge is to be seen.
-const GAP: Duration = Duration::from_secs(1);
+pub(super) const GAP: Duration = Duration::from_secs(1);
 /// Nothing is open: only a stir wakes it, and this.
 const IDLE: Duration = Duration::from_mins(10);
 
 /// Reads one branch.
 pub(super) struct Reader {
-    pub(super) sources: Sources,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) nudge: UnboundedSender<Key>,
-    pub(super) key: Key,
-    pub(super) known: Arc<Mutex<Merges>>,
+    pub(super) forge: Arc<dyn Forge>,
+    pub(super) images: Images,
+    pub(super) shown: Shown,
     pub(super) stir: Arc<Notify>,
+}
+
+/// What one round is about.
+struct Wanted {
+    plan: MergePlan,
+    since: Option<Sha>,
+    logins: LoginsFor,
+}
+
+impl Wanted {
+    fn of(watch: Watch) -> Option<Self> {
+        match watch.subject {
+            Subject::Branch { plan, since } => Some(Self { plan: *plan, since, logins: watch.logins }),
+            Subject::Tag(_) => None,
+        }
+    }
 }
 
 /// What the reader remembers from one round to the next.
@@ -96,7 +105,7 @@ impl Reader {
         let mut memory = Memory::default();
         let mut wake = Wake::Stirred;
         loop {
-            let wanted = told.borrow_and_update().clone();
+            let Some(wanted) = Wanted::of(told.borrow_and_update().clone()) else { return };
             let began = Instant::now();
             // What was said before the round is answered by it.
             let _ = self.stir.notified().now_or_never();
@@ -118,7 +127,7 @@ impl Reader {
         }
     }
 
-    async fn round(&self, wanted: &Watch, memory: &mut Memory, wake: Wake) -> Round {
+    async fn round(&self, wanted: &Wanted, memory: &mut Memory, wake: Wake) -> Round {
         if wake != Wake::Due {
             for open in memory.commits.values_mut() {
                 (open.checks_due, open.looks) = (Some(Instant::now()), 0);
@@ -127,26 +136,22 @@ impl Reader {
         }
         let unsaid = self.read(wanted, memory, wake).await.err();
         memory.failures = if unsaid.is_some() { memory.failures.saturating_add(1) } else { 0 };
-        let next = memory.next(wanted, self.clock.now());
+        let next = memory.next(wanted, self.shown.clock.now());
         let pause = match &unsaid {
-            Some(Failure { until: Some(until), .. }) => {
-                let rest = until.duration_since(self.clock.now());
-                Duration::try_from(rest).unwrap_or_default().max(AGAIN.0)
-            }
-            Some(_) => growing(AGAIN, memory.failures),
+            Some(failure) => failure.pause(self.shown.clock.now()).unwrap_or_else(|| growing(AGAIN, memory.failures)),
             None => next.map_or(IDLE, |at| at.saturating_duration_since(Instant::now())),
         };
         let then = if unsaid.is_none() && next.is_none() { Wake::Idle } else { Wake::Due };
         Round { unsaid: unsaid.map(|failure| failure.unsaid), pause, then }
     }
 
-    async fn read(&self, wanted: &Watch, memory: &mut Memory, wake: Wake) -> Result<(), Failure> {
-        let forge = &self.sources.forge;
+    async fn read(&self, wanted: &Wanted, memory: &mut Memory, wake: Wake) -> Result<(), Failure> {
+        let forge = &self.forge;
         if wake == Wake::Stirred || memory.line.as_ref().is_none_or(|(_, since)| *since != wanted.since) {
             let history = forge.history(&wanted.plan.branch, wanted.since.as_ref(), LINE).await?;
-            memory.take(history, wanted.since.clone(), self.clock.now());
+            memory.take(history, wanted.since.clone(), self.shown.clock.now());
         }
-        let asked: Vec<Sha> = memory.due(wanted, self.clock.now(), wake, |open| open.checks_due);
+        let asked: Vec<Sha> = memory.due(wanted, self.shown.clock.now(), wake, |open| open.checks_due);
         if !asked.is_empty() && wanted.plan.rules.when != When::Image {
             let mut found = forge.checks(&wanted.plan.branch.repository, &asked).await?;
             for sha in asked {
@@ -154,47 +159,35 @@ impl Reader {
                 memory.checked(&sha, found.remove(&sha));
             }
         }
-        for sha in memory.due(wanted, self.clock.now(), wake, |open| open.image_due) {
-            let built = self.image(wanted, &sha).await?;
+        for sha in memory.due(wanted, self.shown.clock.now(), wake, |open| open.image_due) {
+            let built = self.images.of(&wanted.plan.image.repository, &wanted.plan.image.tag_of(&sha), &wanted.logins).await?;
             memory.looked(&sha, built);
+        }
+        if let Some(config) = &wanted.plan.config {
+            for sha in memory.unread(wanted, self.shown.clock.now()) {
+                let file = self.config(wanted, config, &sha).await?;
+                memory.read(&sha, file);
+            }
         }
         Ok(())
     }
 
-    async fn image(&self, wanted: &Watch, sha: &Sha) -> Result<Built, Failure> {
-        let tag = wanted.plan.image.tag_of(sha);
-        let person = |says: String| Built::Unsaid(Unsaid { person: true, says });
-        let image = match ImageRef::new(&wanted.plan.image.repository, &tag) {
-            Ok(image) => image,
-            Err(error) => return Ok(person(error.to_string())),
-        };
-        let logins = match self.sources.logins.of(&wanted.logins, &image).await {
-            Ok(logins) => logins,
-            Err(says) => return Ok(person(says)),
-        };
-        let digest = match self.sources.registry.digest(&image, &logins).await {
-            Ok(None) => return Ok(Built::Absent),
-            Ok(Some(digest)) => digest,
-            Err(error) => return unsaid(&error),
-        };
-        match self.sources.registry.origin(&image, &digest, &logins).await {
-            Ok(origin) => Ok(Built::Found { digest, revision: origin.revision }),
-            Err(error) => unsaid(&error),
+    /// The file at a commit, which is the same for ever.
+    async fn config(&self, wanted: &Wanted, config: &ConfigPlan, sha: &Sha) -> Result<ConfigFile, Failure> {
+        match self.forge.file(&wanted.plan.branch.repository, sha, &config.path, LIMIT).await {
+            Ok(Some(text)) => Ok(ConfigFile::Text(text)),
+            Ok(None) => Ok(ConfigFile::Absent),
+            Err(ForgeError::TooLong { limit, .. }) => Ok(ConfigFile::Unusable(format!("longer than {limit} bytes"))),
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// Shows what is known now, and says so if it is news.
-    fn publish(&self, wanted: &Watch, memory: &Memory, unsaid: Option<Unsaid>) {
+    /// Shows what is known now.
+    fn publish(&self, wanted: &Wanted, memory: &Memory, unsaid: Option<Unsaid>) {
         // What belongs to another end of the line would be taken for this one's.
         let history = memory.line.as_ref().filter(|(_, since)| *since == wanted.since).map(|(history, _)| history.clone());
         let facts = memory.commits.iter().map(|(sha, open)| (sha.clone(), open.facts.clone())).collect();
-        let now = Merges { history, facts, unsaid };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if *known != now {
-            *known = now;
-            // Nobody listens any more once the process ends.
-            let _ = self.nudge.send(self.key.clone());
-        }
+        self.shown.publish(Merges { history, facts, tag: None, unsaid });
     }
 }
 
@@ -204,7 +197,7 @@ impl Memory {
         let mut before = std::mem::take(&mut self.commits);
         for commit in &history.commits {
             let fresh = || Open {
-                facts: CommitFacts { seen: now, checks: None, image: Built::Unasked },
+                facts: CommitFacts { seen: now, checks: None, image: Built::Unasked, config: None },
                 checks_due: Some(Instant::now()),
                 image_due: Some(Instant::now()),
                 looks: 0,
@@ -215,7 +208,7 @@ impl Memory {
     }
 
     /// The commits about which something may still be learnt, newest first.
-    fn open<'a>(&'a self, wanted: &'a Watch, now: Timestamp, wake: Wake) -> Vec<(&'a Sha, &'a Open)> {
+    fn open<'a>(&'a self, wanted: &'a Wanted, now: Timestamp, wake: Wake) -> Vec<(&'a Sha, &'a Open)> {
         let mut open = Vec::new();
         for commit in self.line.iter().flat_map(|(history, _)| &history.commits) {
             let Some(known) = self.commits.get(&commit.sha) else { continue };
@@ -230,10 +223,24 @@ impl Memory {
         open
     }
 
-    fn due(&self, wanted: &Watch, now: Timestamp, wake: Wake, which: impl Fn(&Open) -> Option<Instant>) -> Vec<Sha> {
+    fn due(&self, wanted: &Wanted, now: Timestamp, wake: Wake, which: impl Fn(&Open) -> Option<Instant>) -> Vec<Sha> {
         let moment = Instant::now();
         let due = |open: &Open| which(open).is_some_and(|at| at <= moment);
         self.open(wanted, now, wake).into_iter().filter(|(_, open)| due(open)).map(|(sha, _)| sha.clone()).collect()
+    }
+
+    /// Commits that wait for nothing but their file.
+    fn unread(&self, wanted: &Wanted, now: Timestamp) -> Vec<Sha> {
+        let only = MergePlan { config: None, ..wanted.plan.clone() };
+        let waits =
+            |open: &Open, sha: &Sha| open.facts.config.is_none() && matches!(readiness(sha, &open.facts, &only, now), Readiness::Ready(_));
+        self.open(wanted, now, Wake::Due).into_iter().filter(|(sha, open)| waits(open, sha)).map(|(sha, _)| sha.clone()).collect()
+    }
+
+    fn read(&mut self, sha: &Sha, file: ConfigFile) {
+        if let Some(open) = self.commits.get_mut(sha) {
+            open.facts.config = Some(file);
+        }
     }
 
     fn checked(&mut self, sha: &Sha, facts: Option<CheckFacts>) {
@@ -258,7 +265,7 @@ impl Memory {
     }
 
     /// When something is due; none: nothing is.
-    fn next(&self, wanted: &Watch, now: Timestamp) -> Option<Instant> {
+    fn next(&self, wanted: &Wanted, now: Timestamp) -> Option<Instant> {
         let images = |open: &Open| if matches!(open.facts.image, Built::Found { .. }) { None } else { open.image_due };
         let checks = |open: &Open| if wanted.plan.rules.when == When::Image { None } else { open.checks_due };
         let moments = self.open(wanted, now, Wake::Due).into_iter().flat_map(|(_, open)| [checks(open), images(open)]);
@@ -267,9 +274,16 @@ impl Memory {
 }
 
 /// A read that failed: all of it is read again later.
-struct Failure {
-    unsaid: Unsaid,
-    until: Option<Timestamp>,
+pub(super) struct Failure {
+    pub(super) unsaid: Unsaid,
+    pub(super) until: Option<Timestamp>,
+}
+
+impl Failure {
+    /// How long whoever did not say wants to be left alone; none: it did not say that, either.
+    pub(super) fn pause(&self, now: Timestamp) -> Option<Duration> {
+        Some(Duration::try_from(self.until?.duration_since(now)).unwrap_or_default().max(AGAIN.0))
+    }
 }
 
 impl From<ForgeError> for Failure {
@@ -283,19 +297,7 @@ impl From<ForgeError> for Failure {
     }
 }
 
-/// What a registry did not say is known of that image; only its wish to be left alone is known of all.
-fn unsaid(error: &RegistryError) -> Result<Built, Failure> {
-    let says = error.to_string();
-    match error {
-        RegistryError::Limited { until, .. } => Err(Failure { unsaid: Unsaid { person: false, says }, until: Some(*until) }),
-        RegistryError::Denied { .. } => Ok(Built::Unsaid(Unsaid { person: true, says })),
-        RegistryError::Slow { .. } | RegistryError::Ill { .. } | RegistryError::Unreadable { .. } => {
-            Ok(Built::Unsaid(Unsaid { person: false, says }))
-        }
-    }
-}
-
 /// Twice as long each time.
-fn growing((first, last): (Duration, Duration), times: u32) -> Duration {
+pub(super) fn growing((first, last): (Duration, Duration), times: u32) -> Duration {
     first.saturating_mul(1_u32.checked_shl(times.saturating_sub(1).min(16)).unwrap_or(u32::MAX)).min(last)
 }

@@ -15,7 +15,13 @@ use crate::{
         forge::ApiBudget,
         registry::{Origin, RegistryError},
     },
-    model::source::{Built, CheckFacts, Commit, CommitStatus, Digest, History, HistoryEnd, ImagePlan, Queue, Rules, StatusState, When},
+    model::{
+        repo_config::Permitted,
+        source::{
+            Built, CheckFacts, Commit, CommitStatus, ConfigFile, ConfigPlan, Digest, History, HistoryEnd, ImagePlan, Queue, Rules,
+            StatusState, When,
+        },
+    },
 };
 
 /// A world of one branch: what its forge and its registry would answer, and what they were asked.
@@ -30,6 +36,10 @@ struct World {
     /// The next answers to a history, before the true one.
     failures: VecDeque<ForgeError>,
     denied: bool,
+    /// What the tag names, and whether the registry says.
+    tag: Option<u8>,
+    ill: bool,
+    files: BTreeMap<u8, String>,
     asked: Vec<String>,
 }
 
@@ -119,8 +129,21 @@ impl Forge for Shared {
         async move { Ok(answer) }.boxed()
     }
 
-    fn file<'a>(&'a self, _: &'a Repository, _: &'a Sha, _: &'a str, _: usize) -> BoxFuture<'a, Result<Option<String>, ForgeError>> {
-        async { Ok(None) }.boxed()
+    fn file<'a>(
+        &'a self,
+        _: &'a Repository,
+        commit: &'a Sha,
+        path: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Option<String>, ForgeError>> {
+        let answer = self.with(|w| {
+            w.asked.push(format!("file {path} of {}", number(commit)));
+            match w.files.get(&number(commit)) {
+                Some(text) if text.len() > limit => Err(ForgeError::TooLong { what: path.to_owned(), limit }),
+                other => Ok(other.cloned()),
+            }
+        });
+        async move { answer }.boxed()
     }
 }
 
@@ -130,8 +153,13 @@ fn digest(n: u8) -> Digest {
 
 impl Registry for Shared {
     fn digest<'a>(&'a self, image: &'a ImageRef, _: &'a [Login]) -> BoxFuture<'a, Result<Option<Digest>, RegistryError>> {
-        let n = u8::from_str_radix(&image.tag[4..6], 16).unwrap();
         let answer = self.with(|w| {
+            if image.tag == "stable" {
+                w.asked.push("tag".to_owned());
+                let ill = RegistryError::Ill { host: image.host.clone(), said: "502".to_owned() };
+                return if w.ill { Err(ill) } else { Ok(w.tag.map(digest)) };
+            }
+            let n = u8::from_str_radix(&image.tag[4..6], 16).unwrap();
             w.asked.push(format!("image of {n}"));
             if w.denied {
                 return Err(RegistryError::Denied { host: image.host.clone(), path: image.path.clone(), tried: "no login".to_owned() });
@@ -168,12 +196,23 @@ impl Bench {
         let (nudge, nudges) = unbounded_channel();
         let grants = Arc::new(Grants::parse(r#"[{"repositories": ["acme/shop"], "namespaces": ["shop"]}]"#).unwrap());
         let sources =
-            Sources { forge: Arc::new(world.clone()), grants, registry: Arc::new(world.clone()), logins: Arc::new(world.clone()) };
+            Sources { forge: Some(Arc::new(world.clone())), grants, registry: Arc::new(world.clone()), logins: Arc::new(world.clone()) };
         let board = Arc::new(MergeBoard::new(Some(sources), Arc::new(Epoch), nudge));
         Self { world, board, nudges, key: Key::new("web").within("shop") }
     }
 
     fn watch(&self, since: Option<u8>) {
+        self.watch_with(since, None);
+    }
+
+    fn watch_tag(&self) {
+        let image =
+            ImagePlan { repository: "r.example/shop".to_owned(), tag: "stable".to_owned(), pull_secret: None, revision_required: false };
+        let logins = LoginsFor { namespace: "shop".to_owned(), secrets: Vec::new(), account: "default".to_owned() };
+        self.board.watch(&self.key, Watch { subject: Subject::Tag(image), logins });
+    }
+
+    fn watch_with(&self, since: Option<u8>, config: Option<ConfigPlan>) {
         let plan = MergePlan {
             branch: Branch { repository: Repository::parse("acme/shop").unwrap(), name: None },
             rules: Rules {
@@ -189,9 +228,10 @@ impl Bench {
                 revision_required: false,
             },
             queue: Queue::Latest,
+            config,
         };
         let logins = LoginsFor { namespace: "shop".to_owned(), secrets: Vec::new(), account: "default".to_owned() };
-        self.board.watch(&self.key, Watch { plan, since: since.map(sha), logins });
+        self.board.watch(&self.key, Watch { subject: Subject::Branch { plan: Box::new(plan), since: since.map(sha) }, logins });
     }
 
     /// Lets everything happen that happens in that time.
@@ -395,4 +435,74 @@ async fn without_a_forge_or_a_grant_nothing_is_asked_and_it_is_said() {
     let none = MergeBoard::new(None, Arc::new(Epoch), nudge);
     assert_eq!(none.closed(&given, "shop").map(|r| r.word()), Some("NoForge"));
     sleep(Duration::ZERO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tag_is_looked_at_every_minute_and_when_a_registry_tells_of_a_push() {
+    let mut bench = Bench::of(&[1]);
+    bench.world.with(|w| w.tag = Some(2));
+    bench.watch_tag();
+    bench.pass(0).await;
+    assert_eq!(bench.board.read(&bench.key).tag, Some(found(2)));
+    assert!(bench.nudges.try_recv().is_ok());
+    bench.pass(125).await;
+    assert_eq!(bench.world.asked("tag"), 3);
+    assert!(bench.nudges.try_recv().is_err(), "the same again is no news");
+    bench.world.with(|w| w.tag = Some(3));
+    assert_eq!(bench.board.stir_image("shop"), Stirred::Somebody);
+    bench.pass(0).await;
+    assert_eq!(bench.board.read(&bench.key).tag, Some(found(3)));
+    assert_eq!(bench.world.asked("history") + bench.world.asked("heads"), 0, "no forge is asked");
+    assert_eq!(bench.board.stir(&Repository::parse("acme/shop").unwrap()), Stirred::Nobody);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_is_ill_takes_back_nothing_of_what_a_tag_named() {
+    let bench = Bench::of(&[1]);
+    bench.world.with(|w| w.ill = true);
+    bench.watch_tag();
+    bench.pass(60).await;
+    let looks = bench.world.asked("tag");
+    assert!((4..=6).contains(&looks), "5, 10, 20, 40 s apart: {looks} looks in 60 s");
+    bench.world.with(|w| (w.ill, w.tag) = (false, Some(2)));
+    bench.pass(61).await;
+    bench.world.with(|w| w.ill = true);
+    bench.pass(61).await;
+    let known = bench.board.read(&bench.key);
+    assert_eq!((known.tag, known.unsaid.map(|unsaid| unsaid.person)), (Some(found(2)), Some(false)));
+    // That the tag is gone is a fact.
+    bench.world.with(|w| (w.ill, w.tag) = (false, None));
+    bench.pass(61).await;
+    assert_eq!(bench.board.read(&bench.key).tag, Some(Built::Absent));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tag_needs_no_forge() {
+    let world = Shared::default();
+    world.with(|w| w.tag = Some(2));
+    let (nudge, nudges) = unbounded_channel();
+    let (registry, logins) = (Arc::new(world.clone()), Arc::new(world.clone()));
+    let sources = Sources { forge: None, grants: Arc::default(), registry, logins };
+    let board = Arc::new(MergeBoard::new(Some(sources), Arc::new(Epoch), nudge));
+    let bench = Bench { world, board, nudges, key: Key::new("web").within("shop") };
+    assert_eq!(bench.board.closed(&Repository::parse("acme/shop").unwrap(), "shop").map(|r| r.word()), Some("NoForge"));
+    bench.watch_tag();
+    bench.pass(0).await;
+    assert_eq!(bench.board.read(&bench.key).tag, Some(found(2)));
+    assert!(bench.board.meter().unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_file_of_a_commit_is_read_once_and_only_when_nothing_else_is_missing() {
+    let bench = Bench::of(&[3, 2, 1]);
+    let config = Some(ConfigPlan { path: ".haldane.yaml".to_owned(), permitted: Permitted::default() });
+    let file = |n: u8| bench.board.read(&bench.key).facts[&sha(n)].config.clone();
+    bench.world.with(|w| (w.passed, w.images, w.files) = (vec![2], vec![2, 3], BTreeMap::from([(2, "rollout: {}".to_owned())])));
+    bench.watch_with(Some(1), config);
+    bench.pass(120).await;
+    assert_eq!((file(2), file(3)), (Some(ConfigFile::Text("rollout: {}".to_owned())), None));
+    assert_eq!(bench.world.asked("file"), 1);
+    bench.world.with(|w| (w.passed, w.files) = (vec![2, 3], BTreeMap::from([(3, " ".repeat(20_000))])));
+    bench.pass(31).await;
+    assert_eq!(file(3), Some(ConfigFile::Unusable("longer than 16384 bytes".to_owned())));
 }

@@ -121,4 +121,5 @@ async fn refusals_are_among_what_is_held_against_the_description() {
     let named = |heard: &Heard| format!("{} {}", operation(walk, heard)["operationId"].as_str().unwrap_or_default(), heard.status);
     let seen: BTreeSet<String> = of_rest(&walk.ours).map(named).collect();
     assert_eq!(seen, SEEN.map(str::to_owned).into());
+    assert!(walk.ours.iter().any(|heard| heard.query.iter().any(|(name, _)| name == "cursor")), "no list was longer than its page");
 }

@@ -18,7 +18,7 @@ demo-down: ## remove everything that the demo made
 
 test: test-code cluster-check test-cluster ## everything: code, the test cluster itself, the controller on a real cluster
 
-test-code: components ## unit tests, simulation, stories, CRDs, chart
+test-code: components ## unit tests, simulation, stories, CRDs, chart, GitHub's published contracts
 	$(env) cargo test --locked --all-targets --no-fail-fast
 
 test-cluster: ## the controller on a real cluster
@@ -42,6 +42,7 @@ lint: ## format, clippy, documentation, licences
 
 components: setup
 	@tests/cluster/cluster build
+	@tests/contract/parts >/dev/null
 
 setup: ## install the Debian packages that are missing (root)
 	@tests/setup

@@ -53,8 +53,12 @@ impl Reply {
 
     /// As GitHub says no.
     pub fn error(status: u16, message: &str) -> Self {
-        let about = "https://docs.github.com/rest";
-        Self::json(status, &json!({"message": message, "documentation_url": about, "status": status.to_string()}))
+        let mut said = json!({"message": message, "documentation_url": "https://docs.github.com/rest"});
+        // What is wrong with a request is said in another form.
+        if status != 422 {
+            said["status"] = json!(status.to_string());
+        }
+        Self::json(status, &said)
     }
 
     pub fn not_found() -> Self {

@@ -39,6 +39,16 @@ pub struct Commit {
     pub message: String,
 }
 
+/// A file that is another after a commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diff {
+    pub letter: char,
+    pub path: String,
+    pub oid: String,
+    pub added: u64,
+    pub removed: u64,
+}
+
 /// An entry of a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -154,6 +164,27 @@ impl Git {
             .filter_map(|line| line.split_once('\t'))
             .filter_map(|(letter, path)| Some((letter.chars().next()?, path.to_owned())))
             .collect()
+    }
+
+    /// The same with what each file is now, or was, and its lines that came and went.
+    pub fn diff(&self, from: Option<&str>, to: &str) -> Vec<Diff> {
+        let mut arguments = vec!["diff-tree", "-r", "--root", "--no-commit-id", "--no-renames", "--raw", "--numstat", "--no-abbrev"];
+        arguments.extend(from);
+        arguments.push(to);
+        let text = self.text(&arguments).unwrap_or_default();
+        let mut files = BTreeMap::new();
+        for (head, path) in text.lines().filter_map(|line| line.rsplit_once('\t')) {
+            let file: &mut Diff = files.entry(path.to_owned()).or_default();
+            if let [_, _, old, new, letter] = head.split(' ').collect::<Vec<_>>()[..] {
+                file.letter = letter.chars().next().unwrap_or('M');
+                path.clone_into(&mut file.path);
+                (if file.letter == 'D' { old } else { new }).clone_into(&mut file.oid);
+            } else if let Some((added, removed)) = head.split_once('\t') {
+                // A dash: it is no text.
+                (file.added, file.removed) = (added.parse().unwrap_or(0), removed.parse().unwrap_or(0));
+            }
+        }
+        files.into_values().collect()
     }
 
     /// What is at a path of a commit; empty: its root.

@@ -21,7 +21,7 @@ use super::{
     hub::Hub,
     limits::Bucket,
     model::{Pull, Repo, Status, Suite, Token, moment},
-    rest,
+    shapes,
 };
 
 static SCHEMA: LazyLock<Valid<Schema>> =
@@ -470,7 +470,7 @@ impl Object {
             "id" => json!(format!("CS_{}", suite.id)),
             "databaseId" => json!(suite.id),
             "app" => {
-                let id = rest::app_id(&checks.app);
+                let id = shapes::app_id(&checks.app);
                 json!({"__typename": "App", "id": format!("A_{id}"), "databaseId": id, "slug": checks.app, "name": checks.app})
             }
             "status" => json!(checks.status.to_uppercase()),

@@ -4,7 +4,7 @@
 //! what the receiver said. The receiver is spoken to in plain HTTP.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -26,8 +26,8 @@ use super::{
     git::NOTHING,
     hub::Hub,
     keys::{guid, signatures},
-    model::{Checks, Repo, Status, Suite, account, moment},
-    rest,
+    model::{Checks, Repo, Status, Suite, moment},
+    shapes,
 };
 
 /// What there is to subscribe to.
@@ -61,6 +61,10 @@ pub struct Delivery {
     pub status: Option<String>,
     /// 0: nobody answered.
     pub status_code: u16,
+    /// In seconds.
+    pub duration: f64,
+    /// Never here.
+    pub throttled_at: Option<String>,
     #[serde(skip)]
     pub headers: Vec<(String, String)>,
     #[serde(skip)]
@@ -192,11 +196,12 @@ impl Outbox {
 pub async fn carry(hub: Arc<Hub>, mut inbox: mpsc::UnboundedReceiver<Parcel>) {
     while let Some(parcel) = inbox.recv().await {
         sleep(parcel.delay).await;
+        let began = hub.now();
         let (status, code, answer) = if parcel.lost { ("timed out".to_owned(), 0, String::new()) } else { said(&parcel).await };
         let now = hub.now();
         if let Some(delivery) = hub.lock().deliveries.iter_mut().find(|delivery| delivery.id == parcel.delivery) {
             delivery.status = Some(status);
-            (delivery.status_code, delivery.answer) = (code, answer);
+            (delivery.status_code, delivery.answer, delivery.duration) = (code, answer, now.duration_since(began).as_secs_f64());
             (delivery.at, delivery.delivered_at) = (now, moment(now));
         }
         hub.outbox.under_way.send_modify(|count| *count -= 1);
@@ -265,6 +270,8 @@ fn emit(hub: &Hub, repo: u64, event: &str, action: Option<&str>, payload: &Value
             at: hub.now(),
             status: None,
             status_code: 0,
+            duration: 0.0,
+            throttled_at: None,
             headers: Vec::new(),
             payload,
             answer: String::new(),
@@ -311,7 +318,7 @@ pub fn redeliver(hub: &Hub, app: u64, id: u64) -> Option<()> {
 
 /// A ref moved.
 pub fn pushed(hub: &Hub, id: u64, name: &str, before: &str, after: &str) {
-    let Some((git, full_name, about)) = about(hub, id) else { return };
+    let Some(Place { git, full_name, about, .. }) = place(hub, id) else { return };
     let (created, deleted) = (before == NOTHING, after == NOTHING);
     let commit = |commit: &super::git::Commit| {
         let changed = git.changes(None, &commit.oid);
@@ -333,72 +340,114 @@ pub fn pushed(hub: &Hub, id: u64, name: &str, before: &str, after: &str) {
         "compare": format!("{}/{full_name}/compare/{before}...{after}", hub.url),
         "commits": new.iter().map(commit).collect::<Vec<_>>(),
         "head_commit": if deleted { Value::Null } else { git.commit(after).as_ref().map_or(Value::Null, commit) },
-        "repository": about, "pusher": {"name": pusher.0, "email": pusher.1}, "sender": account(pusher.0, "User"),
+        "repository": about, "pusher": {"name": pusher.0, "email": pusher.1},
+        "sender": shapes::account(&hub.url, pusher.0, "User"),
     });
     emit(hub, id, "push", None, &payload);
 }
 
 /// A suite is new, runs or is done.
 pub fn checked(hub: &Hub, id: u64, oid: &str, suite: &Suite) {
-    let Some((git, full_name, about)) = about(hub, id) else { return };
+    let Some(place) = place(hub, id) else { return };
     let Checks { app, event, workflow, status, conclusion, runs } = &suite.checks;
-    let head_commit = git.commit(oid).map(|commit| {
-        json!({"id": oid, "tree_id": commit.tree, "message": commit.message,
-        "timestamp": moment(commit.committer.at), "author": {"name": commit.author.name, "email": commit.author.email}})
-    });
+    let (api, created, updated) = (&place.api, moment(suite.created), moment(suite.updated));
+    let head_commit = place.git.commit(oid).as_ref().map(shapes::small_commit);
     let common = json!({"id": suite.id, "head_branch": suite.branch, "head_sha": oid, "status": status, "conclusion": conclusion,
-        "created_at": moment(suite.created), "updated_at": moment(suite.updated), "pull_requests": [], "head_commit": head_commit});
+        "created_at": created, "updated_at": updated, "pull_requests": [], "head_commit": head_commit});
     let action = if status == "completed" { "completed" } else { "requested" };
     if status == "completed" || status == "queued" {
         let mut shown = common.clone();
-        shown["app"] = json!({"id": rest::app_id(app), "slug": app, "name": app});
+        shown["node_id"] = json!(format!("CS_{}", suite.id));
+        (shown["before"], shown["after"]) = (Value::Null, json!(oid));
+        shown["app"] = shapes::writer(&hub.url, app, &created);
         shown["latest_check_runs_count"] = json!(runs);
-        shown["url"] = json!(format!("{}/repos/{full_name}/check-suites/{}", hub.url, suite.id));
-        let payload = json!({"action": action, "check_suite": shown, "repository": about, "sender": account("ghost", "User")});
+        shown["url"] = json!(format!("{api}/check-suites/{}", suite.id));
+        shown["check_runs_url"] = json!(format!("{api}/check-suites/{}/check-runs", suite.id));
+        let payload = json!({"action": action, "check_suite": shown, "repository": place.about, "sender": ghost(hub)});
         emit(hub, id, "check_suite", Some(action), &payload);
     }
     if let Some(workflow) = workflow {
         let action = if status == "in_progress" { "in_progress" } else { action };
+        let workflow = shapes::workflow(api, &place.html, workflow, &created);
+        let title = head_commit.and_then(|commit| Some(commit["message"].as_str()?.lines().next()?.to_owned()));
+        // A run has a number of its own; here it is its suite's.
+        let url = format!("{api}/actions/runs/{}", suite.id);
         let mut run = common;
-        run["name"] = json!(workflow);
-        run["event"] = json!(event);
-        run["check_suite_id"] = json!(suite.id);
-        run["run_attempt"] = json!(1);
-        let payload = json!({"action": action, "workflow_run": run, "workflow": {"name": workflow}, "repository": about,
-            "sender": account("ghost", "User")});
+        let of_run = json!({
+            "name": workflow["name"], "path": workflow["path"],
+            "node_id": format!("WFR_{}", suite.id), "event": event, "run_number": 1, "run_attempt": 1, "run_started_at": created,
+            "workflow_id": workflow["id"], "workflow_url": workflow["url"], "check_suite_id": suite.id,
+            "check_suite_node_id": format!("CS_{}", suite.id), "check_suite_url": format!("{api}/check-suites/{}", suite.id), "url": url,
+            "html_url": format!("{}/actions/runs/{}", place.html, suite.id), "previous_attempt_url": null, "actor": ghost(hub),
+            "triggering_actor": ghost(hub), "repository": place.small, "head_repository": place.small,
+        });
+        shapes::extend(&mut run, of_run);
+        // GitHub's description of the event between them does not have it.
+        if action != "in_progress" {
+            run["display_title"] = json!(title);
+        }
+        for name in ["artifacts", "cancel", "jobs", "logs", "rerun"] {
+            run[format!("{name}_url")] = json!(format!("{url}/{name}"));
+        }
+        let payload = json!({"action": action, "workflow_run": run, "workflow": workflow, "repository": place.about, "sender": ghost(hub)});
         emit(hub, id, "workflow_run", Some(action), &payload);
     }
 }
 
 /// A status was set.
 pub fn status_set(hub: &Hub, id: u64, oid: &str, status: &Status) {
-    let Some((_, full_name, about)) = about(hub, id) else { return };
+    let Some(place) = place(hub, id) else { return };
+    let commit = place.git.commit(oid).map(|commit| shapes::commit(&hub.url, &place.api, &place.html, &place.users, &commit));
     let payload = json!({
-        "id": status.id, "sha": oid, "name": full_name, "context": status.context, "state": status.state,
-        "description": status.description, "target_url": status.target_url, "branches": [], "commit": {"sha": oid},
-        "created_at": moment(status.created), "updated_at": moment(status.created), "repository": about,
-        "sender": account("ghost", "User"),
+        "id": status.id, "sha": oid, "name": place.full_name, "context": status.context, "state": status.state,
+        "description": status.description, "target_url": status.target_url, "branches": [], "commit": commit,
+        "created_at": moment(status.created), "updated_at": moment(status.created), "repository": place.about,
+        "sender": ghost(hub),
     });
     emit(hub, id, "status", None, &payload);
 }
 
 /// A manifest came into the registry. Both events tell of it, and only a manifest of one platform says its commit.
 pub fn package_published(hub: &Hub, id: u64, name: &str, tag: &str, digest: &str) {
-    let Some((_, full_name, about)) = about(hub, id) else { return };
+    let Some(place) = place(hub, id) else { return };
+    let (namespace, now) = (place.about["owner"]["login"].clone(), moment(hub.now()));
+    let html = format!("{}/packages/{name}", place.html);
     let package = json!({
-        "id": id, "name": name, "namespace": full_name.split('/').next(), "ecosystem": "CONTAINER", "package_type": "CONTAINER",
-        "package_version": {"id": 1, "version": digest, "name": digest,
+        "id": id, "name": name, "namespace": namespace, "ecosystem": "CONTAINER", "package_type": "CONTAINER", "description": "",
+        "owner": place.about["owner"], "html_url": html, "created_at": now, "updated_at": now, "registry": null,
+        "package_version": {"id": 1, "version": digest, "name": digest, "description": "", "summary": "", "html_url": html,
+            "package_url": format!("{namespace}/{name}:{tag}"), "installation_command": format!("docker pull {name}:{tag}"),
+            "metadata": [], "package_files": [],
             "container_metadata": {"tag": {"name": tag, "digest": digest}, "labels": {"revision": ""}, "manifest": {"digest": digest}}},
     });
     for event in ["package", "registry_package"] {
-        let mut payload = json!({"action": "published", "repository": about, "sender": account("ghost", "User")});
+        let mut payload = json!({"action": "published", "repository": place.about, "sender": ghost(hub)});
         payload[event] = package.clone();
         emit(hub, id, event, Some("published"), &payload);
     }
 }
 
-fn about(hub: &Hub, id: u64) -> Option<(super::git::Git, String, Value)> {
+/// Who did what nobody did.
+fn ghost(hub: &Hub) -> Value {
+    shapes::account(&hub.url, "ghost", "User")
+}
+
+/// Where something happened.
+struct Place {
+    git: super::git::Git,
+    full_name: String,
+    about: Value,
+    small: Value,
+    users: BTreeMap<String, String>,
+    api: String,
+    html: String,
+}
+
+fn place(hub: &Hub, id: u64) -> Option<Place> {
     let state = hub.lock();
     let repo: &Repo = state.repos.get(&id)?;
-    Some((repo.git.clone(), repo.full_name(), rest::repository(&hub.url, repo)))
+    let full_name = repo.full_name();
+    let (api, html) = (format!("{}/repos/{full_name}", hub.url), format!("{}/{full_name}", hub.url));
+    let (about, small) = (shapes::repository(&hub.url, repo), shapes::small_repository(&hub.url, repo));
+    Some(Place { git: repo.git.clone(), full_name, about, small, users: state.users.clone(), api, html })
 }

@@ -27,6 +27,7 @@ pub mod limits;
 pub mod model;
 pub mod rest;
 pub mod serve;
+pub mod shapes;
 pub mod transport;
 pub mod workshop;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     faults::Fault,
@@ -292,10 +292,4 @@ impl Repo {
 /// A moment as GitHub writes it: whole seconds, UTC.
 pub fn moment(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second()).expect("a second of a valid timestamp").to_string()
-}
-
-/// An account, as it stands in most answers.
-pub fn account(login: &str, kind: &str) -> Value {
-    let id = login.bytes().fold(7_u64, |sum, byte| (sum * 31 + u64::from(byte)) % 1_000_003);
-    json!({"login": login, "id": id, "node_id": format!("U_{id}"), "type": kind, "site_admin": false})
 }

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 
 use super::{
     api::{Ask, Caller, Reply},
-    git::{Commit, Entry, Git, Person},
+    git::{Commit, Diff, Entry, Git},
     hooks::{self, KEPT},
     hub::Hub,
     keys::{AppKey, lines, long_token, word},
-    model::{ACTIONS, App, Installation, Repo, State, Token, TokenForm, Webhook, account, moment},
+    model::{Installation, Repo, State, Token, TokenForm, Webhook, moment},
+    shapes,
 };
 
 /// Of an installation token.
@@ -26,7 +27,7 @@ pub fn answer(hub: &Arc<Hub>, ask: &Ask, caller: &Caller) -> Reply {
     let path: Vec<&str> = ask.path.trim_matches('/').split('/').collect();
     match (ask.method.as_str(), path.as_slice()) {
         ("POST", ["app-manifests", code, "conversions"]) => convert(hub, code),
-        (_, ["app", ..] | ["repos", _, _, "installation"]) => match caller {
+        (_, ["app", ..] | ["repos", _, _, "installation"] | ["repositories", _, "installation"]) => match caller {
             Caller::App(id) => of_app(hub, ask, *id, &path),
             _ => Reply::error(401, "A JSON web token could not be decoded"),
         },
@@ -49,7 +50,7 @@ fn of_app(hub: &Arc<Hub>, ask: &Ask, id: u64, path: &[&str]) -> Reply {
             let state = hub.lock();
             let count = state.installations.values().filter(|there| there.app == id).count();
             state.apps.get(&id).map_or_else(Reply::not_found, |app| {
-                let mut shown = about_app(hub, app);
+                let mut shown = shapes::app(&hub.url, app);
                 shown["installations_count"] = json!(count);
                 Reply::json(200, &shown)
             })
@@ -70,8 +71,16 @@ fn of_app(hub: &Arc<Hub>, ask: &Ask, id: u64, path: &[&str]) -> Reply {
         }
         ("GET", ["repos", owner, name, "installation"]) => {
             let state = hub.lock();
-            let there = state.repo(owner, name).and_then(|repo| state.installation(id, &repo.owner).filter(|there| there.covers(repo)));
-            there.map_or_else(Reply::not_found, |there| Reply::json(200, &about_installation(hub, &state, there)))
+            match state.repo(owner, name) {
+                Some(repo) if is_named(repo, owner, name) => installed(hub, &state, id, repo),
+                Some(repo) => moved(hub, ask, repo, &["installation"]),
+                None => Reply::not_found(),
+            }
+        }
+        ("GET", ["repositories", number, "installation"]) => {
+            let state = hub.lock();
+            let repo = number.parse().ok().and_then(|number: u64| state.repos.get(&number));
+            repo.map_or_else(Reply::not_found, |repo| installed(hub, &state, id, repo))
         }
         ("GET", ["app", "hook", "config"]) => match hub.lock().apps.get(&id).and_then(|app| app.webhook.clone()) {
             Some(Webhook { url, secret }) => {
@@ -90,20 +99,31 @@ fn of_app(hub: &Arc<Hub>, ask: &Ask, id: u64, path: &[&str]) -> Reply {
     }
 }
 
-fn about_app(hub: &Hub, app: &App) -> Value {
-    json!({
-        "id": app.id, "slug": app.slug, "node_id": format!("A_{}", app.id), "client_id": app.client_id, "name": app.name,
-        "owner": account(&app.owner, "Organization"), "description": null, "external_url": hub.url,
-        "html_url": format!("{}/apps/{}", hub.url, app.slug), "created_at": moment(app.created), "updated_at": moment(app.created),
-        "permissions": app.permissions, "events": app.events,
-    })
+fn is_named(repo: &Repo, owner: &str, name: &str) -> bool {
+    repo.full_name().eq_ignore_ascii_case(&format!("{owner}/{name}"))
+}
+
+/// By its number a repository is always found.
+fn moved(hub: &Hub, ask: &Ask, repo: &Repo, rest: &[&str]) -> Reply {
+    let (base, id) = (format!("{}{}", hub.url, prefix(ask)), repo.id.to_string());
+    let url = [&[base.as_str(), "repositories", &id] as &[&str], rest].concat().join("/");
+    Reply::json(301, &json!({"message": "Moved Permanently", "url": url, "documentation_url": "https://docs.github.com/rest"}))
+        .with("location", url)
+}
+
+/// The installation of the app on the account of a repository.
+fn installed(hub: &Hub, state: &State, app: u64, repo: &Repo) -> Reply {
+    let there = state.installation(app, &repo.owner).filter(|there| there.covers(repo));
+    there.map_or_else(Reply::not_found, |there| Reply::json(200, &about_installation(hub, state, there)))
 }
 
 fn about_installation(hub: &Hub, state: &State, there: &Installation) -> Value {
     let app = state.apps.get(&there.app);
+    let account = shapes::account(&hub.url, &there.account, "Organization");
     json!({
         "id": there.id, "app_id": there.app, "app_slug": app.map(|app| &app.slug), "client_id": app.map(|app| &app.client_id),
-        "account": account(&there.account, "Organization"), "target_type": "Organization",
+        "account": account, "target_id": account["id"], "target_type": "Organization",
+        "repositories_url": format!("{}/installation/repositories", hub.url),
         "repository_selection": if there.repositories.is_none() { "all" } else { "selected" },
         "access_tokens_url": format!("{}/app/installations/{}/access_tokens", hub.url, there.id),
         "html_url": format!("{}/organizations/{}/settings/installations/{}", hub.url, there.account, there.id),
@@ -155,7 +175,7 @@ fn new_token(hub: &Hub, ask: &Ask, app: u64, installation: u64) -> Reply {
     let expires = hub.now() + TOKEN_LIVES;
     let shown: Option<Vec<Value>> = repositories
         .as_ref()
-        .map(|some| state.repos.values().filter(|repo| some.contains(&repo.id)).map(|repo| repository(&hub.url, repo)).collect());
+        .map(|some| state.repos.values().filter(|repo| some.contains(&repo.id)).map(|repo| shapes::repository(&hub.url, repo)).collect());
     let selection = if repositories.is_none() && there.repositories.is_none() { "all" } else { "selected" };
     let mut reply = json!({"token": text, "expires_at": moment(expires), "permissions": permissions, "repository_selection": selection});
     if let Some(shown) = shown {
@@ -187,7 +207,7 @@ fn repositories(hub: &Hub, ask: &Ask, token: &Token) -> Reply {
     let (size, page) = (ask.number("per_page", 30).min(100), ask.number("page", 1).max(1));
     let state = hub.lock();
     let all: Vec<&Repo> = state.repos.values().filter(|repo| state.opens(token, repo)).collect();
-    let shown: Vec<Value> = all.iter().skip((page - 1) * size).take(size).map(|repo| repository(&hub.url, repo)).collect();
+    let shown: Vec<Value> = all.iter().skip((page - 1) * size).take(size).map(|repo| shapes::repository(&hub.url, repo)).collect();
     let reply = Reply::json(200, &json!({"total_count": all.len(), "repositories": shown}));
     if page * size >= all.len() {
         return reply;
@@ -219,7 +239,7 @@ fn convert(hub: &Arc<Hub>, code: &str) -> Reply {
     hub.set_webhook(id, hook.map(|url| Webhook { url: url.to_owned(), secret: Some(secret.clone()) }));
     let state = hub.lock();
     let Some(app) = state.apps.get(&id) else { return Reply::not_found() };
-    let mut shown = about_app(hub, app);
+    let mut shown = shapes::app(&hub.url, app);
     shown["client_secret"] = json!(word(&format!("client secret {id}"), 40));
     shown["webhook_secret"] = json!(hook.map(|_| secret));
     shown["pem"] = json!(app.key.pem);
@@ -268,15 +288,11 @@ fn of_repository(hub: &Hub, ask: &Ask, caller: &Caller, (owner, name): &(&str, &
     let Caller::Installation(token) = caller else { return Reply::not_found() };
     let state = hub.lock();
     let Some(repo) = state.repo(owner, name).filter(|repo| state.opens(token, repo)) else { return Reply::not_found() };
-    if !repo.full_name().eq_ignore_ascii_case(&format!("{owner}/{name}")) {
-        let base = format!("{}{}", hub.url, prefix(ask));
-        let id = repo.id.to_string();
-        let url = [&[base.as_str(), "repositories", &id] as &[&str], rest].concat().join("/");
-        return Reply::json(301, &json!({"message": "Moved Permanently", "url": url, "documentation_url": "https://docs.github.com/rest"}))
-            .with("location", url);
+    if !is_named(repo, owner, name) {
+        return moved(hub, ask, repo, rest);
     }
     if rest.is_empty() {
-        return Reply::json(200, &repository(&hub.url, repo));
+        return Reply::json(200, &shapes::full_repository(&hub.url, repo));
     }
     if !token.permissions.contains_key("contents") {
         return Reply::error(403, "Resource not accessible by integration");
@@ -284,7 +300,8 @@ fn of_repository(hub: &Hub, ask: &Ask, caller: &Caller, (owner, name): &(&str, &
     let (git, full_name, default) = (repo.git.clone(), repo.full_name(), repo.default_branch.clone());
     let users = state.users.clone();
     drop(state);
-    let seen = Seen { base: format!("{}{}/repos/{full_name}", hub.url, prefix(ask)), html: format!("{}/{full_name}", hub.url), git, users };
+    let (home, base, html) = (hub.url.clone(), format!("{}{}/repos/{full_name}", hub.url, prefix(ask)), format!("{}/{full_name}", hub.url));
+    let seen = Seen { home, base, html, git, users };
     match rest {
         ["branches", branch @ ..] => seen.branch(&branch.join("/")),
         ["compare", basehead @ ..] => seen.compare(ask, &basehead.join("/")),
@@ -294,25 +311,9 @@ fn of_repository(hub: &Hub, ask: &Ask, caller: &Caller, (owner, name): &(&str, &
     }
 }
 
-/// A repository, as it stands in answers and events.
-pub fn repository(url: &str, repo: &Repo) -> Value {
-    let full_name = repo.full_name();
-    json!({
-        "id": repo.id, "node_id": format!("R_{}", repo.id), "name": repo.name, "full_name": full_name, "private": true,
-        "owner": account(&repo.owner, "Organization"), "html_url": format!("{url}/{full_name}"), "description": null, "fork": false,
-        "url": format!("{url}/repos/{full_name}"), "clone_url": format!("{url}/{full_name}.git"),
-        "default_branch": repo.default_branch, "archived": false, "disabled": false, "visibility": "private",
-        "created_at": moment(repo.created),
-    })
-}
-
-/// The id of the app that writes checks under that slug.
-pub fn app_id(slug: &str) -> u64 {
-    if slug == ACTIONS { 15_368 } else { slug.bytes().fold(11, |sum, byte| (sum * 31 + u64::from(byte)) % 900_007) }
-}
-
 /// A repository that somebody may read.
 struct Seen {
+    home: String,
     base: String,
     html: String,
     git: Git,
@@ -320,25 +321,8 @@ struct Seen {
 }
 
 impl Seen {
-    fn user(&self, person: &Person) -> Value {
-        self.users.get(&person.email).map_or(Value::Null, |login| account(login, "User"))
-    }
-
     fn about(&self, commit: &Commit) -> Value {
-        let person = |person: &Person| json!({"name": person.name, "email": person.email, "date": moment(person.at)});
-        let parent = |oid: &String| json!({"sha": oid, "url": format!("{}/commits/{oid}", self.base), "html_url": format!("{}/commit/{oid}", self.html)});
-        json!({
-            "sha": commit.oid, "node_id": format!("C_{}", commit.oid),
-            "commit": {
-                "author": person(&commit.author), "committer": person(&commit.committer), "message": commit.message,
-                "tree": {"sha": commit.tree, "url": format!("{}/git/trees/{}", self.base, commit.tree)},
-                "url": format!("{}/git/commits/{}", self.base, commit.oid), "comment_count": 0,
-                "verification": {"verified": false, "reason": "unsigned", "signature": null, "payload": null, "verified_at": null},
-            },
-            "url": format!("{}/commits/{}", self.base, commit.oid), "html_url": format!("{}/commit/{}", self.html, commit.oid),
-            "author": self.user(&commit.author), "committer": self.user(&commit.committer),
-            "parents": commit.parents.iter().map(parent).collect::<Vec<_>>(),
-        })
+        shapes::commit(&self.home, &self.base, &self.html, &self.users, commit)
     }
 
     fn branch(&self, name: &str) -> Reply {
@@ -348,7 +332,7 @@ impl Seen {
             200,
             &json!({
                 "name": name, "commit": self.about(&commit), "_links": {"self": url, "html": format!("{}/tree/{name}", self.html)},
-                "protected": false, "protection": {"enabled": false, "required_status_checks": {"enforcement_level": "off", "contexts": []}},
+                "protected": false, "protection": {"enabled": false, "required_status_checks": {"enforcement_level": "off", "contexts": [], "checks": []}},
                 "protection_url": format!("{url}/protection"),
             }),
         )
@@ -376,8 +360,15 @@ impl Seen {
             'D' => "removed",
             _ => "modified",
         };
-        let changes = self.git.changes(from, to).into_iter().take(300);
-        changes.map(|(letter, path)| json!({"filename": path, "status": word(letter)})).collect()
+        let shown = |file: &Diff| {
+            let place = format!("{}/contents/{}?ref={to}", self.base, file.path);
+            json!({
+                "sha": file.oid, "filename": file.path, "status": word(file.letter), "additions": file.added, "deletions": file.removed,
+                "changes": file.added + file.removed, "blob_url": format!("{}/blob/{to}/{}", self.html, file.path),
+                "raw_url": format!("{}/raw/{to}/{}", self.html, file.path), "contents_url": place,
+            })
+        };
+        self.git.diff(from, to).iter().take(300).map(shown).collect()
     }
 
     fn compare(&self, ask: &Ask, basehead: &str) -> Reply {
@@ -449,6 +440,7 @@ impl Seen {
             "size": bytes.map_or(0, <[u8]>::len), "git_url": format!("{}/git/blobs/{}", self.base, entry.oid),
             "html_url": format!("{}/blob/{reference}/{}", self.html, entry.path), "download_url": null,
         });
+        shown["_links"] = json!({"self": url, "git": shown["git_url"], "html": shown["html_url"]});
         if let Some(bytes) = bytes {
             let small = bytes.len() <= INLINE;
             shown["encoding"] = json!(if small { "base64" } else { "none" });

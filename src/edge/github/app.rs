@@ -76,7 +76,7 @@ impl Manifest {
 pub async fn exchange(base: &str, code: &str) -> Result<NewApp, ExchangeError> {
     let wire = Wire::new(base)?;
     let route = super::wire::path(["app-manifests", code, "conversions"]);
-    let question = Question { what: "the new app".to_owned(), call: Call::Post(route, json!({})), accept: JSON, most: MOST };
+    let question = Question { what: "the new app".to_owned(), call: Call::Post(route, None), accept: JSON, most: MOST };
     let answer = wire.ask(None, &question).await?.good(&question)?;
     // Without the words of the reader: they may repeat the key.
     let made: Converted = serde_json::from_slice(&answer.body).map_err(|_| unreadable(&question.what, &"that is no app with a key"))?;

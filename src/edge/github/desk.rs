@@ -257,7 +257,7 @@ impl Desk {
         }
         let permissions: Map<String, Value> = installation.permissions.iter().map(|name| ((*name).to_owned(), "read".into())).collect();
         let route = format!("/app/installations/{}/access_tokens", installation.id);
-        let call = Call::Post(route, json!({ "permissions": permissions }));
+        let call = Call::Post(route, Some(json!({ "permissions": permissions })));
         let question = Question { what: format!("the app's installation on {}", caller.meter.of()), call, accept: JSON, most: MOST };
         // Not by `ask`, which asks for us.
         let proof = self.access.proof(self.clock.now())?;

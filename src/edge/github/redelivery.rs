@@ -7,7 +7,6 @@ use std::{collections::BTreeMap, sync::Arc};
 use http::header::LINK;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::json;
 
 use crate::edge::forge::ForgeError;
 
@@ -53,7 +52,7 @@ pub(super) async fn repeat_missed(desk: &Arc<Desk>, since: Timestamp) -> Result<
     missed.sort_unstable();
     missed.truncate(AT_ONCE);
     for id in &missed {
-        let call = Call::Post(format!("/app/hook/deliveries/{id}/attempts"), json!({}));
+        let call = Call::Post(format!("/app/hook/deliveries/{id}/attempts"), None);
         let question = Question { what: format!("the webhook delivery {id}"), call, accept: JSON, most: MOST };
         desk.ask(desk.own(), &question).await?;
     }

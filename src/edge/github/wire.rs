@@ -57,8 +57,8 @@ pub(super) struct Question {
 pub(super) enum Call {
     /// Of a path below the REST API.
     Get(String),
-    /// To a path below the REST API.
-    Post(String, Value),
+    /// To a path below the REST API, with what it takes, if anything.
+    Post(String, Option<Value>),
     /// A document with its variables.
     GraphQl(Value),
 }
@@ -161,7 +161,7 @@ impl Wire {
     async fn exchange(&self, bearer: Option<&SecretString>, question: &Question) -> Result<Answer, ForgeError> {
         let (method, mut path, body) = match &question.call {
             Call::Get(path) => (Method::GET, format!("{}{path}", self.rest), None),
-            Call::Post(path, body) => (Method::POST, format!("{}{path}", self.rest), Some(body)),
+            Call::Post(path, body) => (Method::POST, format!("{}{path}", self.rest), body.as_ref()),
             Call::GraphQl(body) => (Method::POST, self.graphql.clone(), Some(body)),
         };
         for _ in 0..=REDIRECTS {

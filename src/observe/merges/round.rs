@@ -61,6 +61,8 @@ struct Memory {
     line: Option<(History, Option<Sha>)>,
     commits: BTreeMap<Sha, Open>,
     failures: u32,
+    /// What the rounds that failed should have read: the next one does.
+    owed: Wake,
 }
 
 /// One commit.
@@ -71,10 +73,11 @@ struct Open {
     looks: u32,
 }
 
-/// Why a round begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a round begins; each reads all that the one before it does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Wake {
     /// Something is due, or another thing is wanted.
+    #[default]
     Due,
     /// Nothing was due for [`IDLE`]: what seemed settled is looked at once more. Checks run again, and images come late.
     Idle,
@@ -119,6 +122,7 @@ impl Reader {
     }
 
     async fn round(&self, wanted: &Watch, memory: &mut Memory, wake: Wake) -> Round {
+        let wake = wake.max(memory.owed);
         if wake != Wake::Due {
             for open in memory.commits.values_mut() {
                 (open.checks_due, open.looks) = (Some(Instant::now()), 0);
@@ -126,7 +130,7 @@ impl Reader {
             }
         }
         let unsaid = self.read(wanted, memory, wake).await.err();
-        memory.failures = if unsaid.is_some() { memory.failures.saturating_add(1) } else { 0 };
+        (memory.failures, memory.owed) = if unsaid.is_some() { (memory.failures.saturating_add(1), wake) } else { (0, Wake::Due) };
         let next = memory.next(wanted, self.clock.now());
         let pause = match &unsaid {
             Some(Failure { until: Some(until), .. }) => {

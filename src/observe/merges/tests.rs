@@ -359,6 +359,23 @@ async fn a_forge_that_fails_takes_nothing_away() {
     assert_eq!(known.history.map(|h| h.commits.len()), Some(1), "what was known stands");
 }
 
+/// Nobody says it twice: the sweep has seen that head, and the event has been answered.
+#[tokio::test(start_paused = true)]
+async fn a_merge_that_could_not_be_read_when_it_was_told_is_read_when_the_forge_is_well() {
+    let bench = Bench::of(&[2, 1]);
+    bench.world.with(|w| w.failed = vec![2]);
+    bench.watch(Some(1));
+    bench.pass(10).await;
+    let ill = || ForgeError::Ill { said: "502".to_owned() };
+    bench.world.with(|w| {
+        (w.line, w.passed, w.images) = (vec![3, 2, 1], vec![3], vec![3]);
+        w.failures = [ill(), ill()].into();
+    });
+    bench.board.stir(&Repository::parse("acme/shop").unwrap());
+    bench.pass(20).await;
+    assert_eq!(bench.image(3), Some(found(3)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_that_wants_to_be_left_alone_is_left_alone() {
     let bench = Bench::of(&[2, 1]);

@@ -149,6 +149,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::NoForge { .. }
         | R::RepositoryNotGranted { .. }
         | R::SourceUnread { .. }
+        | R::SourceSilent { .. }
         | R::ImageRefused { .. } => true,
         R::Serving { .. }
         | R::WorkloadRolling { .. }

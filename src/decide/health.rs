@@ -81,6 +81,7 @@ fn stalled(case: &Case<'_>, decision: &Decision) -> Option<Why> {
                 | Reason::ScaledToZero { .. }
                 | Reason::GateForced { .. }
                 | Reason::StableNotRolling { .. }
+                | Reason::SourceSilent { .. }
         )
     };
     if let Phase::RolledBack { why, .. } = &case.state.phase {

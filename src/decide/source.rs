@@ -368,32 +368,32 @@ pub fn with_merges(case: &Case<'_>, mut decision: Decision) -> Decision {
     }
     decision.effects.extend(superseded(case));
     // What is on its way goes on: this is about what comes after it.
-    if decision.next.phase.rollout().is_none()
-        && let Some(trouble) = trouble(case, &told.commits)
-    {
-        if decision.holds.is_empty() {
-            decision.reason = trouble.clone();
+    if decision.next.phase.rollout().is_none() {
+        for trouble in trouble(case, &told.commits) {
+            if decision.holds.is_empty() {
+                decision.reason = trouble.clone();
+            }
+            decision.holds.push(trouble);
         }
-        decision.holds.push(trouble);
     }
     decision
 }
 
-/// What a person must mend before a newer version is found.
-fn trouble(case: &Case<'_>, commits: &[(Sha, Readiness)]) -> Option<Reason> {
-    let unsaid = case.seen.merges.unsaid.as_ref().filter(|unsaid| unsaid.person);
+/// What keeps a newer version from being found: first what a person must mend, then what heals by itself.
+fn trouble(case: &Case<'_>, commits: &[(Sha, Readiness)]) -> Vec<Reason> {
+    let unsaid = case.seen.merges.unsaid.as_ref();
     let image = |sha: &Sha| case.seen.merges.facts.get(sha).map(|facts| &facts.image);
     let denied = commits.iter().find_map(|(sha, _)| match image(sha) {
         Some(Built::Unsaid(unsaid)) if unsaid.person => Some(unsaid),
         _ => None,
     });
-    if let Some(unsaid) = unsaid.or(denied) {
-        return Some(Reason::SourceUnread { why: unsaid.says.clone() });
-    }
-    match commits.first() {
-        Some((sha, Readiness::Refused(why))) => Some(Reason::ImageRefused { version: sha.short().to_owned(), why: why.clone() }),
+    let unread = unsaid.filter(|unsaid| unsaid.person).or(denied).map(|unsaid| Reason::SourceUnread { why: unsaid.says.clone() });
+    let refused = commits.first().and_then(|(sha, readiness)| match readiness {
+        Readiness::Refused(why) => Some(Reason::ImageRefused { version: sha.short().to_owned(), why: why.clone() }),
         _ => None,
-    }
+    });
+    let silent = unsaid.filter(|unsaid| !unsaid.person).map(|unsaid| Reason::SourceSilent { why: unsaid.says.clone() });
+    [unread, refused, silent].into_iter().flatten().collect()
 }
 
 /// Merges that never had their turn and will not: a newer one is desired.

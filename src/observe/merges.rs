@@ -26,7 +26,7 @@ use crate::{
     },
     model::{
         decision::Reason,
-        source::{Branch, MergePlan, Merges, Repository, Sha},
+        source::{Branch, MergePlan, Merges, Repository, Sha, Unsaid},
     },
 };
 
@@ -39,7 +39,7 @@ pub use grants::{Grant, Grants, GrantsError};
 pub use logins::SecretLogins;
 pub use meter::ForgeMeter;
 
-use round::Reader;
+use round::{Failure, Reader};
 
 /// From one look at all heads to the next: "without a webhook it knows within a minute". 1,000 branches are 10 documents of one
 /// point each: 600 points an hour of 12,500.
@@ -118,7 +118,20 @@ struct Slot {
     stir: Arc<Notify>,
     /// The newest head that was heard of.
     head: Option<Sha>,
+    /// Sweeps in a row that learnt nothing at all, and what is told of that.
+    missed: u32,
+    unswept: Option<Unsaid>,
     task: JoinHandle<()>,
+}
+
+impl Slot {
+    /// Nobody listens any more once the process ends.
+    fn tell(&mut self, key: &Key, unswept: Option<Unsaid>, nudge: &UnboundedSender<Key>) {
+        if self.unswept != unswept {
+            self.unswept = unswept;
+            let _ = nudge.send(key.clone());
+        }
+    }
 }
 
 impl Drop for Slot {
@@ -168,7 +181,7 @@ impl MergeBoard {
             stir: stir.clone(),
         };
         let task = tokio::spawn(reader.run(told));
-        slots.insert(key.clone(), Slot { wanted: sender, known, stir, head: None, task });
+        slots.insert(key.clone(), Slot { wanted: sender, known, stir, head: None, missed: 0, unswept: None, task });
     }
 
     /// Why nothing will be known of this repository, if so: nobody set up a forge, or nobody gave it to that namespace.
@@ -184,7 +197,10 @@ impl MergeBoard {
     /// What is known.
     #[must_use]
     pub fn read(&self, key: &Key) -> Merges {
-        self.lock().get(key).map(|slot| slot.known.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap_or_default()
+        let slots = self.lock();
+        let Some(slot) = slots.get(key) else { return Merges::default() };
+        let known = slot.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Merges { unsaid: known.unsaid.or_else(|| slot.unswept.clone()), ..known }
     }
 
     /// The Delivery is gone, or its versions come from elsewhere.
@@ -227,7 +243,10 @@ impl MergeBoard {
             for batch in branches.chunks(BATCH) {
                 match forge.heads(batch).await {
                     Ok(heads) => self.moved(batch, &heads),
-                    Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "a sweep of {} branches failed", batch.len()),
+                    Err(error) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "a sweep of {} branches failed", batch.len());
+                        self.missed(batch, &error);
+                    }
                 }
             }
         }
@@ -264,11 +283,22 @@ impl MergeBoard {
         branches
     }
 
+    /// A sweep learnt nothing of these. That is told without a word to their readers: who has nothing to ask would not notice, and
+    /// a thousand questions to a forge that is ill would not help.
+    fn missed(&self, branches: &[Branch], error: &ForgeError) {
+        for (key, slot) in self.lock().iter_mut().filter(|(_, slot)| branches.contains(&slot.wanted.borrow().plan.branch)) {
+            slot.missed = slot.missed.saturating_add(1);
+            slot.tell(key, Failure::from(error.clone()).told(slot.missed), &self.nudge);
+        }
+    }
+
     fn moved(&self, branches: &[Branch], heads: &[Result<Sha, ForgeError>]) {
         let heads: HashMap<&Branch, &Result<Sha, ForgeError>> = branches.iter().zip(heads).collect();
-        for slot in self.lock().values_mut() {
+        for (key, slot) in self.lock().iter_mut() {
             let branch = slot.wanted.borrow().plan.branch.clone();
             let Some(head) = heads.get(&branch) else { continue };
+            slot.missed = 0;
+            slot.tell(key, None, &self.nudge);
             // What went wrong is read, and then told, by the one whose branch it is.
             if head.as_ref().ok() != slot.head.as_ref() || head.is_err() {
                 slot.head = head.as_ref().ok().cloned();

@@ -38,6 +38,8 @@ const CHECKS: Duration = Duration::from_secs(30);
 const IMAGE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 /// After the first failure, and after the last.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
+/// Failures in a row from which on people are told of one that may heal by itself: what the next try mends is nobody's trouble.
+const TOLD: u32 = 2;
 /// From the beginning of one round to that of the next, however often it is stirred: a merge with its checks is a dozen events, and
 /// GitHub gives 5,000 points an hour to a small App. 1 s leaves half of the two in which a merge is to be seen.
 const GAP: Duration = Duration::from_secs(1);
@@ -129,10 +131,10 @@ impl Reader {
                 open.image_due = Some(Instant::now());
             }
         }
-        let unsaid = self.read(wanted, memory, wake).await.err();
-        (memory.failures, memory.owed) = if unsaid.is_some() { (memory.failures.saturating_add(1), wake) } else { (0, Wake::Due) };
+        let failure = self.read(wanted, memory, wake).await.err();
+        (memory.failures, memory.owed) = if failure.is_some() { (memory.failures.saturating_add(1), wake) } else { (0, Wake::Due) };
         let next = memory.next(wanted, self.clock.now());
-        let pause = match &unsaid {
+        let pause = match &failure {
             Some(Failure { until: Some(until), .. }) => {
                 let rest = until.duration_since(self.clock.now());
                 Duration::try_from(rest).unwrap_or_default().max(AGAIN.0)
@@ -140,8 +142,8 @@ impl Reader {
             Some(_) => growing(AGAIN, memory.failures),
             None => next.map_or(IDLE, |at| at.saturating_duration_since(Instant::now())),
         };
-        let then = if unsaid.is_none() && next.is_none() { Wake::Idle } else { Wake::Due };
-        Round { unsaid: unsaid.map(|failure| failure.unsaid), pause, then }
+        let then = if failure.is_none() && next.is_none() { Wake::Idle } else { Wake::Due };
+        Round { unsaid: failure.and_then(|failure| failure.told(memory.failures)), pause, then }
     }
 
     async fn read(&self, wanted: &Watch, memory: &mut Memory, wake: Wake) -> Result<(), Failure> {
@@ -271,9 +273,16 @@ impl Memory {
 }
 
 /// A read that failed: all of it is read again later.
-struct Failure {
+pub(super) struct Failure {
     unsaid: Unsaid,
     until: Option<Timestamp>,
+}
+
+impl Failure {
+    /// What people are told when it is the last of so many in a row; none: nothing yet.
+    pub(super) fn told(self, failures: u32) -> Option<Unsaid> {
+        (self.unsaid.person || self.until.is_some() || failures >= TOLD).then_some(self.unsaid)
+    }
 }
 
 impl From<ForgeError> for Failure {

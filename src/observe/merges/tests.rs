@@ -29,6 +29,8 @@ struct World {
     images: Vec<u8>,
     /// The next answers to a history, before the true one.
     failures: VecDeque<ForgeError>,
+    /// What a sweep is answered.
+    down: Option<ForgeError>,
     denied: bool,
     asked: Vec<String>,
 }
@@ -66,9 +68,9 @@ impl Forge for Shared {
     fn heads<'a>(&'a self, branches: &'a [Branch]) -> BoxFuture<'a, Result<Vec<Result<Sha, ForgeError>>, ForgeError>> {
         let head = self.with(|w| {
             w.asked.push(format!("heads of {}", branches.len()));
-            sha(w.line[0])
+            w.down.clone().map_or_else(|| Ok(sha(w.line[0])), Err)
         });
-        async move { Ok(branches.iter().map(|_| Ok(head.clone())).collect()) }.boxed()
+        async move { head.map(|head| branches.iter().map(|_| Ok(head.clone())).collect()) }.boxed()
     }
 
     fn repeat_missed(&self, _: Timestamp) -> BoxFuture<'_, Result<usize, ForgeError>> {
@@ -300,6 +302,32 @@ async fn a_sweep_finds_a_merge_within_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sweep_that_learns_nothing_is_told_and_asks_no_more() {
+    let mut bench = Bench::of(&[1]);
+    bench.watch(Some(1));
+    bench.pass(1).await;
+    let sweep = tokio::spawn(bench.board.clone().sweep());
+    let minute = SWEEP.as_secs();
+    bench.pass(minute + 1).await;
+    while bench.nudges.try_recv().is_ok() {}
+    let histories = bench.world.asked("history");
+    let mut says = async |error: Option<ForgeError>, minutes: u64| {
+        bench.world.with(|w| w.down = error);
+        bench.pass(minutes * minute).await;
+        let nudged = std::iter::from_fn(|| bench.nudges.try_recv().ok()).count();
+        (bench.board.read(&bench.key).unsaid.map(|unsaid| unsaid.says), nudged)
+    };
+    let ill = ForgeError::Ill { said: "502".to_owned() };
+    assert_eq!(says(Some(ill.clone()), 1).await, (None, 0), "it may be over with the next one");
+    assert_eq!(says(Some(ill.clone()), 3).await, (Some(ill.to_string()), 1));
+    assert_eq!(says(None, 1).await, (None, 1));
+    let denied = ForgeError::Denied { said: "401".to_owned() };
+    assert_eq!(says(Some(denied.clone()), 1).await, (Some(denied.to_string()), 1), "that does not heal by itself");
+    assert_eq!(bench.world.asked("history"), histories);
+    sweep.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_is_read_at_once() {
     let bench = Bench::of(&[1]);
     bench.watch(Some(1));
@@ -354,6 +382,8 @@ async fn a_forge_that_fails_takes_nothing_away() {
     bench.world.with(|w| w.failures = (0..4).map(|_| ill()).collect());
     bench.board.stir(&Repository::parse("acme/shop").unwrap());
     bench.pass(1).await;
+    assert_eq!(bench.board.read(&bench.key).unsaid, None, "it may be over with the next try");
+    bench.pass(5).await;
     let known = bench.board.read(&bench.key);
     assert_eq!(known.unsaid.map(|u| u.person), Some(false));
     assert_eq!(known.history.map(|h| h.commits.len()), Some(1), "what was known stands");

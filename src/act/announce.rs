@@ -150,6 +150,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::RepositoryNotGranted { .. }
         | R::SourceUnread { .. }
         | R::SourceSilent { .. }
+        | R::RepositoryRenamed { .. }
         | R::ImageRefused { .. } => true,
         R::Serving { .. }
         | R::WorkloadRolling { .. }

@@ -82,6 +82,7 @@ fn stalled(case: &Case<'_>, decision: &Decision) -> Option<Why> {
                 | Reason::GateForced { .. }
                 | Reason::StableNotRolling { .. }
                 | Reason::SourceSilent { .. }
+                | Reason::RepositoryRenamed { .. }
         )
     };
     if let Phase::RolledBack { why, .. } = &case.state.phase {

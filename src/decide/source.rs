@@ -379,8 +379,9 @@ pub fn with_merges(case: &Case<'_>, mut decision: Decision) -> Decision {
     decision
 }
 
-/// What keeps a newer version from being found: first what a person must mend, then what heals by itself.
+/// What keeps a newer version from being found: first what a person must mend, then what heals by itself, then what may in future.
 fn trouble(case: &Case<'_>, commits: &[(Sha, Readiness)]) -> Vec<Reason> {
+    let Source::Merge(plan) = &case.plan.source else { return Vec::new() };
     let unsaid = case.seen.merges.unsaid.as_ref();
     let image = |sha: &Sha| case.seen.merges.facts.get(sha).map(|facts| &facts.image);
     let denied = commits.iter().find_map(|(sha, _)| match image(sha) {
@@ -393,7 +394,9 @@ fn trouble(case: &Case<'_>, commits: &[(Sha, Readiness)]) -> Vec<Reason> {
         _ => None,
     });
     let silent = unsaid.filter(|unsaid| !unsaid.person).map(|unsaid| Reason::SourceSilent { why: unsaid.says.clone() });
-    [unread, refused, silent].into_iter().flatten().collect()
+    let renamed = case.seen.merges.history.as_ref().and_then(|history| history.renamed.as_ref());
+    let renamed = renamed.map(|now| Reason::RepositoryRenamed { repository: plan.branch.repository.to_string(), now: now.to_string() });
+    [unread, refused, silent, renamed].into_iter().flatten().collect()
 }
 
 /// Merges that never had their turn and will not: a newer one is desired.

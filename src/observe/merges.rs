@@ -39,7 +39,7 @@ pub use grants::{Grant, Grants, GrantsError};
 pub use logins::SecretLogins;
 pub use meter::ForgeMeter;
 
-use round::{Failure, Reader};
+use round::{AGAIN, Failure, Reader, growing};
 
 /// From one look at all heads to the next: "without a webhook it knows within a minute". 1,000 branches are 10 documents of one
 /// point each: 600 points an hour of 12,500.
@@ -125,6 +125,15 @@ struct Slot {
 }
 
 impl Slot {
+    fn known(&self) -> std::sync::MutexGuard<'_, Merges> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The forge leads from the name that is watched to this one.
+    fn is_now(&self, repository: &Repository) -> bool {
+        self.known().history.as_ref().and_then(|history| history.renamed.as_ref()).is_some_and(|renamed| renamed.is(repository))
+    }
+
     /// Nobody listens any more once the process ends.
     fn tell(&mut self, key: &Key, unswept: Option<Unsaid>, nudge: &UnboundedSender<Key>) {
         if self.unswept != unswept {
@@ -199,7 +208,7 @@ impl MergeBoard {
     pub fn read(&self, key: &Key) -> Merges {
         let slots = self.lock();
         let Some(slot) = slots.get(key) else { return Merges::default() };
-        let known = slot.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = slot.known().clone();
         Merges { unsaid: known.unsaid.or_else(|| slot.unswept.clone()), ..known }
     }
 
@@ -215,40 +224,44 @@ impl MergeBoard {
 
     /// Something may have changed in that repository: its facts are read again at once.
     pub fn stir(&self, repository: &Repository) -> Stirred {
-        self.stir_those(|plan| plan.branch.repository.is(repository))
+        self.stir_those(|slot| slot.wanted.borrow().plan.branch.repository.is(repository) || slot.is_now(repository))
     }
 
     /// An image may have come to that repository of a registry, which is named without its host.
     pub fn stir_image(&self, path: &str) -> Stirred {
-        self.stir_those(|plan| ImageRef::new(&plan.image.repository, "any").is_ok_and(|image| image.path == path))
+        self.stir_those(|slot| ImageRef::new(&slot.wanted.borrow().plan.image.repository, "any").is_ok_and(|image| image.path == path))
     }
 
-    fn stir_those(&self, which: impl Fn(&MergePlan) -> bool) -> Stirred {
+    fn stir_those(&self, which: impl Fn(&Slot) -> bool) -> Stirred {
         let mut stirred = Stirred::Nobody;
-        for slot in self.lock().values().filter(|slot| which(&slot.wanted.borrow().plan)) {
+        for slot in self.lock().values().filter(|slot| which(slot)) {
             slot.stir.notify_one();
             stirred = Stirred::Somebody;
         }
         stirred
     }
 
-    /// Looks at the heads of all branches every [`SWEEP`], for ever, and stirs those that moved.
+    /// Looks at the heads of all branches every [`SWEEP`], for ever, and stirs those that moved. One that fails is made up for
+    /// sooner, so that what is told of it is not told for longer than it lasts.
     pub async fn sweep(self: Arc<Self>) {
         let Some(forge) = self.sources.as_ref().map(|sources| sources.forge.clone()) else { return std::future::pending().await };
-        let mut due = Instant::now();
+        let (mut due, mut failures) = (Instant::now(), 0_u32);
         loop {
-            due += SWEEP;
+            due = if failures == 0 { due + SWEEP } else { Instant::now() + growing(AGAIN, failures) };
             tokio::time::sleep_until(due).await;
             let branches = self.branches();
+            let mut failed = false;
             for batch in branches.chunks(BATCH) {
                 match forge.heads(batch).await {
                     Ok(heads) => self.moved(batch, &heads),
                     Err(error) => {
                         tracing::warn!(error = &error as &dyn std::error::Error, "a sweep of {} branches failed", batch.len());
                         self.missed(batch, &error);
+                        failed = true;
                     }
                 }
             }
+            failures = if failed { failures.saturating_add(1) } else { 0 };
         }
     }
 

@@ -244,7 +244,7 @@ fn branch(queue: Queue) -> Toy {
 /// The branch has these commits since the newest Release, newest first; the ready ones have their image.
 fn shows(toy: &mut Toy, commits: &[(u8, bool)], end: HistoryEnd) {
     let made: Vec<Commit> = commits.iter().map(|(n, _)| commit(*n)).collect();
-    toy.seen.merges.history = Some(History { branch: "main".into(), commits: made, end });
+    toy.seen.merges.history = Some(History { branch: "main".into(), renamed: None, commits: made, end });
     let image = |n, ready| if ready { found(n, None) } else { Built::Absent };
     let now = toy.now;
     toy.seen.merges.facts =
@@ -335,6 +335,10 @@ fn what_keeps_newer_merges_from_being_seen_is_told_and_what_runs_goes_on() {
     assert_eq!(told(&toy), held(silent, "SourceSilent", ""));
     toy.seen.merges.unsaid = unsaid(true, "the key is old");
     assert_eq!(told(&toy), held("no newer version can be found: the key is old", "SourceUnread", "SourceUnread"));
+    toy.seen.merges.unsaid = None;
+    toy.seen.merges.history.as_mut().unwrap().renamed = Repository::parse("acme/store");
+    let (says, holds, stalled) = told(&toy);
+    assert!(says.starts_with("acme/shop is called acme/store now") && (&*holds, &*stalled) == ("RepositoryRenamed", ""), "{says} {holds}");
     // A fact that stands comes before one that is missing for a while.
     shows(&mut toy, &[(2, true)], HistoryEnd::Reached);
     toy.seen.merges.facts.get_mut(&sha(2)).unwrap().image = found(2, Some(&sha(3)));

@@ -37,7 +37,7 @@ const CHECKS: Duration = Duration::from_secs(30);
 /// After the first look for an image, and after the last.
 const IMAGE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 /// After the first failure, and after the last.
-const AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
+pub(super) const AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 /// Failures in a row from which on people are told of one that may heal by itself: what the next try mends is nobody's trouble.
 const TOLD: u32 = 2;
 /// From the beginning of one round to that of the next, however often it is stirred: a merge with its checks is a dozen events, and
@@ -309,6 +309,6 @@ fn unsaid(error: &RegistryError) -> Result<Built, Failure> {
 }
 
 /// Twice as long each time.
-fn growing((first, last): (Duration, Duration), times: u32) -> Duration {
+pub(super) fn growing((first, last): (Duration, Duration), times: u32) -> Duration {
     first.saturating_mul(1_u32.checked_shl(times.saturating_sub(1).min(16)).unwrap_or(u32::MAX)).min(last)
 }

@@ -31,6 +31,7 @@ struct World {
     failures: VecDeque<ForgeError>,
     /// What a sweep is answered.
     down: Option<ForgeError>,
+    renamed: Option<Repository>,
     denied: bool,
     asked: Vec<String>,
 }
@@ -99,7 +100,7 @@ impl Forge for Shared {
                 pull_request: None,
                 url: String::new(),
             });
-            Ok(History { branch: "main".to_owned(), commits: commits.collect(), end: HistoryEnd::Reached })
+            Ok(History { branch: "main".to_owned(), renamed: w.renamed.clone(), commits: commits.collect(), end: HistoryEnd::Reached })
         });
         async move { answer }.boxed()
     }
@@ -307,22 +308,21 @@ async fn a_sweep_that_learns_nothing_is_told_and_asks_no_more() {
     bench.watch(Some(1));
     bench.pass(1).await;
     let sweep = tokio::spawn(bench.board.clone().sweep());
-    let minute = SWEEP.as_secs();
-    bench.pass(minute + 1).await;
+    bench.pass(SWEEP.as_secs()).await;
     while bench.nudges.try_recv().is_ok() {}
     let histories = bench.world.asked("history");
-    let mut says = async |error: Option<ForgeError>, minutes: u64| {
+    let mut says = async |error: Option<ForgeError>, seconds: u64| {
         bench.world.with(|w| w.down = error);
-        bench.pass(minutes * minute).await;
+        bench.pass(seconds).await;
         let nudged = std::iter::from_fn(|| bench.nudges.try_recv().ok()).count();
         (bench.board.read(&bench.key).unsaid.map(|unsaid| unsaid.says), nudged)
     };
     let ill = ForgeError::Ill { said: "502".to_owned() };
-    assert_eq!(says(Some(ill.clone()), 1).await, (None, 0), "it may be over with the next one");
-    assert_eq!(says(Some(ill.clone()), 3).await, (Some(ill.to_string()), 1));
-    assert_eq!(says(None, 1).await, (None, 1));
+    assert_eq!(says(Some(ill.clone()), 61).await, (None, 0), "it may be over with the next one");
+    assert_eq!(says(Some(ill.clone()), 100).await, (Some(ill.to_string()), 1));
+    assert_eq!(says(None, 61).await, (None, 1));
     let denied = ForgeError::Denied { said: "401".to_owned() };
-    assert_eq!(says(Some(denied.clone()), 1).await, (Some(denied.to_string()), 1), "that does not heal by itself");
+    assert_eq!(says(Some(denied.clone()), 61).await, (Some(denied.to_string()), 1), "that does not heal by itself");
     assert_eq!(bench.world.asked("history"), histories);
     sweep.abort();
 }
@@ -339,6 +339,19 @@ async fn an_event_is_read_at_once() {
     bench.board.stir(&Repository::parse("acme/shop").unwrap());
     bench.pass(0).await;
     assert_eq!(bench.image(2), Some(found(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_of_a_repository_that_was_renamed_are_heard_once_that_is_known() {
+    let bench = Bench::of(&[1]);
+    let store = Repository::parse("acme/store").unwrap();
+    bench.watch(Some(1));
+    bench.pass(1).await;
+    assert_eq!(bench.board.stir(&store), Stirred::Nobody);
+    bench.world.with(|w| w.renamed = Some(store.clone()));
+    bench.board.stir(&Repository::parse("acme/shop").unwrap());
+    bench.pass(1).await;
+    assert_eq!(bench.board.stir(&store), Stirred::Somebody);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@
 use haldane::model::source::When;
 
 use crate::{
-    forge::{Checks, Method},
+    forge::{Checks, Method, hooks::Release},
     street::{Street, plan},
 };
 
@@ -141,7 +141,7 @@ async fn a_workflow_that_was_skipped_has_built_nothing() {
     street.sees(&["Docs alone (#1): not built (the workflow build was skipped)"]).await;
 }
 
-/// Somebody sends an old push again, and one that tells of a commit that nobody has: the facts are read again, and are the same.
+/// Pushes arrive in the wrong order, one of them of a commit that is not on the branch any more: they only say that it is time to look.
 #[tokio::test]
 async fn what_a_payload_says_is_not_believed() {
     let mut street = Street::new(plan());
@@ -155,7 +155,9 @@ async fn what_a_payload_says_is_not_believed() {
     street.build(&rewritten);
     street.repo.checks(&rewritten, green());
     street.repo.force_push("main", &commit);
-    street.github.release_hooks(crate::forge::hooks::Release::Reversed);
-    street.github.hooks_settle().await;
-    street.sees(&["Merged (#1): ready"]).await;
+    let after = street.repo.commit("main", "After it");
+    street.build(&after);
+    street.repo.checks(&after, green());
+    street.github.release_hooks(Release::Reversed);
+    street.comes_to(&["After it: ready", "Merged (#1): ready"]).await;
 }

@@ -1,7 +1,7 @@
 //! What a forge and a registry do wrong, one after the other, under a Delivery whose customers buy all the time. Of each, what
 //! kubectl prints is kept for a table.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
@@ -12,7 +12,13 @@ use crate::{
     forge::{Fault, Method, Wrong, hooks::Release, limits::Resource},
     merging::{Merging, short},
     releases,
-    support::{begin, follow::Follow, load::Load, now_us, shop::Shop, until},
+    support::{
+        follow::{Follow, Seen},
+        load::Load,
+        now_us,
+        shop::Shop,
+        until,
+    },
 };
 
 /// Two calls that are not answered take 10 s each, and there are 5 s between them.
@@ -25,16 +31,18 @@ struct Life<'a> {
     merging: &'a Merging<'a>,
     follow: Follow,
     live: String,
+    /// When what is wrong now began, Unix µs.
+    since_us: i64,
     /// The commits that went to production.
     delivered: Vec<String>,
-    /// What was wrong, when that was told, and in which words.
-    table: Vec<(String, Duration, String)>,
+    /// What was wrong, after how many seconds that was told, and in which words.
+    table: Vec<[String; 3]>,
 }
 
 pub(crate) fn story(shop: &Shop, merging: &Merging) -> Result<()> {
     let mut follow = shop.follow()?;
     let live = follow.until(SOON, "adopted", |seen| seen.phase() == "Live")?.live().to_owned();
-    let mut life = Life { shop, merging, follow, live, delivered: Vec::new(), table: Vec::new() };
+    let mut life = Life { shop, merging, follow, live, since_us: 0, delivered: Vec::new(), table: Vec::new() };
     let customers = Load::start(shop.bed, &shop.ns, 10, 2)?;
     life.limited()?;
     life.ill()?;
@@ -45,9 +53,7 @@ pub(crate) fn story(shop: &Shop, merging: &Merging) -> Result<()> {
     life.moved()?;
     life.forgotten()?;
     let report = customers.stop()?;
-    for (what, after, told) in &life.table {
-        eprintln!("{what} | {:.1} s | {told}", after.as_secs_f64());
-    }
+    life.table.iter().for_each(|row| eprintln!("| {} |", row.join(" | ")));
     eprintln!("customers: {report}; {} merges went to production", life.delivered.len());
     ensure!(report.failed() == 0, "{report}");
     let made: Vec<(String, String)> = releases(shop)?.into_iter().map(|(version, _, outcome)| (version, outcome)).collect();
@@ -63,27 +69,36 @@ fn always(prefix: &str, wrong: Wrong) -> Fault {
 impl Life<'_> {
     /// The Delivery says that it is so, and what runs goes on.
     fn told(&mut self, what: &str, reason: &str, words: &str) -> Result<String> {
-        let began = begin();
-        let is = |seen: &crate::support::follow::Seen| seen.reason() == reason && seen.message().contains(words);
+        let is = |seen: &Seen| seen.reason() == reason && seen.message().contains(words);
         let seen = self.follow.until(TOLD, &format!("{reason}: {words}"), is).with_context(|| what.to_owned())?;
         ensure!(seen.phase() == "Live" && seen.live() == self.live && seen.condition("Available") == "True", "{what}: {seen}");
         // What heals by itself calls nobody.
         let stalled = !["SourceSilent", "RepositoryRenamed"].contains(&reason);
         ensure!((seen.condition("Stalled") == "True") == stalled, "{what}: {seen}");
         let told = seen.message().to_owned();
-        self.table.push((what.to_owned(), began.elapsed(), format!("{reason}: {told}")));
+        self.tells(what, seen.at_us, format!("{reason}: {told}"));
         Ok(told)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "seconds for people")]
+    fn tells(&mut self, what: &str, at_us: i64, told: String) {
+        let after = (at_us - self.since_us) as f64 / 1e6;
+        self.table.push([what.to_owned(), format!("{after:.1} s"), told]);
+    }
+
+    /// Something goes wrong from now on.
+    fn wrong_from_now(&mut self) {
+        self.since_us = now_us();
     }
 
     /// The plugin's line about a commit that is no Release.
     fn told_ahead(&mut self, what: &str, commit: &str, words: &str) -> Result<()> {
-        let began = begin();
         let line = until(SOON, || {
             let said = self.shop.plugin(&["status", "shop"])?;
             let line = said.lines().find(|line| line.contains("Ahead:") && line.contains(short(commit)) && line.contains(words));
             line.map(|line| line.trim().to_owned()).with_context(|| format!("{what}: {said}"))
         })?;
-        self.table.push((what.to_owned(), began.elapsed(), line));
+        self.tells(what, now_us(), line);
         Ok(())
     }
 
@@ -114,6 +129,7 @@ impl Life<'_> {
     }
 
     fn silence(&mut self, what: &str, version: &str) -> Result<()> {
+        self.wrong_from_now();
         let github = &self.merging.github;
         let before = github.seen().len();
         let commit = self.merging.ready(&format!("Merged while {version}"), version)?;
@@ -138,6 +154,7 @@ impl Life<'_> {
             ("types", "numbers where text should be, objects where lists should be", always("/graphql", Wrong::Types), "cannot be read"),
             ("nulls", "null where an object should be", always("/graphql", Wrong::Null("target".to_owned())), "cannot be read"),
         ] {
+            self.wrong_from_now();
             self.merging.github.fault(fault);
             let commit = self.merging.ready(&format!("Merged while {version}"), version)?;
             self.told(what, "SourceSilent", words)?;
@@ -154,8 +171,10 @@ impl Life<'_> {
         self.goes_live(&commit)?;
         let holds = self.follow.past.iter().skip(before).find(|seen| seen.reason().starts_with("Source"));
         ensure!(holds.is_none(), "another token was to be had: {}", holds.map(ToString::to_string).unwrap_or_default());
-        self.table.push(("the token revoked".to_owned(), Duration::ZERO, "nothing: another one was minted".to_owned()));
+        self.table.push(["the token revoked", "-", "nothing: another one was minted"].map(str::to_owned));
 
+        self.wrong_from_now();
+        let github = &self.merging.github;
         github.fault(always("", Wrong::Status(401)));
         let commit = self.merging.ready("Merged while nobody knows us", "unknown")?;
         self.told("401 to everything, also to the app", "SourceUnread", "does not take Haldane's credentials")?;
@@ -165,6 +184,7 @@ impl Life<'_> {
 
     /// A push is told late: after the repository got another name, and then after it was deleted.
     fn renamed(&mut self) -> Result<()> {
+        self.wrong_from_now();
         let github = &self.merging.github;
         github.hold_hooks();
         let commit = self.merged("The last one under the old name");
@@ -180,6 +200,7 @@ impl Life<'_> {
     }
 
     fn gone(&mut self) -> Result<()> {
+        self.wrong_from_now();
         let github = &self.merging.github;
         github.hold_hooks();
         let commit = self.merged("The last one");
@@ -193,6 +214,7 @@ impl Life<'_> {
     }
 
     fn another_commit(&mut self) -> Result<()> {
+        self.wrong_from_now();
         let commit = self.merged("With somebody else's image");
         let other = self.merging.repository.resolve("main~1");
         self.merging.push_labelled(&commit, "foreign", &other)?;
@@ -205,7 +227,7 @@ impl Life<'_> {
         let commit = self.merged("With an image of its own");
         let image = self.merging.push(&commit, "own")?;
         self.merging.green(&commit);
-        let rolls = |seen: &crate::support::follow::Seen| seen.object.pointer("/status/rollout").is_some_and(|rollout| !rollout.is_null());
+        let rolls = |seen: &Seen| seen.object.pointer("/status/rollout").is_some_and(|rollout| !rollout.is_null());
         self.follow.until(DELIVERED, "on its way", rolls)?;
         let other = self.merging.push(&commit, "moved")?;
         ensure!(other != image, "the tag names the same image: {image}");
@@ -213,22 +235,20 @@ impl Life<'_> {
         let made = releases(self.shop)?;
         let told = made.iter().find(|(version, ..)| version == short(&commit)).map(|(_, image, _)| image.clone()).unwrap_or_default();
         ensure!(told == image, "{told} was delivered, {image} was there first");
-        for pod in self.shop.pods()? {
-            let runs = pod.pointer("/spec/containers/0/image").and_then(Value::as_str).unwrap_or_default();
-            ensure!(runs == image, "a pod runs {runs}");
-        }
+        // Those of the version before may still be on their way out.
+        let pods = self.shop.pods()?.into_iter().filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none());
+        let run: BTreeSet<String> = pods.map(|pod| pod.pointer("/spec/containers/0/image").map_or_else(String::new, text)).collect();
+        ensure!(run == BTreeSet::from([image.clone()]), "the pods run {run:?}, and {image} was there first");
         let (first, then) = (digest(&image), digest(&other));
-        self.table.push((
-            "the tag moved".to_owned(),
-            Duration::ZERO,
-            format!("the Release and all pods name {first}; the tag names {then}"),
-        ));
+        let told = format!("the Release and all pods name {first}; the tag names {then}");
+        self.table.push(["the tag moved".to_owned(), "-".to_owned(), told]);
         Ok(())
     }
 
     /// The newest merge waits for its image; what serves is gone from the registry, too, and nothing older takes its place.
     fn forgotten(&mut self) -> Result<()> {
         let serves = releases(self.shop)?.into_iter().last().map(|(_, image, _)| image).context("no Release")?;
+        self.wrong_from_now();
         let commit = self.merged("With an image that is forgotten");
         let image = self.merging.push(&commit, "forgotten")?;
         self.merging.forget(&image)?;
@@ -242,6 +262,10 @@ impl Life<'_> {
         self.merging.repository.package("shop", &format!("sha-{commit}"));
         self.goes_live(&commit)
     }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 /// As people compare them.

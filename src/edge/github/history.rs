@@ -147,9 +147,9 @@ pub(super) async fn history(desk: &Arc<Desk>, branch: &Branch, since: Option<&Sh
     // A branch that is not there and an empty repository are null.
     let at: Option<Ref> = said.part(&["repository", "at"], &what, &SPARE)?;
     let Ref { name, target: Head { oid, history: mut page } } = at.ok_or_else(|| ForgeError::Absent { what: what.clone() })?;
-    let called: Option<String> = said.part(&["repository", "nameWithOwner"], &what, &SPARE)?;
-    let called = called.and_then(|called| Repository::parse(&called)).ok_or_else(|| unreadable(&what, &"nameWithOwner is no name"))?;
-    let renamed = Some(called).filter(|called| !called.is(&branch.repository));
+    let full_name: Option<String> = said.part(&["repository", "nameWithOwner"], &what, &SPARE)?;
+    let now = full_name.and_then(|name| Repository::parse(&name)).ok_or_else(|| unreadable(&what, &"nameWithOwner is no name"))?;
+    let renamed = Some(now).filter(|now| !now.is(&branch.repository));
     let head = commit_id(&what, &oid)?;
     let mut walk = Walk { what, since, limit, read: HashMap::new(), line: Vec::new(), next: Some(head.clone()) };
     for number in 1..=PAGES {

@@ -9,8 +9,13 @@ mod forge;
 mod merging;
 #[allow(dead_code, reason = "the measurements and the matrix use the rest")]
 mod support;
+#[path = "merges/trouble.rs"]
+mod trouble;
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -23,6 +28,9 @@ use support::{Bed, until};
 /// A sweep a minute, and a rollout of 20 s.
 const DELIVERED: Duration = Duration::from_mins(3);
 const SOON: Duration = Duration::from_secs(30);
+
+/// There is one operator, and each test tells it of a forge of its own.
+static OPERATOR: Mutex<()> = Mutex::new(());
 
 fn releases(shop: &Shop) -> Result<Vec<(String, String, String)>> {
     let all = shop.bed.list(&shop.ns, "releases", "")?;
@@ -50,6 +58,7 @@ fn give(shop: &Shop, delivery: &Value) -> Result<()> {
 /// Both ways of hearing reach the same Releases; here in one test, because both are set on the one operator of the cluster.
 #[test]
 fn a_merge_goes_to_production_and_a_bad_one_comes_back_told_or_not() -> Result<()> {
+    let _turn = OPERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     let bed = &Bed::up("merges")?;
     for (hearing, namespace) in [(Hearing::Webhooks, "merges-told"), (Hearing::Polling, "merges-polled")] {
         let merging = Merging::begin(bed, namespace, hearing)?;
@@ -145,4 +154,17 @@ fn refused(bed: &Bed, merging: &Merging) -> Result<()> {
         Ok(())
     })?;
     other.close()
+}
+
+#[test]
+fn whatever_forge_and_registry_do_wrong_nothing_wrong_is_delivered_and_it_is_told() -> Result<()> {
+    let _turn = OPERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+    let bed = &Bed::up("merges")?;
+    let namespace = "merges-trouble";
+    let merging = Merging::begin(bed, namespace, Hearing::Webhooks)?;
+    let quick = Setup { steps: vec![(50, "1s")], guard: "1s", settle: "1s", ..Setup::default() };
+    let shop = Shop::open(bed, namespace, quick)?;
+    give(&shop, &merging.delivery(&shop))?;
+    trouble::story(&shop, &merging)?;
+    shop.close()
 }

@@ -153,6 +153,8 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::NotAllowed { .. }
         | R::ConfigBroken { .. }
         | R::ReleaseRefused { .. }
+        | R::SourceSilent { .. }
+        | R::RepositoryRenamed { .. }
         | R::ImageRefused { .. } => true,
         R::Serving { .. }
         | R::WorkloadRolling { .. }

@@ -81,6 +81,8 @@ fn stalled(case: &Case<'_>, decision: &Decision) -> Option<Why> {
                 | Reason::ScaledToZero { .. }
                 | Reason::GateForced { .. }
                 | Reason::StableNotRolling { .. }
+                | Reason::SourceSilent { .. }
+                | Reason::RepositoryRenamed { .. }
         )
     };
     if let Phase::RolledBack { why, .. } = &case.state.phase {

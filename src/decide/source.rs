@@ -6,6 +6,8 @@
 
 mod checks;
 mod message;
+mod release;
+mod tag;
 
 pub use checks::{Checks, checks};
 pub use message::{barrier, reverts};
@@ -19,23 +21,13 @@ use crate::{
         decision::{Ahead, Decision, Effect, Reason, Wait},
         phase::{Why, after},
         plan::Source,
-        repo_config::{RepoConfig, RepoConfigError},
-        source::{
-            BROUGHT, Brought, Built, Commit, CommitFacts, ConfigFile, Digest, HistoryEnd, ImagePlan, Merge, MergePlan, Queue, Sha, TagPlan,
-            When,
-        },
-        template,
-        version::ReleaseName,
+        source::{Built, Commit, CommitFacts, Digest, HistoryEnd, ImagePlan, MergePlan, Queue, Sha, When},
         world::{Command, Observation, Release},
     },
 };
 
-/// Digits of (commit, image) in the name of a Release: 20 bits among the few Releases of one commit.
-const NAME_DIGITS: usize = 5;
 /// Commits that are told although they are no Release (yet).
 const AHEAD: usize = 5;
-/// What one Release may revert: more is a mistake of ours in reading messages.
-const REVERTS: usize = 20;
 /// What is said of an image without the label.
 const NO_REVISION: &str = "does not say from which commit it was built; label it org.opencontainers.image.revision";
 
@@ -99,6 +91,12 @@ pub fn readiness(commit: &Sha, facts: &CommitFacts, plan: &MergePlan, now: Times
     }
 }
 
+/// Whether what was found is the image of this commit.
+#[must_use]
+pub fn is_of(commit: &Sha, image: &Built, plan: &ImagePlan) -> bool {
+    matches!(image, Built::Found { revision, .. } if stranger(commit, revision.as_deref(), plan).is_none())
+}
+
 /// Why an image is not the one of this commit; none: it is.
 fn stranger(commit: &Sha, revision: Option<&str>, plan: &ImagePlan) -> Option<String> {
     let image = || format!("{}:{}", plan.repository, plan.tag_of(commit));
@@ -127,7 +125,7 @@ pub fn told(case: &Case<'_>) -> Told {
     match &case.plan.source {
         Source::Workload | Source::Manual => Told { record: None, wait: Wait::Change, commits: Vec::new() },
         Source::Merge(plan) => of_branch(case, plan),
-        Source::Tag(plan) => Told { record: of_tag(case, plan), wait: Wait::Change, commits: Vec::new() },
+        Source::Tag(plan) => Told { record: tag::record(case, plan), wait: Wait::Change, commits: Vec::new() },
     }
 }
 
@@ -167,70 +165,9 @@ fn of_branch(case: &Case<'_>, plan: &MergePlan) -> Told {
         if case.seen.newest_merge().is_none() || history.end == HistoryEnd::Diverged {
             brought.truncate(1);
         }
-        Some(of_commit(case, plan, commit, digest, &brought))
+        Some(release::of_commit(case, plan, commit, digest, &brought))
     });
     Told { record, wait, commits }
-}
-
-/// The tag names an image that is not desired yet.
-fn of_tag(case: &Case<'_>, plan: &TagPlan) -> Option<Effect> {
-    let (digest, revision) = found(case)?;
-    let image = format!("{}@{digest}", plan.image.repository);
-    if case.seen.newest_merge().is_some_and(|newest| newest.image == image) || refused_tag(case, plan).is_some() {
-        return None;
-    }
-    if older_again(plan, case.seen).is_some() && accepted(case).is_none() {
-        return None;
-    }
-    let commit = revision.and_then(Sha::parse);
-    let version = commit.as_ref().map_or_else(|| short(digest), |commit| commit.short().to_owned());
-    Some(Effect::RecordMerge(Box::new(Merge {
-        name: name(case, &version, commit.as_ref(), &image),
-        title: format!("{}:{} names {}", plan.image.repository, plan.image.tag, short(digest)),
-        version,
-        image,
-        commit,
-        place: place(case),
-        by_tag: true,
-        url: String::new(),
-        brought: Vec::new(),
-        brought_count: 0,
-        reverts: Vec::new(),
-        barrier: None,
-        config: Ok(RepoConfig::default()),
-    })))
-}
-
-/// What the tag names now.
-fn found<'a>(case: &Case<'a>) -> Option<(&'a Digest, Option<&'a str>)> {
-    match case.seen.merges.tag.as_ref()? {
-        Built::Found { digest, revision } => Some((digest, revision.as_deref())),
-        Built::Unasked | Built::Unsaid(_) | Built::Absent => None,
-    }
-}
-
-/// A digest as people write it: the first seven digits.
-fn short(digest: &Digest) -> String {
-    digest.as_str().trim_start_matches("sha256:").chars().take(7).collect()
-}
-
-/// Why what a tag names is not delivered.
-fn refused_tag(case: &Case<'_>, plan: &TagPlan) -> Option<Reason> {
-    let (digest, revision) = found(case)?;
-    let named = revision.is_some_and(|revision| Sha::parse(revision).is_some());
-    (plan.image.revision_required && !named).then(|| Reason::ImageRefused {
-        version: short(digest),
-        why: format!("{}:{} {NO_REVISION}", plan.image.repository, plan.image.tag),
-    })
-}
-
-/// The Release that a tag names again although a newer one was made since: somebody set it back, or the registry forgot.
-fn older_again<'a>(plan: &TagPlan, seen: &'a Observation) -> Option<(&'a Release, &'a Release)> {
-    let Some(Built::Found { digest, .. }) = &seen.merges.tag else { return None };
-    let image = format!("{}@{digest}", plan.image.repository);
-    let newest = seen.newest_merge().filter(|newest| newest.image != image)?;
-    let older = seen.releases.iter().filter(|r| r.place.is_some() && r.image == image).max_by_key(|r| r.place)?;
-    Some((older, newest))
 }
 
 /// The moment at which a wait of ours ends: a grace, or a time for an image.
@@ -249,93 +186,12 @@ fn accepted<'a>(case: &Case<'a>) -> Option<&'a Command> {
     command::pending(case, |action| action == Action::Adopt && !command::opened(case))
 }
 
-/// Makes a commit a Release, with what came with it since the live one.
-fn of_commit(case: &Case<'_>, plan: &MergePlan, commit: &Commit, digest: &Digest, fresh: &[&Commit]) -> Effect {
-    let image = format!("{}@{digest}", plan.image.repository);
-    let (brought, brought_count) = since_live(case, fresh);
-    let mut reverts: Vec<String> = fresh.iter().flat_map(|commit| reverts(commit)).collect();
-    reverts.truncate(REVERTS);
-    Effect::RecordMerge(Box::new(Merge {
-        name: name(case, commit.sha.short(), Some(&commit.sha), &image),
-        version: commit.sha.short().to_owned(),
-        image,
-        commit: Some(commit.sha.clone()),
-        place: place(case),
-        by_tag: false,
-        title: commit.title.clone(),
-        url: commit.url.clone(),
-        brought,
-        brought_count,
-        reverts,
-        barrier: fresh.iter().find_map(|c| barrier(&c.body)),
-        config: config(case, plan, &commit.sha),
-    }))
-}
-
-/// What the file at that commit sets, or why the commit is not delivered.
-fn config(case: &Case<'_>, plan: &MergePlan, commit: &Sha) -> Result<RepoConfig, Why> {
-    let Some(wanted) = &plan.config else { return Ok(RepoConfig::default()) };
-    let read = match case.seen.merges.facts.get(commit).and_then(|facts| facts.config.as_ref()) {
-        Some(ConfigFile::Text(text)) => RepoConfig::parse(text, wanted.permitted),
-        Some(ConfigFile::Unusable(why)) => Err(RepoConfigError::Broken(why.clone())),
-        Some(ConfigFile::Absent) | None => Ok(RepoConfig::default()),
-    };
-    read.map_err(|error| {
-        let (version, why) = (commit.short().to_owned(), format!("{}: {error}", wanted.path));
-        Why::from(&match error {
-            RepoConfigError::NotAllowed { .. } => Reason::NotAllowed { version, why },
-            RepoConfigError::Broken(_) => Reason::ConfigBroken { version, why },
-        })
-    })
-}
-
-/// The commits since the live version, newest first: those that are new, and those of Releases that never went live.
-fn since_live(case: &Case<'_>, fresh: &[&Commit]) -> (Vec<Brought>, u64) {
-    let live = candidate::live(case).map(|live| {
-        // A template that the owner changed since rides with the image of a merge.
-        let same_image = case.seen.releases.iter().filter(|r| r.image == live.image);
-        live.place.or_else(|| same_image.filter_map(|r| r.place).max()).unwrap_or(0)
-    });
-    let mut between: Vec<&Release> = case.seen.releases.iter().filter(|r| r.place > live).collect();
-    between.sort_by_key(|r| std::cmp::Reverse(r.place));
-    let mut brought: Vec<Brought> = fresh.iter().map(|commit| Brought::from(*commit)).collect();
-    let mut count = fresh.len() as u64;
-    // Each of these tells of those before it, too: the newest of them knows all that there was.
-    for before in between.iter().flat_map(|release| &release.brought.0) {
-        if !brought.iter().any(|known| known.commit == before.commit) {
-            brought.push(before.clone());
-        }
-    }
-    count += between.first().map_or(0, |newest| newest.brought.1);
-    brought.truncate(BROUGHT);
-    (brought, count)
-}
-
-/// The next place on the line of what was merged.
-fn place(case: &Case<'_>) -> i64 {
-    case.seen.newest_merge().and_then(|newest| newest.place).map_or(1, |place| place.saturating_add(1))
-}
-
-/// The name of the Release of a commit and its image: the same for the same, so that it is made once. What was a Release before,
-/// and is desired anew, is another: it has its new place in its name.
-fn name(case: &Case<'_>, version: &str, commit: Option<&Sha>, image: &str) -> ReleaseName {
-    let commit = commit.map(Sha::as_str);
-    let known = case.seen.releases.iter().any(|r| r.place.is_some() && r.commit.as_deref() == commit && r.image == image);
-    let anew = known.then(|| place(case));
-    let said = match anew {
-        Some(place) => serde_json::json!({"commit": commit, "image": image, "place": place}),
-        None => serde_json::json!({"commit": commit, "image": image}),
-    };
-    let digits: String = template::hash(&said).as_str().chars().take(NAME_DIGITS).collect();
-    ReleaseName::new(format!("{}-{version}-{digits}", case.seen.delivery))
-}
-
 /// What of the branch, or of the tag, keeps every new version from moving, until a person acts.
 #[must_use]
 pub fn problem(plan: &Source, seen: &Observation) -> Option<Reason> {
     match plan {
         Source::Workload | Source::Manual => None,
-        Source::Tag(plan) => older_again(plan, seen).map(|(older, newest)| Reason::TagMovedBack {
+        Source::Tag(plan) => tag::older_again(plan, seen).map(|(older, newest)| Reason::TagMovedBack {
             tag: format!("{}:{}", plan.image.repository, plan.image.tag),
             version: older.version.clone(),
             newer: newest.version.clone(),
@@ -385,38 +241,50 @@ pub fn with_merges(case: &Case<'_>, mut decision: Decision) -> Decision {
     decision.effects.extend(superseded(case));
     decision.effects.extend(refused(case));
     // What is on its way goes on: this is about what comes after it.
-    if decision.next.phase.rollout().is_none()
-        && let Some(trouble) = trouble(case, &told.commits)
-    {
-        if decision.holds.is_empty() {
-            decision.reason = trouble.clone();
+    if decision.next.phase.rollout().is_none() {
+        for trouble in trouble(case, &told.commits) {
+            if decision.holds.is_empty() {
+                decision.reason = trouble.clone();
+            }
+            decision.holds.push(trouble);
         }
-        decision.holds.push(trouble);
     }
     decision
 }
 
-/// What a person must mend before a newer version is found.
-fn trouble(case: &Case<'_>, commits: &[(Sha, Readiness)]) -> Option<Reason> {
-    let unsaid = case.seen.merges.unsaid.as_ref().filter(|unsaid| unsaid.person);
+/// What keeps a newer version from being found: first what a person must mend, then what heals by itself, then what may in future.
+fn trouble(case: &Case<'_>, commits: &[(Sha, Readiness)]) -> Vec<Reason> {
+    let unsaid = case.seen.merges.unsaid.as_ref();
     let image = |sha: &Sha| case.seen.merges.facts.get(sha).map(|facts| &facts.image);
     let denied = commits.iter().filter_map(|(sha, _)| image(sha)).chain(&case.seen.merges.tag).find_map(|built| match built {
         Built::Unsaid(unsaid) if unsaid.person => Some(unsaid),
         _ => None,
     });
-    if let Some(unsaid) = unsaid.or(denied) {
-        return Some(Reason::SourceUnread { why: unsaid.says.clone() });
-    }
-    if let Source::Tag(plan) = &case.plan.source {
-        let absent =
-            || (case.seen.merges.tag == Some(Built::Absent)).then(|| format!("there is no {}:{}", plan.image.repository, plan.image.tag));
-        return refused_tag(case, plan).or_else(|| Some(Reason::SourceUnread { why: absent()? }));
-    }
-    match commits.first() {
-        Some((sha, Readiness::Refused(why))) => Some(Reason::ImageRefused { version: sha.short().to_owned(), why: why.clone() }),
-        Some(_) => None,
-        None => case.seen.newest_merge()?.refused.as_ref().map(|why| Reason::ReleaseRefused { why: why.says.clone() }),
-    }
+    let unread = unsaid.filter(|unsaid| unsaid.person).or(denied).map(|unsaid| Reason::SourceUnread { why: unsaid.says.clone() });
+    let silent = unsaid.filter(|unsaid| !unsaid.person).map(|unsaid| Reason::SourceSilent { why: unsaid.says.clone() });
+    let (refused, renamed) = match &case.plan.source {
+        Source::Workload | Source::Manual => (None, None),
+        Source::Tag(plan) => {
+            let image = format!("{}:{}", plan.image.repository, plan.image.tag);
+            let absent =
+                (case.seen.merges.tag == Some(Built::Absent)).then(|| Reason::SourceUnread { why: format!("there is no {image}") });
+            (tag::refused(case, plan).or(absent), None)
+        }
+        Source::Merge(plan) => {
+            let refused = match commits.first() {
+                Some((sha, Readiness::Refused(why))) => Some(Reason::ImageRefused { version: sha.short().to_owned(), why: why.clone() }),
+                Some(_) => None,
+                None => {
+                    let newest = case.seen.newest_merge().and_then(|newest| newest.refused.as_ref());
+                    newest.map(|why| Reason::ReleaseRefused { why: why.says.clone() })
+                }
+            };
+            let now = case.seen.merges.history.as_ref().and_then(|history| history.renamed.as_ref());
+            let repository = plan.branch.repository.to_string();
+            (refused, now.map(|now| Reason::RepositoryRenamed { repository, now: now.to_string() }))
+        }
+    };
+    [unread, refused, silent, renamed].into_iter().flatten().collect()
 }
 
 /// Releases that are not delivered, and do not say so yet.

@@ -87,7 +87,7 @@ pub enum ForgeError {
         said: String,
     },
     /// Too much was asked; it says, or we take it to mean, until when to be silent.
-    #[error("the forge wants no more questions until {until}")]
+    #[error("the forge wants no more questions until {until:.0}")]
     Limited {
         /// Until then nothing is asked.
         until: Timestamp,

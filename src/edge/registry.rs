@@ -103,7 +103,7 @@ pub enum RegistryError {
         tried: String,
     },
     /// 429.
-    #[error("{host} wants no more questions until {until}")]
+    #[error("{host} wants no more questions until {until:.0}")]
     Limited {
         /// The registry.
         host: String,

@@ -264,6 +264,10 @@ reasons! {
     RepositoryNotGranted { repository: String, namespace: String } => "{repository} is not given to namespace {namespace}; its administrator does that: the chart's value github.grants",
     /// A person must mend what keeps a forge or a registry from answering.
     SourceUnread { why: String } => "no newer version can be found: {why}",
+    /// A forge or a registry does not answer, and will by itself.
+    SourceSilent { why: String } => "nothing newer is seen for now: {why}; what runs goes on, and it is asked again",
+    /// The forge leads from its old name to its new one.
+    RepositoryRenamed { repository: String, now: String } => "{repository} is called {now} now and is followed there, until somebody takes the old name; write {now} into spec.source.github.repository",
     /// Its image was not built from it.
     ImageRefused { version: String, why: String } => "{version} is merged and not delivered: {why}",
     /// Somebody wrote the history of the branch anew.

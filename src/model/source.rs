@@ -124,6 +124,8 @@ pub struct PullRequest {
 /// The first-parent line of a branch from its head down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
+    /// What the repository is called now; none: as it was asked for.
+    pub renamed: Option<Repository>,
     /// The name of the branch, also when it is the default one.
     pub branch: String,
     /// Newest first, the head included, the commit that it was asked to end before excluded. Never empty, unless the head is

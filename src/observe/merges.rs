@@ -26,7 +26,7 @@ use crate::{
     },
     model::{
         decision::Reason,
-        source::{Branch, ImagePlan, MergePlan, Merges, Repository, Sha},
+        source::{Branch, ImagePlan, MergePlan, Merges, Repository, Sha, Unsaid},
     },
 };
 
@@ -42,7 +42,7 @@ pub use logins::SecretLogins;
 pub use meter::ForgeMeter;
 
 use images::Images;
-use round::Reader;
+use round::{AGAIN, Failure, Reader, growing};
 
 /// From one look at all heads to the next: "without a webhook it knows within a minute". 1,000 branches are 10 documents of one
 /// point each: 600 points an hour of 12,500.
@@ -178,7 +178,29 @@ struct Slot {
     stir: Arc<Notify>,
     /// The newest head that was heard of.
     head: Option<Sha>,
+    /// Sweeps in a row that learnt nothing at all, and what is told of that.
+    missed: u32,
+    unswept: Option<Unsaid>,
     task: JoinHandle<()>,
+}
+
+impl Slot {
+    fn known(&self) -> std::sync::MutexGuard<'_, Merges> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The forge leads from the name that is watched to this one.
+    fn is_now(&self, repository: &Repository) -> bool {
+        self.known().history.as_ref().and_then(|history| history.renamed.as_ref()).is_some_and(|renamed| renamed.is(repository))
+    }
+
+    /// Nobody listens any more once the process ends.
+    fn tell(&mut self, key: &Key, unswept: Option<Unsaid>, nudge: &UnboundedSender<Key>) {
+        if self.unswept != unswept {
+            self.unswept = unswept;
+            let _ = nudge.send(key.clone());
+        }
+    }
 }
 
 impl Drop for Slot {
@@ -228,7 +250,7 @@ impl MergeBoard {
             // Without a forge nothing can be known of a branch, and `closed` says so.
             None => return,
         };
-        slots.insert(key.clone(), Slot { wanted: sender, known, stir, head: None, task });
+        slots.insert(key.clone(), Slot { wanted: sender, known, stir, head: None, missed: 0, unswept: None, task });
     }
 
     /// Why nothing will be known of this repository, if so: nobody set up a forge, or nobody gave it to that namespace.
@@ -244,7 +266,10 @@ impl MergeBoard {
     /// What is known.
     #[must_use]
     pub fn read(&self, key: &Key) -> Merges {
-        self.lock().get(key).map(|slot| slot.known.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap_or_default()
+        let slots = self.lock();
+        let Some(slot) = slots.get(key) else { return Merges::default() };
+        let known = slot.known().clone();
+        Merges { unsaid: known.unsaid.or_else(|| slot.unswept.clone()), ..known }
     }
 
     /// The Delivery is gone, or its versions come from elsewhere.
@@ -259,37 +284,47 @@ impl MergeBoard {
 
     /// Something may have changed in that repository: its facts are read again at once.
     pub fn stir(&self, repository: &Repository) -> Stirred {
-        self.stir_those(|subject| subject.branch().is_some_and(|branch| branch.repository.is(repository)))
+        let named = |slot: &Slot| slot.wanted.borrow().subject.branch().is_some_and(|branch| branch.repository.is(repository));
+        self.stir_those(|slot| named(slot) || slot.is_now(repository))
     }
 
     /// An image may have come to that repository of a registry, which is named without its host.
     pub fn stir_image(&self, path: &str) -> Stirred {
-        self.stir_those(|subject| ImageRef::new(&subject.image().repository, "any").is_ok_and(|image| image.path == path))
+        let named =
+            |slot: &Slot| ImageRef::new(&slot.wanted.borrow().subject.image().repository, "any").is_ok_and(|image| image.path == path);
+        self.stir_those(named)
     }
 
-    fn stir_those(&self, which: impl Fn(&Subject) -> bool) -> Stirred {
+    fn stir_those(&self, which: impl Fn(&Slot) -> bool) -> Stirred {
         let mut stirred = Stirred::Nobody;
-        for slot in self.lock().values().filter(|slot| which(&slot.wanted.borrow().subject)) {
+        for slot in self.lock().values().filter(|slot| which(slot)) {
             slot.stir.notify_one();
             stirred = Stirred::Somebody;
         }
         stirred
     }
 
-    /// Looks at the heads of all branches every [`SWEEP`], for ever, and stirs those that moved.
+    /// Looks at the heads of all branches every [`SWEEP`], for ever, and stirs those that moved. One that fails is made up for
+    /// sooner, so that what is told of it is not told for longer than it lasts.
     pub async fn sweep(self: Arc<Self>) {
         let Some(forge) = self.forge() else { return std::future::pending().await };
-        let mut due = Instant::now();
+        let (mut due, mut failures) = (Instant::now(), 0_u32);
         loop {
-            due += SWEEP;
+            due = if failures == 0 { due + SWEEP } else { Instant::now() + growing(AGAIN, failures) };
             tokio::time::sleep_until(due).await;
             let branches = self.branches();
+            let mut failed = false;
             for batch in branches.chunks(BATCH) {
                 match forge.heads(batch).await {
                     Ok(heads) => self.moved(batch, &heads),
-                    Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "a sweep of {} branches failed", batch.len()),
+                    Err(error) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "a sweep of {} branches failed", batch.len());
+                        self.missed(batch, &error);
+                        failed = true;
+                    }
                 }
             }
+            failures = if failed { failures.saturating_add(1) } else { 0 };
         }
     }
 
@@ -328,11 +363,23 @@ impl MergeBoard {
         branches
     }
 
+    /// A sweep learnt nothing of these. That is told without a word to their readers: who has nothing to ask would not notice, and
+    /// a thousand questions to a forge that is ill would not help.
+    fn missed(&self, branches: &[Branch], error: &ForgeError) {
+        let of_these = |slot: &Slot| slot.wanted.borrow().subject.branch().is_some_and(|branch| branches.contains(branch));
+        for (key, slot) in self.lock().iter_mut().filter(|(_, slot)| of_these(slot)) {
+            slot.missed = slot.missed.saturating_add(1);
+            slot.tell(key, Failure::from(error.clone()).told(slot.missed), &self.nudge);
+        }
+    }
+
     fn moved(&self, branches: &[Branch], heads: &[Result<Sha, ForgeError>]) {
         let heads: HashMap<&Branch, &Result<Sha, ForgeError>> = branches.iter().zip(heads).collect();
-        for slot in self.lock().values_mut() {
+        for (key, slot) in self.lock().iter_mut() {
             let branch = slot.wanted.borrow().subject.branch().cloned();
             let Some(head) = branch.as_ref().and_then(|branch| heads.get(branch)) else { continue };
+            slot.missed = 0;
+            slot.tell(key, None, &self.nudge);
             // What went wrong is read, and then told, by the one whose branch it is.
             if head.as_ref().ok() != slot.head.as_ref() || head.is_err() {
                 slot.head = head.as_ref().ok().cloned();

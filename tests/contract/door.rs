@@ -14,7 +14,7 @@ use haldane::{
     model::source::{Branch, CheckFacts, Digest, History, ImagePlan, MergePlan, Queue, Repository, Rules, Sha, When},
     observe::{
         MergeBoard,
-        merges::{Grants, Logins, LoginsFor, Sources, Watch},
+        merges::{Grants, Logins, LoginsFor, Sources, Subject, Watch},
     },
     web::door::{Door, Relay, Secrets, serve},
 };
@@ -99,7 +99,7 @@ impl House {
     pub async fn open() -> Self {
         let (silence, (nudge, _)) = (Arc::new(Silence), unbounded_channel());
         let grants = Arc::new(Grants::parse("[]").unwrap());
-        let sources = Sources { forge: silence.clone(), grants, registry: silence.clone(), logins: silence };
+        let sources = Sources { forge: Some(silence.clone()), grants, registry: silence.clone(), logins: silence };
         let board = Arc::new(MergeBoard::new(Some(sources), Arc::new(SystemClock), nudge));
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("webhookSecret"), SECRET).unwrap();
@@ -117,8 +117,9 @@ impl House {
             ImagePlan { repository: "r.example/a/b".to_owned(), tag: "{sha}".to_owned(), pull_secret: None, revision_required: false };
         let branch = Branch { repository: Repository::parse(repository).unwrap_or_else(|| panic!("{repository}")), name: None };
         let logins = LoginsFor { namespace: "shop".to_owned(), secrets: Vec::new(), account: "default".to_owned() };
-        let plan = MergePlan { branch, rules, image, queue: Queue::Latest };
-        self.board.watch(&ObjectRef::new("web").within("shop"), Watch { plan, since: None, logins });
+        let plan = MergePlan { branch, rules, image, queue: Queue::Latest, config: None };
+        self.board
+            .watch(&ObjectRef::new("web").within("shop"), Watch { subject: Subject::Branch { plan: Box::new(plan), since: None }, logins });
     }
 
     /// Signed, as a delivery of its own; the status and what was counted.

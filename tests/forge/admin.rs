@@ -174,7 +174,7 @@ fn of_repository(hub: &Arc<Hub>, what: &str, body: &[u8], repository: &Repositor
         }
         "packages" => repository.package(need(about.package.as_ref(), "package")?, need(about.tag.as_ref(), "tag")?),
         "renames" => repository.rename(need(about.name.as_ref(), "name")?),
-        "deletions" => repository.delete(),
+        "deletions" => drop(repository.delete()),
         "notices" => hub.notice(repository.id()),
         _ => return Err(format!("there is no {what}")),
     }

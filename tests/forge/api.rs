@@ -175,7 +175,7 @@ fn of_graphql(hub: &Arc<Hub>, ask: &Ask, caller: &Caller) -> Reply {
 }
 
 fn remember(hub: &Hub, ask: &Ask, caller: &Caller, status: u16, resource: Resource, points: u64) {
-    let seen = Seen { method: ask.method.clone(), path: ask.path.clone(), status, caller: caller.name(), resource, points };
+    let seen = Seen { at: hub.now(), method: ask.method.clone(), path: ask.path.clone(), status, caller: caller.name(), resource, points };
     hub.lock().seen.push(seen);
 }
 

@@ -33,6 +33,8 @@ pub enum Wrong {
     Truncated,
     /// Text where numbers should be, numbers where text should be.
     Types,
+    /// Every field of that name is null, whatever the schema says.
+    Null(String),
     /// One text of the body becomes another: for values that nobody has foreseen.
     Replaced(String, String),
     /// It is done, and the answer never comes.
@@ -52,6 +54,18 @@ impl State {
         let fault = self.faults.iter_mut().find(|fault| fault.times > 0 && path.starts_with(&fault.prefix))?;
         fault.times -= 1;
         Some(fault.wrong.clone())
+    }
+}
+
+/// Every field of that name as null.
+pub fn nulls(value: Value, field: &str) -> Value {
+    match value {
+        Value::Object(map) => {
+            let nulled = |(name, value)| if name == field { (name, Value::Null) } else { (name, nulls(value, field)) };
+            Value::Object(map.into_iter().map(nulled).collect())
+        }
+        Value::Array(list) => Value::Array(list.into_iter().map(|value| nulls(value, field)).collect()),
+        leaf => leaf,
     }
 }
 

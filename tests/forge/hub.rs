@@ -18,7 +18,7 @@ use super::{
     git::{Git, NOTHING},
     hooks::{self, Delivery, HookFault, Outbox, Release},
     keys::{AppKey, guid, word},
-    limits::{Limits, Seen, Used},
+    limits::{Limits, Resource, Seen, Used},
     model::{App, Checks, Installation, Repo, State, Token, TokenForm, Webhook},
     serve,
     workshop::Repository,
@@ -181,6 +181,16 @@ impl GitHub {
 
     pub fn fault(&self, fault: Fault) {
         self.hub.lock().faults.push(fault);
+    }
+
+    /// Nothing goes wrong any more.
+    pub fn heal(&self) {
+        self.hub.lock().faults.clear();
+    }
+
+    /// An installation's points for GraphQL are spent until that second.
+    pub fn spend(&self, installation: u64, resets: Timestamp) {
+        self.hub.lock().spend(&format!("installation {installation}"), Resource::Graphql, resets);
     }
 
     pub fn limits(&self, limits: Limits) {

@@ -59,6 +59,7 @@ pub enum Refusal {
 /// A request that was answered.
 #[derive(Clone, Debug, Serialize)]
 pub struct Seen {
+    pub at: Timestamp,
     pub method: String,
     /// Without `/api/v3`.
     pub path: String,
@@ -109,6 +110,13 @@ impl State {
         bucket.used += points;
         bucket.minute += minute;
         Ok(*bucket)
+    }
+
+    /// Somebody else has used up all of a budget; it is full again at that second.
+    pub fn spend(&mut self, caller: &str, resource: Resource, resets: Timestamp) {
+        for (_, bucket) in self.buckets.iter_mut().filter(|((whose, which), _)| whose == caller && *which == resource) {
+            (bucket.used, bucket.reset) = (bucket.limit, resets);
+        }
     }
 
     /// Gives a point back: an answer of 304 costs nothing.

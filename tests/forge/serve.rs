@@ -20,7 +20,7 @@ use tokio::{
 use super::{
     admin,
     api::{self, Ask, Reply, secondary},
-    faults::{Wrong, wrong_types},
+    faults::{Wrong, nulls, wrong_types},
     hooks::{self, Parcel},
     hub::Hub,
     limits::{Resource, Seen},
@@ -84,6 +84,9 @@ async fn respond(hub: Arc<Hub>, request: Request<Incoming>) -> Result<Response<B
         Some(Wrong::Types) => {
             response(changed(reply, |body| wrong_types(serde_json::from_slice(body).unwrap_or_default()).to_string()), false)
         }
+        Some(Wrong::Null(field)) => {
+            response(changed(reply, |body| nulls(serde_json::from_slice(body).unwrap_or_default(), &field).to_string()), false)
+        }
         Some(Wrong::Replaced(from, to)) => response(changed(reply, |body| String::from_utf8_lossy(body).replace(&from, &to)), false),
         // Until the client goes away.
         Some(_) => std::future::pending().await,
@@ -135,8 +138,8 @@ fn instead(hub: &Hub, ask: &Ask, wrong: &Wrong) -> Reply {
         _ => Reply::not_found(),
     };
     let resource = if ask.path == "/graphql" { Resource::Graphql } else { Resource::Core };
-    let (method, path, caller) = (ask.method.clone(), ask.path.clone(), "nobody".to_owned());
-    hub.lock().seen.push(Seen { method, path, status: reply.status, caller, resource, points: 0 });
+    let (at, method, path, caller) = (hub.now(), ask.method.clone(), ask.path.clone(), "nobody".to_owned());
+    hub.lock().seen.push(Seen { at, method, path, status: reply.status, caller, resource, points: 0 });
     reply
 }
 

@@ -306,8 +306,14 @@ impl Repository {
         });
     }
 
-    pub fn delete(&self) {
-        self.hub.lock().repos.remove(&self.id);
+    /// What is given back can be restored.
+    pub fn delete(&self) -> Option<Repo> {
+        self.hub.lock().repos.remove(&self.id)
+    }
+
+    /// As its owner may for 90 days.
+    pub fn restore(&self, repo: Repo) {
+        self.hub.lock().repos.insert(self.id, repo);
     }
 }
 

@@ -18,5 +18,6 @@ mod hearing;
 #[path = "../plane/mod.rs"]
 mod plane;
 mod setup;
+mod signals;
 mod street;
 mod traps;

@@ -194,6 +194,15 @@ impl Street {
         self.board.stir(&self.plan.branch.repository);
     }
 
+    /// Soon this is told of what could not be read.
+    pub async fn says(&self, words: &str) {
+        let began = Instant::now();
+        while self.known().unsaid.is_none_or(|unsaid| !unsaid.says.contains(words)) {
+            assert!(began.elapsed() < SOON, "wanted {words}\nseen   {:?}", self.known().unsaid);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Without anybody saying so.
     pub async fn comes_to(&self, wanted: &[&str]) {
         let began = Instant::now();

@@ -220,6 +220,9 @@ async fn an_image_of_another_commit_or_of_none_is_refused() {
             "Labelled (#1): refused (… says that it was built from …)",
         ])
         .await;
+    // Put right under the same tag, it is that commit's.
+    street.shelf.put(&format!("sha-{bare}"), "3", Some(&bare));
+    street.sees(&["Bare (#2): ready", "Labelled (#1): refused (… says that it was built from …)"]).await;
 }
 
 #[tokio::test]
@@ -265,15 +268,15 @@ async fn a_repository_that_is_renamed_is_followed_and_one_that_is_gone_is_told()
     street.repo.rename("store");
     street.sees(&["Before (#1): ready"]).await;
     assert_eq!(street.known().unsaid, None, "the old name leads to the new one");
+    street.stir();
+    let renamed = || street.known().history.unwrap().renamed.map(|now| now.to_string());
+    while renamed().is_none() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(renamed().as_deref(), Some("acme/store"));
     street.repo.delete();
     street.stir();
-    for _ in 0..100 {
-        if let Some(unsaid) = street.known().unsaid {
-            assert!(unsaid.person && unsaid.says.contains("acme/shop does not exist at the forge"), "{}", unsaid.says);
-            assert_eq!(street.thought(), ["Before (#1): ready"], "what was known stands");
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("nobody noticed");
+    street.says("acme/shop does not exist at the forge").await;
+    assert!(street.known().unsaid.is_some_and(|unsaid| unsaid.person));
+    assert_eq!(street.thought(), ["Before (#1): ready"], "what was known stands");
 }

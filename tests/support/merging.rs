@@ -25,6 +25,8 @@ pub(crate) enum Hearing {
 pub(crate) struct Merging<'a> {
     bed: &'a Bed,
     pub(crate) github: GitHub,
+    /// The number of the operator's app on `acme`.
+    pub(crate) installation: u64,
     pub(crate) repository: Repository,
 }
 
@@ -32,10 +34,10 @@ impl<'a> Merging<'a> {
     /// The operator knows a new GitHub, and `namespace` may deliver from `acme`.
     pub(crate) fn begin(bed: &'a Bed, namespace: &str, hearing: Hearing) -> Result<Self> {
         let github = GitHub::start(Options { listen: SocketAddr::new(this_end(bed)?, 0), ..Options::default() });
-        github.install("acme");
+        let installation = github.install("acme");
         let repository = github.repository_with("acme/shop", &["ci"]);
         repository.commit("main", "The beginning");
-        let new = Self { bed, github, repository };
+        let new = Self { bed, github, installation, repository };
         new.make_known(namespace, hearing)?;
         if hearing == Hearing::Webhooks {
             new.github.webhook(&new.door()?, SECRET);
@@ -89,12 +91,26 @@ impl<'a> Merging<'a> {
     }
 
     /// The image of a commit, which says what its version says; its label names that commit.
-    pub(crate) fn push(&self, commit: &str, version: &str) -> Result<()> {
+    pub(crate) fn push(&self, commit: &str, version: &str) -> Result<String> {
+        self.push_labelled(commit, version, commit)
+    }
+
+    /// The same with another label. Gives the image by digest.
+    pub(crate) fn push_labelled(&self, commit: &str, version: &str, label: &str) -> Result<String> {
         let file = self.bed.scratch(&format!("version-{version}"));
         std::fs::write(&file, format!("{version}\n"))?;
         let mut image = self.bed.cluster("image");
+        image.env("HALDANE_IMAGE_REVISION", label);
         image.arg(self.bed.released("examples/shop")).arg(format!("shop:sha-{commit}")).arg(format!("{}=/version", file.display()));
-        said(&mut image).map(drop)
+        said(&mut image).map(|by_digest| by_digest.trim().to_owned())
+    }
+
+    /// The registry forgets an image (by digest), and with it every tag that names it.
+    pub(crate) fn forget(&self, image: &str) -> Result<()> {
+        let (path, digest) = image.split_once('@').context("not by digest")?;
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let address = format!("http://{}/v2/{name}/manifests/{digest}", self.bed.registry);
+        said(self.bed.command("curl").args(["--silent", "--show-error", "--fail", "-X", "DELETE", &address])).map(drop)
     }
 
     /// A pull request, merged.

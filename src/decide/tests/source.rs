@@ -13,7 +13,7 @@ use crate::{
         repo_config::Permitted,
         source::{
             Branch, Built, CheckFacts, Commit, CommitFacts, CommitStatus, Conclusion, ConfigFile, ConfigPlan, Digest, History, HistoryEnd,
-            ImagePlan, MergePlan, PullRequest, Queue, Repository, Rules, Sha, StatusState, Suite, TagPlan, When,
+            ImagePlan, MergePlan, PullRequest, Queue, Repository, Rules, Sha, StatusState, Suite, TagPlan, Unsaid, When,
         },
         version::ReleaseName,
         world::Command,
@@ -246,7 +246,7 @@ fn branch(queue: Queue) -> Toy {
 /// The branch has these commits since the newest Release, newest first; the ready ones have their image.
 fn shows(toy: &mut Toy, commits: &[(u8, bool)], end: HistoryEnd) {
     let made: Vec<Commit> = commits.iter().map(|(n, _)| commit(*n)).collect();
-    toy.seen.merges.history = Some(History { branch: "main".into(), commits: made, end });
+    toy.seen.merges.history = Some(History { branch: "main".into(), renamed: None, commits: made, end });
     let image = |n, ready| if ready { found(n, None) } else { Built::Absent };
     let now = toy.now;
     toy.seen.merges.facts = commits
@@ -317,6 +317,38 @@ fn what_is_merged_and_no_release_yet_is_told_with_its_reason() {
     toy.until(|t| t.live() == short(2) && t.quiet());
     shows(&mut toy, &[(9, false), (8, false), (7, false), (6, false), (5, false), (4, false)], HistoryEnd::Reached);
     assert_eq!(ahead(&toy), [waits(9), waits(8), waits(7), waits(6), waits(5)], "five at most");
+}
+
+#[test]
+fn what_keeps_newer_merges_from_being_seen_is_told_and_what_runs_goes_on() {
+    let mut toy = branch(Queue::Latest);
+    shows(&mut toy, &[(1, true)], HistoryEnd::Open);
+    toy.pass();
+    shows(&mut toy, &[], HistoryEnd::Reached);
+    toy.until(|t| t.live() == short(1) && t.quiet());
+    let told = |toy: &Toy| {
+        let decision = crate::decide::decide(&toy.plan, &toy.state, &toy.seen, toy.now);
+        assert!(decision.effects.is_empty() && decision.health.unavailable.is_none(), "{:?}", decision.effects);
+        let holds: Vec<&str> = decision.holds.iter().map(crate::model::decision::Reason::word).collect();
+        (decision.reason.to_string(), holds.join(", "), decision.health.stalled.map_or_else(String::new, |why| why.word))
+    };
+    let unsaid = |person, says: &str| Some(Unsaid { person, says: says.to_owned() });
+    let held = |says: &str, holds: &str, stalled: &str| (says.to_owned(), holds.to_owned(), stalled.to_owned());
+    toy.seen.merges.unsaid = unsaid(false, "the forge is ill");
+    let silent = "nothing newer is seen for now: the forge is ill; what runs goes on, and it is asked again";
+    assert_eq!(told(&toy), held(silent, "SourceSilent", ""));
+    toy.seen.merges.unsaid = unsaid(true, "the key is old");
+    assert_eq!(told(&toy), held("no newer version can be found: the key is old", "SourceUnread", "SourceUnread"));
+    toy.seen.merges.unsaid = None;
+    toy.seen.merges.history.as_mut().unwrap().renamed = Repository::parse("acme/store");
+    let (says, holds, stalled) = told(&toy);
+    assert!(says.starts_with("acme/shop is called acme/store now") && (&*holds, &*stalled) == ("RepositoryRenamed", ""), "{says} {holds}");
+    // A fact that stands comes before one that is missing for a while.
+    shows(&mut toy, &[(2, true)], HistoryEnd::Reached);
+    toy.seen.merges.facts.get_mut(&sha(2)).unwrap().image = found(2, Some(&sha(3)));
+    toy.seen.merges.unsaid = unsaid(false, "the forge is ill");
+    let refused = format!("{} is merged and not delivered: r/shop:sha-{} says that it was built from {}", short(2), sha(2), sha(3));
+    assert_eq!(told(&toy), held(&refused, "ImageRefused, SourceSilent", "ImageRefused"));
 }
 
 #[test]

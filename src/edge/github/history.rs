@@ -147,12 +147,15 @@ pub(super) async fn history(desk: &Arc<Desk>, branch: &Branch, since: Option<&Sh
     // A branch that is not there and an empty repository are null.
     let at: Option<Ref> = said.part(&["repository", "at"], &what, &SPARE)?;
     let Ref { name, target: Head { oid, history: mut page } } = at.ok_or_else(|| ForgeError::Absent { what: what.clone() })?;
+    let full_name: Option<String> = said.part(&["repository", "nameWithOwner"], &what, &SPARE)?;
+    let now = full_name.and_then(|name| Repository::parse(&name)).ok_or_else(|| unreadable(&what, &"nameWithOwner is no name"))?;
+    let renamed = Some(now).filter(|now| !now.is(&branch.repository));
     let head = commit_id(&what, &oid)?;
     let mut walk = Walk { what, since, limit, read: HashMap::new(), line: Vec::new(), next: Some(head.clone()) };
     for number in 1..=PAGES {
         let next = walk.take(page)?;
         match (walk.on(), next) {
-            (Stand::End(end), _) => return Ok(History { branch: name, commits: walk.line, end }),
+            (Stand::End(end), _) => return Ok(History { branch: name, renamed, commits: walk.line, end }),
             (Stand::Unread, Some(after)) if number < PAGES => page = more(desk, &caller, branch, &head, &after, &walk.what).await?,
             (Stand::Enough | Stand::Unread, _) => break,
         }
@@ -162,7 +165,7 @@ pub(super) async fn history(desk: &Arc<Desk>, branch: &Branch, since: Option<&Sh
         None => HistoryEnd::Open,
         Some(since) => beyond(desk, &caller, &branch.repository, since, &last.sha).await?,
     };
-    Ok(History { branch: name, commits: walk.line, end })
+    Ok(History { branch: name, renamed, commits: walk.line, end })
 }
 
 impl Walk<'_> {
@@ -262,7 +265,7 @@ pub(super) fn first_page(branch: &Branch) -> String {
     let reference = reference(branch, "ref");
     format!(
         "query History($owner:String!$name:String!{variable}$first:Int!$after:String)\
-         {{repository(owner:$owner,name:$name){{{reference}{{name target{{...Line}}}}}}{COST}}}{LINE}"
+         {{repository(owner:$owner,name:$name){{nameWithOwner {reference}{{name target{{...Line}}}}}}{COST}}}{LINE}"
     )
 }
 

@@ -15,11 +15,11 @@ use tokio::{
 
 use super::{LoginsFor, Shown, Subject, Watch, images::Images};
 use crate::{
-    decide::source::{Readiness, readiness},
+    decide::source::{Readiness, is_of, readiness},
     edge::forge::{Forge, ForgeError},
     model::{
         repo_config::LIMIT,
-        source::{Built, CheckFacts, CommitFacts, ConfigFile, ConfigPlan, History, MergePlan, Merges, Queue, Sha, Unsaid, When},
+        source::{Built, CheckFacts, CommitFacts, ConfigFile, ConfigPlan, History, ImagePlan, MergePlan, Merges, Queue, Sha, Unsaid, When},
     },
 };
 
@@ -33,6 +33,8 @@ const CHECKS: Duration = Duration::from_secs(30);
 const IMAGE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 /// After the first failure, and after the last.
 pub(super) const AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
+/// Failures in a row from which on people are told of one that may heal by itself: what the next try mends is nobody's trouble.
+const TOLD: u32 = 2;
 /// From the beginning of one round to that of the next, however often it is stirred: a merge with its checks is a dozen events, and
 /// GitHub gives 5,000 points an hour to a small App. 1 s leaves half of the two in which a merge is to be seen.
 pub(super) const GAP: Duration = Duration::from_secs(1);
@@ -70,6 +72,8 @@ struct Memory {
     line: Option<(History, Option<Sha>)>,
     commits: BTreeMap<Sha, Open>,
     failures: u32,
+    /// What the rounds that failed should have read: the next one does.
+    owed: Wake,
 }
 
 /// One commit.
@@ -80,10 +84,11 @@ struct Open {
     looks: u32,
 }
 
-/// Why a round begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a round begins; each reads all that the one before it does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Wake {
     /// Something is due, or another thing is wanted.
+    #[default]
     Due,
     /// Nothing was due for [`IDLE`]: what seemed settled is looked at once more. Checks run again, and images come late.
     Idle,
@@ -128,21 +133,22 @@ impl Reader {
     }
 
     async fn round(&self, wanted: &Wanted, memory: &mut Memory, wake: Wake) -> Round {
+        let wake = wake.max(memory.owed);
         if wake != Wake::Due {
             for open in memory.commits.values_mut() {
                 (open.checks_due, open.looks) = (Some(Instant::now()), 0);
                 open.image_due = Some(Instant::now());
             }
         }
-        let unsaid = self.read(wanted, memory, wake).await.err();
-        memory.failures = if unsaid.is_some() { memory.failures.saturating_add(1) } else { 0 };
+        let failure = self.read(wanted, memory, wake).await.err();
+        (memory.failures, memory.owed) = if failure.is_some() { (memory.failures.saturating_add(1), wake) } else { (0, Wake::Due) };
         let next = memory.next(wanted, self.shown.clock.now());
-        let pause = match &unsaid {
+        let pause = match &failure {
             Some(failure) => failure.pause(self.shown.clock.now()).unwrap_or_else(|| growing(AGAIN, memory.failures)),
             None => next.map_or(IDLE, |at| at.saturating_duration_since(Instant::now())),
         };
-        let then = if unsaid.is_none() && next.is_none() { Wake::Idle } else { Wake::Due };
-        Round { unsaid: unsaid.map(|failure| failure.unsaid), pause, then }
+        let then = if failure.is_none() && next.is_none() { Wake::Idle } else { Wake::Due };
+        Round { unsaid: failure.and_then(|failure| failure.told(memory.failures)), pause, then }
     }
 
     async fn read(&self, wanted: &Wanted, memory: &mut Memory, wake: Wake) -> Result<(), Failure> {
@@ -161,7 +167,7 @@ impl Reader {
         }
         for sha in memory.due(wanted, self.shown.clock.now(), wake, |open| open.image_due) {
             let built = self.images.of(&wanted.plan.image.repository, &wanted.plan.image.tag_of(&sha), &wanted.logins).await?;
-            memory.looked(&sha, built);
+            memory.looked(&sha, built, &wanted.plan.image);
         }
         if let Some(config) = &wanted.plan.config {
             for sha in memory.unread(wanted, self.shown.clock.now()) {
@@ -252,10 +258,11 @@ impl Memory {
         }
     }
 
-    fn looked(&mut self, sha: &Sha, image: Built) {
+    fn looked(&mut self, sha: &Sha, image: Built, plan: &ImagePlan) {
         if let Some(open) = self.commits.get_mut(sha) {
-            // What was found is taken by its digest for ever; the tag may move as it likes.
-            let found = matches!(open.facts.image, Built::Found { .. });
+            // What was found is taken by its digest for ever, and the tag may move as it likes; but what is of another commit may
+            // be put right.
+            let found = is_of(sha, &open.facts.image, plan);
             open.looks = open.looks.saturating_add(1);
             open.image_due = if matches!(image, Built::Found { .. }) { None } else { Some(Instant::now() + growing(IMAGE, open.looks)) };
             if !found {
@@ -283,6 +290,11 @@ impl Failure {
     /// How long whoever did not say wants to be left alone; none: it did not say that, either.
     pub(super) fn pause(&self, now: Timestamp) -> Option<Duration> {
         Some(Duration::try_from(self.until?.duration_since(now)).unwrap_or_default().max(AGAIN.0))
+    }
+
+    /// What people are told when it is the last of so many in a row; none: nothing yet.
+    pub(super) fn told(self, failures: u32) -> Option<Unsaid> {
+        (self.unsaid.person || self.until.is_some() || failures >= TOLD).then_some(self.unsaid)
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     SWEEP, Shown, Subject, Watch,
     images::Images,
-    round::{AGAIN, GAP, growing},
+    round::{AGAIN, Failure, GAP, growing},
 };
 use crate::model::source::{Built, Merges};
 
@@ -27,22 +27,20 @@ pub(super) async fn run(images: Images, shown: Shown, stir: Arc<Notify>, mut tol
         let began = Instant::now();
         // What was said before the look is answered by it.
         let _ = stir.notified().now_or_never();
-        let pause = match images.of(&image.repository, &image.tag, &wanted.logins).await {
+        let said = match images.of(&image.repository, &image.tag, &wanted.logins).await {
+            Ok(Built::Unsaid(why)) if !why.person => Err(Failure { unsaid: why, until: None }),
+            other => other,
+        };
+        let pause = match said {
             Ok(said) => {
-                let named = matches!(known.tag, Some(Built::Found { .. }));
-                let silent = matches!(&said, Built::Unsaid(why) if !why.person);
-                failures = if silent { failures.saturating_add(1) } else { 0 };
-                // A registry that is ill for a moment takes back nothing of what it said.
-                (known.unsaid, known.tag) = match said {
-                    Built::Unsaid(why) if named && !why.person => (Some(why), known.tag.take()),
-                    said => (None, Some(said)),
-                };
-                if silent { growing(AGAIN, failures) } else { SWEEP }
+                (known.unsaid, known.tag, failures) = (None, Some(said), 0);
+                SWEEP
             }
+            // A registry that is ill for a moment takes back nothing of what it said.
             Err(failure) => {
                 failures = failures.saturating_add(1);
                 let pause = failure.pause(shown.clock.now()).unwrap_or_else(|| growing(AGAIN, failures));
-                known.unsaid = Some(failure.unsaid);
+                known.unsaid = failure.told(failures);
                 pause
             }
         };

@@ -35,6 +35,9 @@ struct World {
     images: Vec<u8>,
     /// The next answers to a history, before the true one.
     failures: VecDeque<ForgeError>,
+    /// What a sweep is answered.
+    down: Option<ForgeError>,
+    renamed: Option<Repository>,
     denied: bool,
     /// What the tag names, and whether the registry says.
     tag: Option<u8>,
@@ -76,9 +79,9 @@ impl Forge for Shared {
     fn heads<'a>(&'a self, branches: &'a [Branch]) -> BoxFuture<'a, Result<Vec<Result<Sha, ForgeError>>, ForgeError>> {
         let head = self.with(|w| {
             w.asked.push(format!("heads of {}", branches.len()));
-            sha(w.line[0])
+            w.down.clone().map_or_else(|| Ok(sha(w.line[0])), Err)
         });
-        async move { Ok(branches.iter().map(|_| Ok(head.clone())).collect()) }.boxed()
+        async move { head.map(|head| branches.iter().map(|_| Ok(head.clone())).collect()) }.boxed()
     }
 
     fn repeat_missed(&self, _: Timestamp) -> BoxFuture<'_, Result<usize, ForgeError>> {
@@ -107,7 +110,7 @@ impl Forge for Shared {
                 pull_request: None,
                 url: String::new(),
             });
-            Ok(History { branch: "main".to_owned(), commits: commits.collect(), end: HistoryEnd::Reached })
+            Ok(History { branch: "main".to_owned(), renamed: w.renamed.clone(), commits: commits.collect(), end: HistoryEnd::Reached })
         });
         async move { answer }.boxed()
     }
@@ -340,6 +343,31 @@ async fn a_sweep_finds_a_merge_within_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sweep_that_learns_nothing_is_told_and_asks_no_more() {
+    let mut bench = Bench::of(&[1]);
+    bench.watch(Some(1));
+    bench.pass(1).await;
+    let sweep = tokio::spawn(bench.board.clone().sweep());
+    bench.pass(SWEEP.as_secs()).await;
+    while bench.nudges.try_recv().is_ok() {}
+    let histories = bench.world.asked("history");
+    let mut says = async |error: Option<ForgeError>, seconds: u64| {
+        bench.world.with(|w| w.down = error);
+        bench.pass(seconds).await;
+        let nudged = std::iter::from_fn(|| bench.nudges.try_recv().ok()).count();
+        (bench.board.read(&bench.key).unsaid.map(|unsaid| unsaid.says), nudged)
+    };
+    let ill = ForgeError::Ill { said: "502".to_owned() };
+    assert_eq!(says(Some(ill.clone()), 61).await, (None, 0), "it may be over with the next one");
+    assert_eq!(says(Some(ill.clone()), 100).await, (Some(ill.to_string()), 1));
+    assert_eq!(says(None, 61).await, (None, 1));
+    let denied = ForgeError::Denied { said: "401".to_owned() };
+    assert_eq!(says(Some(denied.clone()), 61).await, (Some(denied.to_string()), 1), "that does not heal by itself");
+    assert_eq!(bench.world.asked("history"), histories);
+    sweep.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_is_read_at_once() {
     let bench = Bench::of(&[1]);
     bench.watch(Some(1));
@@ -351,6 +379,19 @@ async fn an_event_is_read_at_once() {
     bench.board.stir(&Repository::parse("acme/shop").unwrap());
     bench.pass(0).await;
     assert_eq!(bench.image(2), Some(found(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_of_a_repository_that_was_renamed_are_heard_once_that_is_known() {
+    let bench = Bench::of(&[1]);
+    let store = Repository::parse("acme/store").unwrap();
+    bench.watch(Some(1));
+    bench.pass(1).await;
+    assert_eq!(bench.board.stir(&store), Stirred::Nobody);
+    bench.world.with(|w| w.renamed = Some(store.clone()));
+    bench.board.stir(&Repository::parse("acme/shop").unwrap());
+    bench.pass(1).await;
+    assert_eq!(bench.board.stir(&store), Stirred::Somebody);
 }
 
 #[tokio::test(start_paused = true)]
@@ -394,9 +435,28 @@ async fn a_forge_that_fails_takes_nothing_away() {
     bench.world.with(|w| w.failures = (0..4).map(|_| ill()).collect());
     bench.board.stir(&Repository::parse("acme/shop").unwrap());
     bench.pass(1).await;
+    assert_eq!(bench.board.read(&bench.key).unsaid, None, "it may be over with the next try");
+    bench.pass(5).await;
     let known = bench.board.read(&bench.key);
     assert_eq!(known.unsaid.map(|u| u.person), Some(false));
     assert_eq!(known.history.map(|h| h.commits.len()), Some(1), "what was known stands");
+}
+
+/// Nobody says it twice: the sweep has seen that head, and the event has been answered.
+#[tokio::test(start_paused = true)]
+async fn a_merge_that_could_not_be_read_when_it_was_told_is_read_when_the_forge_is_well() {
+    let bench = Bench::of(&[2, 1]);
+    bench.world.with(|w| w.failed = vec![2]);
+    bench.watch(Some(1));
+    bench.pass(10).await;
+    let ill = || ForgeError::Ill { said: "502".to_owned() };
+    bench.world.with(|w| {
+        (w.line, w.passed, w.images) = (vec![3, 2, 1], vec![3], vec![3]);
+        w.failures = [ill(), ill()].into();
+    });
+    bench.board.stir(&Repository::parse("acme/shop").unwrap());
+    bench.pass(20).await;
+    assert_eq!(bench.image(3), Some(found(3)));
 }
 
 #[tokio::test(start_paused = true)]

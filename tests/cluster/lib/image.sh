@@ -29,8 +29,9 @@ oci_layout() { # layout, name:tag, binary, file=path…
   rm -r "$layout/root"
 
   layer=$(blob "$layout" "$layout/layer" application/vnd.oci.image.layer.v1.tar)
-  jq -cn --arg entry "/$(basename "$binary")" --argjson layer "$layer" --arg arch "$(go_arch)" \
-    '{os: "linux", architecture: $arch, config: {User: "65532:65532", Entrypoint: [$entry]}, rootfs: {type: "layers", diff_ids: [$layer.digest]}}' \
+  jq -cn --arg entry "/$(basename "$binary")" --argjson layer "$layer" --arg arch "$(go_arch)" --arg commit "${HALDANE_IMAGE_REVISION:-}" \
+    '{os: "linux", architecture: $arch, config: ({User: "65532:65532", Entrypoint: [$entry]} +
+      if $commit == "" then {} else {Labels: {"org.opencontainers.image.revision": $commit}} end), rootfs: {type: "layers", diff_ids: [$layer.digest]}}' \
     >"$layout/config"
   config=$(blob "$layout" "$layout/config" application/vnd.oci.image.config.v1+json)
   jq -cn --argjson layer "$layer" --argjson config "$config" \

@@ -39,8 +39,10 @@ async fn a_body_ends_in_the_middle_or_says_nonsense() {
     let seen = stage.get("/repos/acme/checkout", &token).await.json();
     assert_eq!((&seen["id"], &seen["private"]), (&json!(stage.repo.id().to_string()), &json!("true")));
     assert!(seen["full_name"].is_number());
-    stage.hub.fault(fault("/graphql", 1, Wrong::Replaced("acme/".to_owned(), "evil/".to_owned())));
+    stage.hub.fault(fault("/graphql", 1, Wrong::Null("repository".to_owned())));
     let query = "{ repository(owner: \"acme\", name: \"checkout\") { nameWithOwner } }";
+    assert_eq!(stage.query(&token, query, json!({})).await["data"], json!({"repository": null}));
+    stage.hub.fault(fault("/graphql", 1, Wrong::Replaced("acme/".to_owned(), "evil/".to_owned())));
     assert_eq!(stage.query(&token, query, json!({})).await["data"]["repository"]["nameWithOwner"], "evil/checkout");
 }
 

@@ -42,7 +42,7 @@ fn good(document: &str) -> Value {
         json!({ "h0": { "at": { "target": { "oid": oid } } } })
     } else if document.starts_with(HISTORY) {
         let target = json!({ "oid": oid, "history": { "pageInfo": info, "nodes": [commit] } });
-        json!({ "repository": { "at": { "name": "main", "target": target } } })
+        json!({ "repository": { "nameWithOwner": "acme/shop", "at": { "name": "main", "target": target } } })
     } else {
         json!({ "repository": { "c0": facts } })
     };

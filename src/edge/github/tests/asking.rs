@@ -86,7 +86,7 @@ fn node(number: usize, parents: &[usize]) -> Value {
 fn page(head: usize, nodes: &[Value], next: Option<&str>) -> Value {
     let info = json!({ "hasNextPage": next.is_some(), "endCursor": next });
     let target = json!({ "oid": sha(head), "history": { "pageInfo": info, "nodes": nodes } });
-    json!({ "repository": { "at": { "name": "main", "target": target } } })
+    json!({ "repository": { "nameWithOwner": "acme/shop", "at": { "name": "main", "target": target } } })
 }
 
 fn next_page(head: usize, nodes: &[Value], next: Option<&str>) -> Value {
@@ -121,6 +121,21 @@ async fn a_history_goes_by_first_parents_and_leaves_out_what_a_merge_brought() {
         assert_eq!(history.branch, "main");
     }
     assert!(server.lines().iter().all(|line| line == "POST /graphql"), "no answer needed a comparison");
+}
+
+/// Clocks of committers are wrong, and a rebase keeps old dates.
+#[tokio::test]
+async fn the_order_is_that_of_the_line_and_never_that_of_the_dates() {
+    let dated = |number: usize, parents: &[usize], year: u16| {
+        let mut commit = node(number, parents);
+        commit["committedDate"] = format!("{year}-11-20T10:00:00Z").into();
+        commit
+    };
+    // GitHub lists by date where it can.
+    let listed = [dated(1, &[], 2031), dated(2, &[1], 2030), dated(3, &[2], 2010)];
+    let server = Server::new(move |_| data(&page(3, &listed, None))).await;
+    let history = server.person().history(&main_branch(), None, 10).await.unwrap();
+    assert_eq!(numbers(&history), [sha(3), sha(2), sha(1)]);
 }
 
 #[tokio::test]
@@ -216,6 +231,17 @@ async fn without_the_right_to_read_pull_requests_a_history_is_as_good() {
     .await;
     let history = server.person().history(&main_branch(), None, 10).await.unwrap();
     assert_eq!(history.commits[0].pull_request, None);
+}
+
+#[tokio::test]
+async fn a_repository_that_was_renamed_says_so() {
+    for (called, renamed) in [("Acme/Shop", None), ("acme/store", Some("acme/store"))] {
+        let mut answer = page(9, &[node(9, &[])], None);
+        answer["repository"]["nameWithOwner"] = called.into();
+        let server = Server::new(move |_| data(&answer)).await;
+        let history = server.person().history(&main_branch(), None, 10).await.unwrap();
+        assert_eq!(history.renamed.map(|renamed| renamed.to_string()).as_deref(), renamed);
+    }
 }
 
 #[tokio::test]

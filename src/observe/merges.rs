@@ -116,9 +116,19 @@ struct Slot {
     wanted: watch::Sender<Watch>,
     known: Arc<Mutex<Merges>>,
     stir: Arc<Notify>,
-    /// The newest head that was heard of.
+    /// The head that the last sweep saw.
     head: Option<Sha>,
     task: JoinHandle<()>,
+}
+
+impl Slot {
+    /// The head of what was read of the branch; none: nothing yet, or the last read failed.
+    fn read(&self) -> Option<Sha> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let history = known.history.as_ref().filter(|_| known.unsaid.is_none())?;
+        let newest = history.commits.first().map(|commit| commit.sha.clone());
+        newest.or_else(|| self.wanted.borrow().since.clone())
+    }
 }
 
 impl Drop for Slot {
@@ -270,10 +280,10 @@ impl MergeBoard {
             let branch = slot.wanted.borrow().plan.branch.clone();
             let Some(head) = heads.get(&branch) else { continue };
             // What went wrong is read, and then told, by the one whose branch it is.
-            if head.as_ref().ok() != slot.head.as_ref() || head.is_err() {
-                slot.head = head.as_ref().ok().cloned();
+            if head.is_err() || (head.as_ref().ok() != slot.head.as_ref() && head.as_ref().ok() != slot.read().as_ref()) {
                 slot.stir.notify_one();
             }
+            slot.head = head.as_ref().ok().cloned();
         }
     }
 

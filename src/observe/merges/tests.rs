@@ -295,6 +295,7 @@ async fn a_sweep_finds_a_merge_within_a_minute() {
     let histories = bench.world.asked("history");
     bench.pass(5 * SWEEP.as_secs()).await;
     assert_eq!(bench.world.asked("history"), histories, "a head that did not move is read no further");
+    assert_eq!(histories, 2, "the first sweep finds what was read at the beginning");
     assert_eq!(bench.world.asked("heads"), 7);
     sweep.abort();
 }
@@ -357,6 +358,49 @@ async fn a_forge_that_fails_takes_nothing_away() {
     let known = bench.board.read(&bench.key);
     assert_eq!(known.unsaid.map(|u| u.person), Some(false));
     assert_eq!(known.history.map(|h| h.commits.len()), Some(1), "what was known stands");
+}
+
+/// The sweep says once that a head has moved: what could not be read then must not wait for the next merge.
+#[tokio::test(start_paused = true)]
+async fn a_merge_that_was_told_of_while_the_forge_was_ill_is_read_when_it_is_well() {
+    let bench = Bench::of(&[1]);
+    bench.watch(Some(1));
+    bench.pass(10).await;
+    let ill = || ForgeError::Ill { said: "502".to_owned() };
+    bench.world.with(|w| (w.line, w.passed, w.images, w.failures) = (vec![2, 1], vec![2], vec![2], [ill(), ill()].into()));
+    bench.board.stir(&Repository::parse("acme/shop").unwrap());
+    bench.pass(20).await;
+    assert_eq!(bench.image(2), Some(found(2)));
+}
+
+/// Merges come faster than builds end: somewhere behind the ten newest is one that is ready.
+#[tokio::test(start_paused = true)]
+async fn a_ready_commit_behind_many_that_still_run_is_found() {
+    let bench = Bench::of(&(1..=60).rev().collect::<Vec<_>>());
+    bench.world.with(|w| (w.passed, w.images) = (vec![4], vec![4]));
+    bench.watch(Some(1));
+    bench.pass(6).await;
+    assert_eq!(bench.image(4), Some(found(4)));
+    bench.pass(600).await;
+    let checks = bench.world.asked("checks");
+    // 55 that still run: a document of ten each second of the first six, then each of them once a minute.
+    assert!((50..=70).contains(&checks), "{checks} documents in 10 minutes");
+}
+
+/// A timer that ends in the same moment must not swallow what was said.
+#[tokio::test(start_paused = true)]
+async fn an_event_that_comes_with_a_look_of_our_own_is_heard() {
+    for _ in 0..40 {
+        let bench = Bench::of(&[2, 1]);
+        bench.watch(Some(1));
+        bench.pass(0).await;
+        bench.world.with(|w| (w.line, w.passed, w.images) = (vec![3, 2, 1], vec![3], vec![3]));
+        // The first look for an image is over 5 s later.
+        advance(Duration::from_secs(5)).await;
+        bench.board.stir(&Repository::parse("acme/shop").unwrap());
+        bench.pass(2).await;
+        assert_eq!(bench.image(3), Some(found(3)));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -32,7 +32,8 @@ static SCHEMA: LazyLock<Valid<Schema>> =
 
 /// Queries that fit the schema, as they were sent: a sweep sends the same again and again, and to validate a hundred aliases takes a
 /// hundred times as long as to answer them.
-static PREPARED: LazyLock<Mutex<VecDeque<(Query, Arc<Prepared>)>>> = LazyLock::new(Mutex::default);
+static PREPARED: LazyLock<Mutex<VecDeque<Known>>> = LazyLock::new(Mutex::default);
+type Known = (Query, Arc<Prepared>);
 /// How many of them.
 const REMEMBERED: usize = 64;
 

@@ -1,7 +1,6 @@
 //! P12 and P12b: what it costs to look at 1,000 repositories once a minute, by the meter of the model of GitHub.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use haldane::clock::SystemClock;
@@ -10,8 +9,9 @@ use haldane::edge::github::{Access, GitHub as Client};
 use haldane::model::source::{Branch, Repository};
 use haldane::observe::merges::SWEEP;
 
-use crate::figure::Figure;
+use crate::figure::{Figure, ms};
 use crate::forge::{GitHub, Options};
+use crate::support::now_us;
 
 const REPOSITORIES: usize = 1000;
 
@@ -31,14 +31,14 @@ pub(crate) fn measure(n: usize) -> Result<Vec<Figure>> {
     let (mut points, mut times) = (Vec::new(), Vec::new());
     // The first round mints the token and is not counted.
     for round in 0..=n {
-        let (before, began) = (github.meter(installation).graphql, Instant::now());
+        let (before, began) = (github.meter(installation).graphql, now_us());
         let heads = runtime.block_on(client.heads(&branches))?;
-        let took = began.elapsed();
+        let took = ms(began, now_us());
         ensure!(heads.iter().all(|found| found.as_ref().is_ok_and(|sha| sha.as_str() == head)), "not every head was read");
         if round > 0 {
             let an_hour = (github.meter(installation).graphql - before) * (3600 / SWEEP.as_secs());
             points.push(f64::from(u32::try_from(an_hour).context("points")?));
-            times.push(took.as_secs_f64() * 1000.0);
+            times.push(took);
         }
     }
     let row = |name, what, unit, values, note: &str| Figure { name, what, unit, values, against: None, notes: vec![note.to_owned()] };

@@ -94,11 +94,11 @@ impl Apart {
         let send = async move {
             let data = vec![b'x'; CHUNK];
             let chunk = if chunked { [format!("{CHUNK:x}\r\n").as_bytes(), &data, b"\r\n"].concat() } else { data };
-            let mut sent = 0;
-            while sent < FLOOD && writer.write_all(&chunk).await.is_ok() {
-                sent += CHUNK as u64;
+            let mut bytes = 0;
+            while bytes < FLOOD && writer.write_all(&chunk).await.is_ok() {
+                bytes += CHUNK as u64;
             }
-            sent
+            bytes
         };
         let read = async move {
             let mut line = [0; 12];

@@ -225,7 +225,7 @@ impl Town {
     pub fn bytes(&self) -> usize {
         let of =
             |commit: &Commit| commit.title.len() + commit.body.len() + commit.author.len() + commit.url.len() + commit.sha.as_str().len();
-        self.known().flat_map(|known| known.history).flat_map(|history| history.commits).map(|commit| of(&commit)).sum()
+        self.known().filter_map(|known| known.history).flat_map(|history| history.commits).map(|commit| of(&commit)).sum()
     }
 
     /// Everything that happens without time going on has happened: webhooks are answered, answers are read, Releases are made.

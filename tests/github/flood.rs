@@ -91,7 +91,7 @@ impl Apart {
         stream.write_all(head.as_bytes()).await.unwrap();
         let (mut reader, mut writer) = stream.into_split();
         let chunked = framing.contains("chunked");
-        let send = async move {
+        let sending = async move {
             let data = vec![b'x'; CHUNK];
             let chunk = if chunked { [format!("{CHUNK:x}\r\n").as_bytes(), &data, b"\r\n"].concat() } else { data };
             let mut bytes = 0;
@@ -100,7 +100,7 @@ impl Apart {
             }
             bytes
         };
-        let read = async move {
+        let answered = async move {
             let mut line = [0; 12];
             let read = reader.read_exact(&mut line).await.is_ok();
             // One that has its answer and goes on all the same, as long as anybody listens.
@@ -109,7 +109,7 @@ impl Apart {
             }
             if read { String::from_utf8_lossy(&line[9..]).parse().unwrap_or(0) } else { 0 }
         };
-        let (sent, status) = tokio::join!(send, read);
+        let (sent, status) = tokio::join!(sending, answered);
         (status, sent)
     }
 }

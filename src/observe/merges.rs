@@ -84,6 +84,13 @@ impl Subject {
         }
     }
 
+    fn since(&self) -> Option<&Sha> {
+        match self {
+            Self::Branch { since, .. } => since.as_ref(),
+            Self::Tag(_) => None,
+        }
+    }
+
     fn image(&self) -> &ImagePlan {
         match self {
             Self::Branch { plan, .. } => &plan.image,
@@ -176,7 +183,7 @@ struct Slot {
     wanted: watch::Sender<Watch>,
     known: Arc<Mutex<Merges>>,
     stir: Arc<Notify>,
-    /// The newest head that was heard of.
+    /// The head that the last sweep saw.
     head: Option<Sha>,
     /// Sweeps in a row that learnt nothing at all, and what is told of that.
     missed: u32,
@@ -200,6 +207,14 @@ impl Slot {
             self.unswept = unswept;
             let _ = nudge.send(key.clone());
         }
+    }
+
+    /// The head of what was read of the branch; none: nothing yet, or the last read failed.
+    fn read(&self) -> Option<Sha> {
+        let known = self.known();
+        let history = known.history.as_ref().filter(|_| known.unsaid.is_none())?;
+        let newest = history.commits.first().map(|commit| commit.sha.clone());
+        newest.or_else(|| self.wanted.borrow().subject.since().cloned())
     }
 }
 
@@ -381,10 +396,10 @@ impl MergeBoard {
             slot.missed = 0;
             slot.tell(key, None, &self.nudge);
             // What went wrong is read, and then told, by the one whose branch it is.
-            if head.as_ref().ok() != slot.head.as_ref() || head.is_err() {
-                slot.head = head.as_ref().ok().cloned();
+            if head.is_err() || (head.as_ref().ok() != slot.head.as_ref() && head.as_ref().ok() != slot.read().as_ref()) {
                 slot.stir.notify_one();
             }
+            slot.head = head.as_ref().ok().cloned();
         }
     }
 

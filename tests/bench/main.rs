@@ -1,7 +1,8 @@
 //! Measures what the README promises, on a real cluster, and says how each figure came about.
 //!
 //! `make bench`; `ROWS="P2 P4"` picks rows, `N=10` sets how often each is tried. Prints a table and writes `target/bench.json`. What
-//! is measured is read from outside: the customers' log, the application's log, the API server's audit log; the controller is not asked.
+//! is measured is read from outside: the customers' log, the application's log, the API server's audit log, the meter of the model of
+//! GitHub; the controller is not asked. `ROWS="P12 P12b"` needs no cluster.
 
 #[allow(dead_code, reason = "the tests and the matrix use the rest")]
 #[path = "../support/mod.rs"]
@@ -19,6 +20,7 @@ mod killed;
 mod merge;
 mod rollback;
 mod rollout;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -32,16 +34,26 @@ struct Measurement {
     rows: &'static [&'static str],
     /// How often, unless `N` says otherwise.
     usually: usize,
-    run: fn(&Bed, usize) -> Result<Vec<Figure>>,
+    run: On,
 }
 
-const ALL: [Measurement; 6] = [
-    Measurement { rows: &["P2"], usually: 10, run: |bed, n| rollback::measure(bed, n, rollback::Stable::Ready) },
-    Measurement { rows: &["P11"], usually: 5, run: |bed, n| rollback::measure(bed, n, rollback::Stable::OneNotReady) },
-    Measurement { rows: &["P3"], usually: 10, run: merge::measure },
-    Measurement { rows: &["P4", "P7"], usually: 4, run: rollout::measure },
-    Measurement { rows: &["P6"], usually: 1, run: idle::measure },
-    Measurement { rows: &["P10", "P10b"], usually: 5, run: killed::measure },
+/// What it is measured on.
+enum On {
+    Cluster(fn(&Bed, usize) -> Result<Vec<Figure>>),
+    /// This machine alone.
+    Machine(fn(usize) -> Result<Vec<Figure>>),
+}
+
+use On::{Cluster, Machine};
+
+const ALL: [Measurement; 7] = [
+    Measurement { rows: &["P2"], usually: 10, run: Cluster(|bed, n| rollback::measure(bed, n, rollback::Stable::Ready)) },
+    Measurement { rows: &["P11"], usually: 5, run: Cluster(|bed, n| rollback::measure(bed, n, rollback::Stable::OneNotReady)) },
+    Measurement { rows: &["P3", "P3c", "P3i"], usually: 10, run: Cluster(merge::measure) },
+    Measurement { rows: &["P4", "P7"], usually: 4, run: Cluster(rollout::measure) },
+    Measurement { rows: &["P6"], usually: 1, run: Cluster(idle::measure) },
+    Measurement { rows: &["P10", "P10b"], usually: 5, run: Cluster(killed::measure) },
+    Measurement { rows: &["P12", "P12b"], usually: 10, run: Machine(sweep::measure) },
 ];
 
 fn main() -> ExitCode {
@@ -58,12 +70,21 @@ fn run() -> Result<()> {
     let wanted = std::env::var("ROWS").unwrap_or_default();
     let picked = |rows: &[&str]| wanted.trim().is_empty() || wanted.split_whitespace().any(|row| rows.contains(&row));
     let often = std::env::var("N").ok().map(|n| n.parse()).transpose().context("N is a number")?;
-    let bed = Bed::up("bench")?;
+    let mut bed = None;
     let mut figures = Vec::new();
     for measurement in ALL.iter().filter(|measurement| picked(measurement.rows)) {
         let n = often.unwrap_or(measurement.usually);
         eprintln!("{}: {n} times", measurement.rows.join(" and "));
-        let found = (measurement.run)(&bed, n).with_context(|| measurement.rows.join(" and "))?;
+        let found = match measurement.run {
+            Machine(run) => run(n),
+            Cluster(run) => {
+                if bed.is_none() {
+                    bed = Some(Bed::up("bench")?);
+                }
+                run(bed.as_ref().context("no cluster")?, n)
+            }
+        };
+        let found = found.with_context(|| measurement.rows.join(" and "))?;
         figures.extend(found.into_iter().filter(|figure| wanted.trim().is_empty() || picked(&[figure.name])));
     }
     figure::print(&figures);

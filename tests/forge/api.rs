@@ -158,7 +158,7 @@ fn of_graphql(hub: &Arc<Hub>, ask: &Ask, caller: &Caller) -> Reply {
         Err(reply) => return reply,
     };
     let prepared = query.prepare();
-    let points = prepared.as_ref().map_or(1, |prepared| prepared.asked.points());
+    let points = prepared.as_deref().map_or(1, |prepared| prepared.asked.points());
     let bucket = hub.lock().take(&caller.name(), Resource::Graphql, points, 1, hub.now());
     let (reply, points) = match bucket {
         Err(refusal) => (refused(hub, caller, refusal, Resource::Graphql), 0),

@@ -1,9 +1,12 @@
 //! Bare git repositories on disk, asked and changed by the `git` of the machine.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
+    fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{LazyLock, Mutex, PoisonError},
 };
 
 use jiff::Timestamp;
@@ -13,6 +16,12 @@ const RECORD: char = '\u{1e}';
 const FORMAT: &str = "--format=%H%x1f%T%x1f%P%x1f%an%x1f%ae%x1f%at%x1f%cn%x1f%ce%x1f%ct%x1f%B%x1e";
 /// What a push event says of a side that does not exist.
 pub const NOTHING: &str = "0000000000000000000000000000000000000000";
+
+/// Commits that git was asked about. What an id names never changes, whichever repository it is in; so a thousand of them are asked
+/// about without a thousand runs of git.
+static READ: LazyLock<Mutex<HashMap<String, Commit>>> = LazyLock::new(Mutex::default);
+/// And what git said of all that comes before such a commit.
+static SAID: LazyLock<Mutex<HashMap<Vec<String>, Vec<u8>>>> = LazyLock::new(Mutex::default);
 
 /// A bare repository.
 #[derive(Clone, Debug)]
@@ -64,7 +73,9 @@ pub fn command(dir: &Path) -> Command {
         command.env_remove(name);
     }
     command
-        .current_dir(dir)
+        // Not `current_dir`: with that the whole address space is copied first, and there are thousands of runs.
+        .arg("-C")
+        .arg(dir)
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_TERMINAL_PROMPT", "0")
@@ -98,8 +109,24 @@ impl Git {
         git
     }
 
+    /// The same once more, in that folder.
+    pub fn copy(&self, dir: PathBuf) -> Self {
+        copy(&self.dir, &dir).expect("a copy of a repository");
+        Self { dir }
+    }
+
     fn bytes(&self, arguments: &[&str]) -> Result<Vec<u8>, String> {
-        output(command(&self.dir).args(arguments))
+        let fixed = matches!(arguments, ["log" | "rev-list", .., last] if self.read(last).is_some());
+        if !fixed {
+            return output(command(&self.dir).args(arguments));
+        }
+        let asked: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
+        if let Some(said) = SAID.lock().unwrap_or_else(PoisonError::into_inner).get(&asked) {
+            return Ok(said.clone());
+        }
+        let said = output(command(&self.dir).args(arguments))?;
+        SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(asked, said.clone());
+        Ok(said)
     }
 
     fn text(&self, arguments: &[&str]) -> Result<String, String> {
@@ -111,18 +138,42 @@ impl Git {
         if expression.starts_with('-') || expression.is_empty() {
             return None;
         }
+        if self.read(expression).is_some() {
+            return Some(expression.to_owned());
+        }
         // git takes 40 digits for an object without looking, unless it has to look inside.
         let looked = if expression.contains(':') { expression.to_owned() } else { format!("{expression}^{{object}}") };
         self.text(&["rev-parse", "--verify", "--quiet", &looked]).ok()
     }
 
+    /// A commit that was read before, if it is in this repository: an object that is not packed is a file.
+    fn read(&self, oid: &str) -> Option<Commit> {
+        let commit = READ.lock().unwrap_or_else(PoisonError::into_inner).get(oid).cloned()?;
+        let (folder, file) = oid.split_at(2);
+        self.dir.join("objects").join(folder).join(file).exists().then_some(commit)
+    }
+
+    /// What a ref points to.
+    pub fn tip(&self, name: &str) -> Option<String> {
+        // Mostly a file, and git reads the rest: packed ones, and those that are not there.
+        let loose = fs::read_to_string(self.dir.join(name)).ok().map(|text| text.trim_end().to_owned());
+        let is_id = |text: &String| text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        loose.filter(is_id).or_else(|| self.text(&["rev-parse", "--verify", "--quiet", name]).ok())
+    }
+
     /// `commit`, `tree`, `blob` or `tag`.
     pub fn kind(&self, oid: &str) -> Option<String> {
+        if self.read(oid).is_some() {
+            return Some("commit".to_owned());
+        }
         self.text(&["cat-file", "-t", oid]).ok()
     }
 
     /// The commit that an expression names, through a tag if need be.
     pub fn commit(&self, expression: &str) -> Option<Commit> {
+        if let Some(known) = self.read(expression) {
+            return Some(known);
+        }
         let oid = self.resolve(expression)?;
         self.log(&["--no-walk", &format!("{oid}^{{commit}}")]).pop()
     }
@@ -132,7 +183,33 @@ impl Git {
         let mut all = vec!["log", FORMAT];
         all.extend(arguments);
         let text = self.bytes(&all).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-        text.split(RECORD).filter_map(|record| parse(record.trim_start_matches('\n'))).collect()
+        let found: Vec<Commit> = text.split(RECORD).filter_map(|record| parse(record.trim_start_matches('\n'))).collect();
+        READ.lock().unwrap_or_else(PoisonError::into_inner).extend(found.iter().map(|commit| (commit.oid.clone(), commit.clone())));
+        found
+    }
+
+    /// Merges a change that writes one file, in one run of git; the commit of the merge.
+    pub fn land(&self, branch: &str, onto: &str, message: &str, file: &str, at: Timestamp) -> Result<String, String> {
+        let (at, size) = (at.as_second(), message.len());
+        let of = |name: &str, mark: u8, who: &str, parents: &str| {
+            format!(
+                "commit refs/{name}\nmark :{mark}\nauthor Ada <ada@acme.test> {at} +0000\ncommitter {who} {at} +0000\n\
+                 data {size}\n{message}\n{parents}\nM 100644 inline {file}\ndata {size}\n{message}\n"
+            )
+        };
+        let change = of("land/change", 1, "Ada <ada@acme.test>", &format!("from {onto}"));
+        let merge = of(&format!("heads/{branch}"), 2, "GitHub <noreply@github.com>", &format!("from {onto}\nmerge :1"));
+        let mut import = command(&self.dir);
+        import.args(["fast-import", "--quiet", "--force"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut import = import.spawn().map_err(|error| format!("git does not start: {error}"))?;
+        let mut stdin = import.stdin.take().ok_or("no pipe")?;
+        write!(stdin, "{change}{merge}get-mark :2\ndone\n").map_err(|error| error.to_string())?;
+        drop(stdin);
+        let done = import.wait_with_output().map_err(|error| error.to_string())?;
+        if !done.status.success() {
+            return Err(String::from_utf8_lossy(&done.stderr).trim().to_owned());
+        }
+        Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
     }
 
     /// How many commits a range has.
@@ -216,6 +293,23 @@ impl Git {
     pub fn blob(&self, oid: &str) -> Option<Vec<u8>> {
         self.bytes(&["cat-file", "blob", oid]).ok()
     }
+}
+
+/// All of a repository but its hooks, of which there are only examples.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let (path, to) = {
+            let entry = entry?;
+            (entry.path(), to.join(entry.file_name()))
+        };
+        if path.is_dir() && !path.ends_with("hooks") {
+            copy(&path, &to)?;
+        } else if path.is_file() {
+            fs::copy(&path, &to)?;
+        }
+    }
+    Ok(())
 }
 
 fn parse(record: &str) -> Option<Commit> {

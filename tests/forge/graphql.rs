@@ -3,7 +3,10 @@
 //! Parsing, validation, fragments, variables and what a null does to its parent are `apollo-compiler`'s. Here is what each
 //! field says.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+};
 
 use apollo_compiler::{
     ExecutableDocument, Schema,
@@ -27,12 +30,20 @@ use super::{
 static SCHEMA: LazyLock<Valid<Schema>> =
     LazyLock::new(|| Schema::parse_and_validate(include_str!("schema.graphql"), "schema.graphql").expect("the schema of the fake"));
 
+/// Queries that fit the schema, as they were sent: a sweep sends the same again and again, and to validate a hundred aliases takes a
+/// hundred times as long as to answer them.
+static PREPARED: LazyLock<Mutex<VecDeque<Known>>> = LazyLock::new(Mutex::default);
+type Known = (Query, Arc<Prepared>);
+/// How many of them.
+const REMEMBERED: usize = 64;
+
 /// Around the type of an error, before its message, on the way through the executor (which writes words of its own before it).
 const TYPED: char = '\u{1}';
 /// What a connection gives at most.
 const PAGE: i64 = 100;
 
 /// A request as it came.
+#[derive(Clone, PartialEq)]
 pub struct Query {
     text: String,
     operation: Option<String>,
@@ -61,7 +72,19 @@ impl Query {
 
     /// # Errors
     /// The whole answer, when the query does not fit the schema or asks for too much.
-    pub fn prepare(&self) -> Result<Prepared, Value> {
+    pub fn prepare(&self) -> Result<Arc<Prepared>, Value> {
+        let known = || PREPARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, prepared)) = known().iter().find(|(query, _)| query == self) {
+            return Ok(Arc::clone(prepared));
+        }
+        let prepared = Arc::new(self.fits()?);
+        let mut known = known();
+        known.truncate(REMEMBERED - 1);
+        known.push_front((self.clone(), Arc::clone(&prepared)));
+        Ok(prepared)
+    }
+
+    fn fits(&self) -> Result<Prepared, Value> {
         let document = ExecutableDocument::parse_and_validate(&SCHEMA, &self.text, "query.graphql").map_err(|wrong| {
             let errors: Vec<Value> = wrong.errors.iter().map(|diagnostic| json!(diagnostic.to_json())).collect();
             json!({"errors": errors})
@@ -501,10 +524,11 @@ fn commits(place: &Place, all: Vec<Commit>) -> Vec<It> {
 
 /// `main`, `heads/main`, `refs/heads/main`, or a tag.
 fn branch(place: &Place, name: &str) -> Option<It> {
-    let refs = place.git.refs();
-    let names = [name.to_owned(), format!("refs/{name}"), format!("refs/heads/{name}"), format!("refs/tags/{name}")];
-    let name = names.into_iter().find(|name| refs.contains_key(name))?;
-    let oid = refs.get(&name)?.clone();
+    let mut names = vec![format!("refs/{name}"), format!("refs/heads/{name}"), format!("refs/tags/{name}")];
+    if name.starts_with("refs/") {
+        names.insert(0, name.to_owned());
+    }
+    let (oid, name) = names.into_iter().find_map(|name| Some((place.git.tip(&name)?, name)))?;
     Some(It::Ref(place.clone(), name, oid))
 }
 

@@ -318,6 +318,10 @@ pub fn redeliver(hub: &Hub, app: u64, id: u64) -> Option<()> {
 
 /// A ref moved.
 pub fn pushed(hub: &Hub, id: u64, name: &str, before: &str, after: &str) {
+    // What a push brought is asked of git a commit at a time.
+    if hub.lock().apps.values().all(|app| app.webhook.is_none()) {
+        return;
+    }
     let Some(Place { git, full_name, about, .. }) = place(hub, id) else { return };
     let (created, deleted) = (before == NOTHING, after == NOTHING);
     let commit = |commit: &super::git::Commit| {

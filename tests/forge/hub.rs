@@ -331,11 +331,27 @@ impl Hub {
     /// # Panics
     /// When it is no `owner/name`, or is there.
     pub fn add_repository(self: &Arc<Self>, full_name: &str, default_branch: &str, workflows: &[&str]) -> Repository {
+        self.add(full_name, default_branch, workflows, |dir| Git::init(dir, default_branch))
+    }
+
+    /// The branches and commits of another one under a new name.
+    ///
+    /// # Panics
+    /// When it is no `owner/name`, or is there.
+    pub fn copy_repository(self: &Arc<Self>, of: u64, full_name: &str) -> Repository {
+        let about = self.lock().repos.get(&of).map(|repo| (repo.git.clone(), repo.refs.clone(), repo.default_branch.clone()));
+        let (git, refs, branch) = about.expect("a repository");
+        let copy = self.add(full_name, &branch, &[], |dir| git.copy(dir));
+        self.lock().repos.get_mut(&copy.id()).expect("the copy").refs = refs;
+        copy
+    }
+
+    fn add(self: &Arc<Self>, full_name: &str, default_branch: &str, workflows: &[&str], make: impl FnOnce(PathBuf) -> Git) -> Repository {
         let (owner, name) = full_name.split_once('/').expect("owner/name");
         let mut state = self.lock();
         assert!(state.repo(owner, name).is_none_or(|repo| repo.full_name() != full_name), "{full_name} is there already");
         let id = state.next_id();
-        let git = Git::init(self.root.join(format!("{id}.git")), default_branch);
+        let git = make(self.root.join(format!("{id}.git")));
         let repo = Repo {
             id,
             owner: owner.to_owned(),

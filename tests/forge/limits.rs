@@ -1,9 +1,11 @@
-//! How much may be asked: the primary limits (an hour), the secondary ones (a minute), and the meter that a test reads.
+//! How much may be asked: the primary limits (an hour), the secondary ones (a minute, and at the same time), and the meter that a test reads.
+
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::model::State;
+use super::{hub::Hub, model::State};
 
 /// GitHub's numbers unless a test says others.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -17,11 +19,13 @@ pub struct Limits {
     pub rest_minute: u64,
     /// Points in a minute.
     pub graphql_minute: u64,
+    /// Requests of anybody at the same time.
+    pub together: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { rest: 5_000, graphql: 5_000, rest_minute: 900, graphql_minute: 2_000 }
+        Self { rest: 5_000, graphql: 5_000, rest_minute: 900, graphql_minute: 2_000, together: 100 }
     }
 }
 
@@ -78,6 +82,28 @@ pub struct Used {
     pub requests: u64,
     pub rest: u64,
     pub graphql: u64,
+}
+
+/// A request that is being answered.
+pub struct Place(Arc<Hub>);
+
+impl Place {
+    /// # Errors
+    /// When there are too many.
+    pub fn take(hub: &Arc<Hub>) -> Result<Self, Refusal> {
+        let mut state = hub.lock();
+        if state.under_way >= state.limits.together {
+            return Err(Refusal::Secondary);
+        }
+        state.under_way += 1;
+        Ok(Self(Arc::clone(hub)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.lock().under_way -= 1;
+    }
 }
 
 impl State {

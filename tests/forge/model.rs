@@ -28,6 +28,8 @@ pub struct State {
     pub manifests: BTreeMap<String, Confirmed>,
     pub deliveries: Vec<Delivery>,
     pub limits: Limits,
+    /// Requests that are being answered.
+    pub under_way: u64,
     pub buckets: BTreeMap<(String, Resource), Bucket>,
     pub seen: Vec<Seen>,
     pub faults: Vec<Fault>,
@@ -241,8 +243,8 @@ impl State {
 
     /// By any name that it has or had.
     pub fn repo(&self, owner: &str, name: &str) -> Option<&Repo> {
+        let now = self.repos.values().find(|repo| repo.name.eq_ignore_ascii_case(name) && repo.owner.eq_ignore_ascii_case(owner));
         let full = format!("{owner}/{name}");
-        let now = self.repos.values().find(|repo| repo.full_name().eq_ignore_ascii_case(&full));
         now.or_else(|| self.repos.values().find(|repo| repo.former.iter().any(|former| former.eq_ignore_ascii_case(&full))))
     }
 

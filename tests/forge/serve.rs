@@ -23,7 +23,7 @@ use super::{
     faults::{Wrong, nulls, wrong_types},
     hooks::{self, Parcel},
     hub::Hub,
-    limits::{Resource, Seen},
+    limits::{Place, Resource, Seen},
     rest, transport,
 };
 
@@ -77,6 +77,9 @@ async fn respond(hub: Arc<Hub>, request: Request<Incoming>) -> Result<Response<B
     if let Some(wrong) = wrong.as_ref().filter(|wrong| !wrong.comes_after()) {
         return Ok(response(instead(&hub, &ask, wrong), false));
     }
+    let Ok(_place) = Place::take(&hub) else {
+        return Ok(response(instead(&hub, &ask, &Wrong::Secondary(Some(60))), false));
+    };
     let reply = blocking(hub, ask, answer).await;
     Ok(match wrong {
         None => response(reply, false),

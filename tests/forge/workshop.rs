@@ -163,6 +163,20 @@ impl Repository {
         })
     }
 
+    /// A change that is merged at once, by a merge commit, without anybody's desk: for hundreds of them. The new head of the branch.
+    pub fn land(&self, title: &str) -> String {
+        let branch = self.default_branch();
+        let file = format!("changes/{}", self.hub.lock().next_id());
+        let made = self.git().land(&branch, &self.head(&branch), title, &file, self.hub.now());
+        self.hub.notice(self.id);
+        made.unwrap_or_else(|error| panic!("git fast-import: {error}"))
+    }
+
+    /// The same branches and commits under a new name.
+    pub fn copy(&self, full_name: &str) -> Self {
+        self.hub.copy_repository(self.id, full_name)
+    }
+
     /// Opens a pull request of a branch into the default one; its number.
     pub fn pull(&self, branch: &str, title: &str) -> u64 {
         let (head, base) = (self.head(branch), self.default_branch());

@@ -12,12 +12,16 @@
     reason = "a test says what broke by panicking"
 )]
 
+mod any_order;
+mod flood;
 #[path = "../forge/mod.rs"]
 mod forge;
 mod hearing;
+mod limits;
 #[path = "../plane/mod.rs"]
 mod plane;
 mod setup;
 mod signals;
 mod street;
+mod town;
 mod traps;

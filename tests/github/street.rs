@@ -60,7 +60,7 @@ impl Registry for Shelf {
     }
 }
 
-struct NoLogins;
+pub struct NoLogins;
 
 impl Logins for NoLogins {
     fn of<'a>(&'a self, _: &'a LoginsFor, _: &'a ImageRef) -> BoxFuture<'a, Result<Vec<Login>, String>> {
@@ -141,10 +141,7 @@ impl Street {
     }
 
     pub fn open_the_door_at(&mut self, listener: TcpListener) {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("webhookSecret"), SECRET).unwrap();
-        let secrets = Arc::new(Secrets::read(folder.path()).unwrap());
-        let door = Door::new(secrets, self.board.clone(), Elector::alone(&SystemClock), Relay::default()).unwrap();
+        let door = Door::new(secrets(), self.board.clone(), Elector::alone(&SystemClock), Relay::default()).unwrap();
         self.tasks.push(tokio::spawn(serve(listener, Arc::new(door))));
     }
 
@@ -211,6 +208,13 @@ impl Street {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+/// What is known at the door.
+pub fn secrets() -> Arc<Secrets> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("webhookSecret"), SECRET).unwrap();
+    Arc::new(Secrets::read(folder.path()).unwrap())
 }
 
 pub fn key() -> kube::runtime::reflector::ObjectRef<haldane::api::delivery::Delivery> {

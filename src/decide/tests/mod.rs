@@ -1,6 +1,7 @@
 //! What the rules decide, told as short stories over a toy world. Each test is named for what an operator would see.
 #![allow(clippy::indexing_slicing, reason = "tests")]
 
+mod any_order;
 mod back;
 mod pins;
 mod source;

@@ -22,15 +22,15 @@ use crate::{
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-fn at(seconds: i64) -> Timestamp {
+pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
 }
 
-fn sha(n: u8) -> Sha {
+pub(super) fn sha(n: u8) -> Sha {
     Sha::parse(&format!("{n:02x}").repeat(20)).unwrap()
 }
 
-fn digest(n: u8) -> Digest {
+pub(super) fn digest(n: u8) -> Digest {
     Digest::parse(&format!("sha256:{}", format!("{n:02x}").repeat(32))).unwrap()
 }
 
@@ -38,7 +38,7 @@ fn rules(when: When) -> Rules {
     Rules { when, without_checks: false, grace: 2 * MINUTE, image_timeout: 15 * MINUTE }
 }
 
-fn plan(when: When) -> MergePlan {
+pub(super) fn plan(when: When) -> MergePlan {
     MergePlan {
         branch: Branch { repository: Repository::parse("acme/shop").unwrap(), name: Some("main".into()) },
         rules: rules(when),
@@ -48,7 +48,7 @@ fn plan(when: When) -> MergePlan {
     }
 }
 
-fn run(workflow: &str, event: &str, conclusion: Option<Conclusion>) -> Suite {
+pub(super) fn run(workflow: &str, event: &str, conclusion: Option<Conclusion>) -> Suite {
     Suite { app: "github-actions".into(), conclusion, event: Some(event.into()), workflow: Some(workflow.into()), runs: 3, created: at(0) }
 }
 
@@ -186,7 +186,7 @@ fn facts(checks: Vec<Suite>, image: Built) -> CommitFacts {
     CommitFacts { seen: at(0), checks: Some(CheckFacts { suites: checks, statuses: vec![] }), image, config: None }
 }
 
-fn found(n: u8, revision: Option<&Sha>) -> Built {
+pub(super) fn found(n: u8, revision: Option<&Sha>) -> Built {
     Built::Found { digest: digest(n), revision: revision.map(ToString::to_string) }
 }
 
@@ -224,7 +224,7 @@ fn a_trailer_makes_a_barrier_and_a_mention_does_not() {
     assert_eq!(barrier(""), None);
 }
 
-fn commit(n: u8) -> Commit {
+pub(super) fn commit(n: u8) -> Commit {
     Commit {
         sha: sha(n),
         title: format!("change {n}"),
@@ -237,7 +237,7 @@ fn commit(n: u8) -> Commit {
 }
 
 /// A toy whose versions come from a branch; live is what was adopted.
-fn branch(queue: Queue) -> Toy {
+pub(super) fn branch(queue: Queue) -> Toy {
     let mut toy = Toy::adopted(4);
     toy.plan.source = Source::Merge(Box::new(MergePlan { queue, ..plan(When::Image) }));
     toy
@@ -264,12 +264,12 @@ fn passes(toy: &mut Toy, n: usize) {
     }
 }
 
-fn short(n: u8) -> String {
+pub(super) fn short(n: u8) -> String {
     sha(n).short().to_owned()
 }
 
 /// The Releases of merges: what, and what became of it.
-fn merges(toy: &Toy) -> Vec<(String, i64, Option<Outcome>)> {
+pub(super) fn merges(toy: &Toy) -> Vec<(String, i64, Option<Outcome>)> {
     toy.seen.releases.iter().filter_map(|r| Some((r.version.clone(), r.place?, r.outcome))).collect()
 }
 

@@ -23,12 +23,18 @@ use crate::{
     },
 };
 
-/// Commits of a line that are read: what is older than 30 merges and still not delivered will not be.
-const LINE: usize = 30;
-/// Open commits that are asked about at once: one document of the forge holds ten.
+/// Commits of a line that are read down to the newest Release: 300 merges in the time of one build, or waiting for their turn. At
+/// worst 300 × (4,000 characters of a message + 1 KiB) = 1.5 MB of one Delivery; what is older will not be delivered.
+const LINE: usize = 300;
+/// Commits of a line that are read where nothing is delivered yet: what is older was never waited for.
+const BEGINNING: usize = 30;
+/// Open commits that are asked about together: one document of the forge holds ten. The others have their turn in the next rounds.
 const OPEN: usize = 10;
 /// From one look at what runs on a commit to the next: a build of 10 minutes is 20 points of 12,500 an hour.
 const CHECKS: Duration = Duration::from_secs(30);
+/// Open commits that are looked at so often; more of them wait longer, so that no crowd costs more than 3 documents × 5 points in 30 s:
+/// 1,800 points an hour.
+const CROWD: usize = 30;
 /// After the first look for an image, and after the last.
 const IMAGE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 /// After the first failure, and after the last.
@@ -79,9 +85,30 @@ struct Memory {
 /// One commit.
 struct Open {
     facts: CommitFacts,
-    checks_due: Option<Instant>,
-    image_due: Option<Instant>,
+    checks: Turn,
+    image: Turn,
     looks: u32,
+}
+
+/// When something of a commit is asked about.
+#[derive(Clone, Copy, Default)]
+struct Turn {
+    /// None: not any more.
+    due: Option<Instant>,
+    /// None: never.
+    asked: Option<Instant>,
+}
+
+impl Turn {
+    fn now() -> Self {
+        Self { due: Some(Instant::now()), asked: None }
+    }
+
+    /// It was asked about; none: it is not any more.
+    fn after(pause: Option<Duration>) -> Self {
+        let now = Instant::now();
+        Self { due: pause.map(|pause| now + pause), asked: Some(now) }
+    }
 }
 
 /// Why a round begins; each reads all that the one before it does.
@@ -112,8 +139,10 @@ impl Reader {
         loop {
             let Some(wanted) = Wanted::of(told.borrow_and_update().clone()) else { return };
             let began = Instant::now();
-            // What was said before the round is answered by it.
-            let _ = self.stir.notified().now_or_never();
+            // What was said before the round is answered by it, also where the round begins for another reason.
+            if self.stir.notified().now_or_never().is_some() {
+                wake = Wake::Stirred;
+            }
             let round = self.round(&wanted, &mut memory, wake).await;
             self.publish(&wanted, &memory, round.unsaid);
             wake = tokio::select! {
@@ -136,8 +165,8 @@ impl Reader {
         let wake = wake.max(memory.owed);
         if wake != Wake::Due {
             for open in memory.commits.values_mut() {
-                (open.checks_due, open.looks) = (Some(Instant::now()), 0);
-                open.image_due = Some(Instant::now());
+                let now = Some(Instant::now());
+                (open.checks.due, open.image.due, open.looks) = (now, now, 0);
             }
         }
         let failure = self.read(wanted, memory, wake).await.err();
@@ -145,7 +174,7 @@ impl Reader {
         let next = memory.next(wanted, self.shown.clock.now());
         let pause = match &failure {
             Some(failure) => failure.pause(self.shown.clock.now()).unwrap_or_else(|| growing(AGAIN, memory.failures)),
-            None => next.map_or(IDLE, |at| at.saturating_duration_since(Instant::now())),
+            None => next.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()).max(GAP)),
         };
         let then = if failure.is_none() && next.is_none() { Wake::Idle } else { Wake::Due };
         Round { unsaid: failure.and_then(|failure| failure.told(memory.failures)), pause, then }
@@ -154,26 +183,29 @@ impl Reader {
     async fn read(&self, wanted: &Wanted, memory: &mut Memory, wake: Wake) -> Result<(), Failure> {
         let forge = &self.forge;
         if wake == Wake::Stirred || memory.line.as_ref().is_none_or(|(_, since)| *since != wanted.since) {
-            let history = forge.history(&wanted.plan.branch, wanted.since.as_ref(), LINE).await?;
+            let limit = if wanted.since.is_some() { LINE } else { BEGINNING };
+            let history = forge.history(&wanted.plan.branch, wanted.since.as_ref(), limit).await?;
             memory.take(history, wanted.since.clone(), self.shown.clock.now());
         }
-        let asked: Vec<Sha> = memory.due(wanted, self.shown.clock.now(), wake, |open| open.checks_due);
+        let asked: Vec<Sha> = memory.due(wanted, self.shown.clock.now(), wake, |open| open.checks);
         if !asked.is_empty() && wanted.plan.rules.when != When::Image {
             let mut found = forge.checks(&wanted.plan.branch.repository, &asked).await?;
+            let crowd = memory.open(wanted, self.shown.clock.now(), wake).len().div_ceil(CROWD);
+            let pause = CHECKS.saturating_mul(u32::try_from(crowd).unwrap_or(u32::MAX).max(1));
             for sha in asked {
                 // One that was not read whole is not one without checks.
-                memory.checked(&sha, found.remove(&sha));
+                memory.checked(&sha, found.remove(&sha), pause);
             }
         }
-        for sha in memory.due(wanted, self.shown.clock.now(), wake, |open| open.image_due) {
+        for sha in memory.due(wanted, self.shown.clock.now(), wake, |open| open.image) {
             let built = self.images.of(&wanted.plan.image.repository, &wanted.plan.image.tag_of(&sha), &wanted.logins).await?;
             memory.looked(&sha, built, &wanted.plan.image);
         }
-        if let Some(config) = &wanted.plan.config {
-            for sha in memory.unread(wanted, self.shown.clock.now()) {
-                let file = self.config(wanted, config, &sha).await?;
-                memory.read(&sha, file);
-            }
+        if let Some(config) = &wanted.plan.config
+            && let Some(sha) = memory.unread(wanted, self.shown.clock.now())
+        {
+            let file = self.config(wanted, config, &sha).await?;
+            memory.read(&sha, file);
         }
         Ok(())
     }
@@ -204,8 +236,8 @@ impl Memory {
         for commit in &history.commits {
             let fresh = || Open {
                 facts: CommitFacts { seen: now, checks: None, image: Built::Unasked, config: None },
-                checks_due: Some(Instant::now()),
-                image_due: Some(Instant::now()),
+                checks: Turn::now(),
+                image: Turn::now(),
                 looks: 0,
             };
             self.commits.insert(commit.sha.clone(), before.remove(&commit.sha).unwrap_or_else(fresh));
@@ -225,22 +257,34 @@ impl Memory {
                 _ => open.push((&commit.sha, known)),
             }
         }
-        open.truncate(OPEN);
         open
     }
 
-    fn due(&self, wanted: &Wanted, now: Timestamp, wake: Wake, which: impl Fn(&Open) -> Option<Instant>) -> Vec<Sha> {
+    /// Those to be asked about now: first who was never asked about, or longest ago, so that nobody waits behind others for ever. Among
+    /// equals the newest, or, one after the other, the oldest: the others wait for it.
+    fn due(&self, wanted: &Wanted, now: Timestamp, wake: Wake, which: impl Fn(&Open) -> Turn) -> Vec<Sha> {
         let moment = Instant::now();
-        let due = |open: &Open| which(open).is_some_and(|at| at <= moment);
-        self.open(wanted, now, wake).into_iter().filter(|(_, open)| due(open)).map(|(sha, _)| sha.clone()).collect()
+        let turns = self.open(wanted, now, wake).into_iter().map(|(sha, open)| (sha, which(open)));
+        let mut due: Vec<_> = turns.filter(|(_, turn)| turn.due.is_some_and(|at| at <= moment)).collect();
+        if wanted.plan.queue == Queue::Each {
+            due.reverse();
+        }
+        due.sort_by_key(|(_, turn)| turn.asked);
+        due.into_iter().take(OPEN).map(|(sha, _)| sha.clone()).collect()
     }
 
-    /// Commits that wait for nothing but their file.
-    fn unread(&self, wanted: &Wanted, now: Timestamp) -> Vec<Sha> {
+    /// The commit that waits for nothing but its file: the newest, or, one after the other, the oldest.
+    fn unread(&self, wanted: &Wanted, now: Timestamp) -> Option<Sha> {
         let only = MergePlan { config: None, ..wanted.plan.clone() };
         let waits =
             |open: &Open, sha: &Sha| open.facts.config.is_none() && matches!(readiness(sha, &open.facts, &only, now), Readiness::Ready(_));
-        self.open(wanted, now, Wake::Due).into_iter().filter(|(sha, open)| waits(open, sha)).map(|(sha, _)| sha.clone()).collect()
+        let open = self.open(wanted, now, Wake::Due);
+        let mut waiting = open.into_iter().filter(|(sha, open)| waits(open, sha)).map(|(sha, _)| sha);
+        match wanted.plan.queue {
+            Queue::Latest => waiting.next(),
+            Queue::Each => waiting.next_back(),
+        }
+        .cloned()
     }
 
     fn read(&mut self, sha: &Sha, file: ConfigFile) {
@@ -249,12 +293,12 @@ impl Memory {
         }
     }
 
-    fn checked(&mut self, sha: &Sha, facts: Option<CheckFacts>) {
+    fn checked(&mut self, sha: &Sha, facts: Option<CheckFacts>, pause: Duration) {
         if let Some(open) = self.commits.get_mut(sha) {
             if facts.is_some() {
                 open.facts.checks = facts;
             }
-            open.checks_due = Some(Instant::now() + CHECKS);
+            open.checks = Turn::after(Some(pause));
         }
     }
 
@@ -264,7 +308,7 @@ impl Memory {
             // be put right.
             let found = is_of(sha, &open.facts.image, plan);
             open.looks = open.looks.saturating_add(1);
-            open.image_due = if matches!(image, Built::Found { .. }) { None } else { Some(Instant::now() + growing(IMAGE, open.looks)) };
+            open.image = Turn::after((!matches!(image, Built::Found { .. })).then(|| growing(IMAGE, open.looks)));
             if !found {
                 open.facts.image = image;
             }
@@ -273,8 +317,8 @@ impl Memory {
 
     /// When something is due; none: nothing is.
     fn next(&self, wanted: &Wanted, now: Timestamp) -> Option<Instant> {
-        let images = |open: &Open| if matches!(open.facts.image, Built::Found { .. }) { None } else { open.image_due };
-        let checks = |open: &Open| if wanted.plan.rules.when == When::Image { None } else { open.checks_due };
+        let images = |open: &Open| if matches!(open.facts.image, Built::Found { .. }) { None } else { open.image.due };
+        let checks = |open: &Open| if wanted.plan.rules.when == When::Image { None } else { open.checks.due };
         let moments = self.open(wanted, now, Wake::Due).into_iter().flat_map(|(_, open)| [checks(open), images(open)]);
         moments.flatten().min()
     }

@@ -338,6 +338,7 @@ async fn a_sweep_finds_a_merge_within_a_minute() {
     let histories = bench.world.asked("history");
     bench.pass(5 * SWEEP.as_secs()).await;
     assert_eq!(bench.world.asked("history"), histories, "a head that did not move is read no further");
+    assert_eq!(histories, 2, "the first sweep finds what was read at the beginning");
     assert_eq!(bench.world.asked("heads"), 7);
     sweep.abort();
 }
@@ -457,6 +458,36 @@ async fn a_merge_that_could_not_be_read_when_it_was_told_is_read_when_the_forge_
     bench.board.stir(&Repository::parse("acme/shop").unwrap());
     bench.pass(20).await;
     assert_eq!(bench.image(3), Some(found(3)));
+}
+
+/// Merges come faster than builds end: somewhere behind the ten newest is one that is ready.
+#[tokio::test(start_paused = true)]
+async fn a_ready_commit_behind_many_that_still_run_is_found() {
+    let bench = Bench::of(&(1..=60).rev().collect::<Vec<_>>());
+    bench.world.with(|w| (w.passed, w.images) = (vec![4], vec![4]));
+    bench.watch(Some(1));
+    bench.pass(6).await;
+    assert_eq!(bench.image(4), Some(found(4)));
+    bench.pass(600).await;
+    let checks = bench.world.asked("checks");
+    // 55 that still run: a document of ten each second of the first six, then each of them once a minute.
+    assert!((50..=70).contains(&checks), "{checks} documents in 10 minutes");
+}
+
+/// A timer that ends in the same moment must not swallow what was said.
+#[tokio::test(start_paused = true)]
+async fn an_event_that_comes_with_a_look_of_our_own_is_heard() {
+    for _ in 0..40 {
+        let bench = Bench::of(&[2, 1]);
+        bench.watch(Some(1));
+        bench.pass(0).await;
+        bench.world.with(|w| (w.line, w.passed, w.images) = (vec![3, 2, 1], vec![3], vec![3]));
+        // The first look for an image is over 5 s later.
+        advance(Duration::from_secs(5)).await;
+        bench.board.stir(&Repository::parse("acme/shop").unwrap());
+        bench.pass(2).await;
+        assert_eq!(bench.image(3), Some(found(3)));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -116,6 +116,19 @@ async fn an_etag_answers_304_for_free_and_only_to_the_token_that_got_it() {
 }
 
 #[tokio::test]
+async fn too_many_requests_at_the_same_time_are_refused() {
+    let stage = Stage::new();
+    let token = stage.token().await;
+    stage.hub.limits(Limits { together: 0, ..Limits::default() });
+    let refused = stage.get("/repos/acme/checkout", &token).await;
+    assert!(refused.status == 403 && refused.text().contains("secondary rate limit"), "{}", refused.text());
+    stage.hub.limits(Limits { together: 1, ..Limits::default() });
+    for _ in 0..3 {
+        assert_eq!(stage.get("/repos/acme/checkout", &token).await.status, 200, "each is over before the next");
+    }
+}
+
+#[tokio::test]
 async fn the_hour_and_the_minute_have_limits_and_the_meter_knows_who_asked() {
     let stage = Stage::new();
     let token = stage.token().await;

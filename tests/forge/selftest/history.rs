@@ -25,6 +25,27 @@ async fn history(stage: &Stage, token: &str, first: u32, after: Option<&str>) ->
     answer["data"]["repository"].clone()
 }
 
+/// What is remembered of git's answers must not hide what moves, nor show one repository what is in another.
+#[tokio::test]
+async fn changes_land_as_merges_on_their_own_copy_alone() {
+    let stage = Stage::new();
+    let first = stage.repo.commit("main", "The beginning");
+    let copy = stage.repo.copy("acme/copy");
+    let token = stage.token().await;
+    assert_eq!(history(&stage, &token, 5, None).await["defaultBranchRef"]["target"]["oid"], first.as_str());
+    let elsewhere = copy.land("Elsewhere");
+    let merge = stage.repo.land("Here\n\nand why");
+    let seen = history(&stage, &token, 5, None).await;
+    assert_eq!(seen["defaultBranchRef"]["target"]["oid"], merge.as_str());
+    let nodes = seen["defaultBranchRef"]["target"]["history"]["nodes"].clone();
+    assert_eq!((&nodes[0]["messageHeadline"], &nodes[0]["parents"]["totalCount"]), (&json!("Here"), &json!(2)));
+    assert_eq!(nodes[0]["parents"]["nodes"][0]["oid"], first.as_str());
+    assert_eq!(stage.repo.git().entries(&merge, "changes/").len(), 2);
+    // What is in the copy is not here.
+    let other = "query($oid: GitObjectID!) { repository(owner: \"acme\", name: \"checkout\") { object(oid: $oid) { oid } } }";
+    assert_eq!(stage.query(&token, other, json!({"oid": elsewhere})).await["data"]["repository"]["object"], Value::Null);
+}
+
 #[tokio::test]
 async fn a_merge_that_git_pushes_over_http_is_the_head_and_its_history() {
     let stage = Stage::new();

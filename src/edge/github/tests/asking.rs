@@ -207,7 +207,7 @@ async fn a_line_that_was_not_read_to_the_commit_is_capped_if_that_comes_before_i
 }
 
 #[tokio::test]
-async fn a_history_without_end_is_read_for_five_pages() {
+async fn a_history_without_end_is_read_for_ten_pages() {
     let server = Server::new(|asked| match asked.line.starts_with("GET ") {
         true => says(200, &json!({ "status": "ahead" })),
         false if asked.variable("oid").is_null() => data(&page(9, &[node(9, &[5])], Some("on"))),
@@ -216,7 +216,7 @@ async fn a_history_without_end_is_read_for_five_pages() {
     .await;
     let history = server.person().history(&main_branch(), Some(&sha(1)), 10).await.unwrap();
     assert_eq!((numbers(&history), history.end), (vec![sha(9)], HistoryEnd::Capped));
-    assert_eq!(server.documents().len(), 5);
+    assert_eq!(server.documents().len(), 10);
 }
 
 #[tokio::test]

@@ -40,6 +40,31 @@ async fn eight_who_come_at_once_look_up_one_installation_and_mint_one_token() {
 }
 
 #[tokio::test]
+async fn fifty_repositories_of_one_account_are_one_question_about_it() {
+    let server = Server::with_app(|_| head()).await;
+    let github = server.app();
+    let branches: Vec<_> = (0..50).map(|number| branch(&format!("acme/r{number}"), "")).collect();
+    let answers = join_all(branches.iter().map(|branch| github.heads(std::slice::from_ref(branch)))).await;
+    assert_eq!(answers, vec![Ok(vec![Ok(sha(1))]); 50]);
+    assert_eq!(server.lines().iter().filter(|line| line.ends_with("/installation")).count(), 1);
+}
+
+#[tokio::test]
+async fn a_repository_that_is_not_there_says_nothing_of_its_neighbours() {
+    let gone = "GET /repos/acme/gone/installation";
+    let server = Server::new(move |asked| match door(asked, jiff::Timestamp::MAX) {
+        Some(_) if asked.line == gone => says(404, &json!({ "message": "Not Found" })),
+        answer => answer.unwrap_or_else(head),
+    })
+    .await;
+    let github = server.app();
+    let branches = ["acme/gone", "acme/here", "acme/there"].map(|name| branch(name, ""));
+    let answers = join_all(branches.iter().map(|branch| github.heads(std::slice::from_ref(branch)))).await;
+    assert_eq!(answers, [Ok(vec![Err(absent("acme/gone"))]), Ok(vec![Ok(sha(1))]), Ok(vec![Ok(sha(1))])]);
+    assert_eq!(server.times(gone), 1);
+}
+
+#[tokio::test]
 async fn eight_who_wait_for_a_forge_that_is_ill_ask_it_once() {
     let server = Server::new(|asked| match asked.line.as_str() {
         MINT => says(503, &json!({ "message": "tired" })),

@@ -7,6 +7,8 @@
 mod forge;
 #[path = "support/merging.rs"]
 mod merging;
+#[path = "merges/sources.rs"]
+mod sources;
 #[allow(dead_code, reason = "the measurements and the matrix use the rest")]
 mod support;
 #[path = "merges/trouble.rs"]

@@ -116,7 +116,17 @@ pub(super) async fn record_merge(session: &mut Session<'_>, merge: &Merge) -> Re
             "refused": refused,
         },
     });
-    session.calls.create(Kind::Release, merge.name.as_str(), &release).await.map(drop)
+    if session.calls.create(Kind::Release, merge.name.as_str(), &release).await? {
+        return Ok(());
+    }
+    // One that is there and was not seen is not ours to see: without our label, or of another's making.
+    let there = session.calls.get(Kind::Release, merge.name.as_str()).await?;
+    let label = there.pointer("/metadata/labels").and_then(|labels| labels.get(DELIVERY_LABEL)).and_then(Value::as_str);
+    if label == Some(delivery.as_str()) && text(&there, "/spec/image") == merge.image && there.pointer("/spec/place").is_some() {
+        return Ok(());
+    }
+    let message = format!("it is there with another content, or without the label {DELIVERY_LABEL}={delivery}; delete it");
+    Err(ActError::Refused { what: what(Kind::Release, merge.name.as_str()), message })
 }
 
 /// What its repository sets, in the words of the API.

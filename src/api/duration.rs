@@ -31,13 +31,14 @@ impl std::str::FromStr for Span {
             let number: u64 = number.parse().map_err(|_| wrong())?;
             let unit = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
             let (unit, tail) = tail.split_at(unit);
-            total += match unit {
+            let part = match unit {
                 "h" => Duration::from_secs(number.checked_mul(3600).ok_or_else(wrong)?),
                 "m" => Duration::from_secs(number.checked_mul(60).ok_or_else(wrong)?),
                 "s" => Duration::from_secs(number),
                 "ms" => Duration::from_millis(number),
                 _ => return Err(wrong()),
             };
+            total = total.checked_add(part).ok_or_else(wrong)?;
             rest = tail;
             parts += 1;
         }
@@ -99,7 +100,7 @@ mod tests {
 
     #[test]
     fn refuses_what_is_none() {
-        for text in ["", "5", "s", "5d", "-5s", "5 s", "1.5s", "99999999999999999999s"] {
+        for text in ["", "5", "s", "5d", "-5s", "5 s", "1.5s", "99999999999999999999s", "18446744073709551615s1s"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
     }

@@ -46,7 +46,7 @@ pub struct ReleaseSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub place: Option<i64>,
-    /// There is no way back from it.
+    /// Its commit says that there is no way back from it. Kept for people to read; a failure takes it back all the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub barrier: Option<Barrier>,
     /// Identity of (image, normalised template) over all workloads. Absent: the image alone is wished for, and the

@@ -136,7 +136,9 @@ fn named<'a>(case: &Case<'a>, owners: BTreeMap<WorkloadName, Value>) -> (BTreeMa
 pub(super) fn asked<'a>(case: &Case<'a>) -> Option<&'a Release> {
     match &case.plan.source {
         // Without a source it is nobody's wish now; it is one again when the source comes back.
-        Source::Workload | Source::Manual => case.seen.releases.iter().filter(|r| r.manual).max_by_key(|r| (r.created, r.name.clone())),
+        Source::Workload | Source::Manual => {
+            case.seen.releases.iter().filter(|r| r.manual && r.refused.is_none()).max_by_key(|r| (r.created, r.name.clone()))
+        }
         Source::Merge(plan) => in_line(case, plan.queue),
         Source::Tag(plan) => in_line(case, plan.queue),
     }
@@ -152,15 +154,30 @@ fn in_line<'a>(case: &Case<'a>, queue: Queue) -> Option<&'a Release> {
     let each = match queue {
         Queue::Latest => None,
         Queue::Each => {
-            let from = live(case).and_then(|live| live.place).unwrap_or(0);
+            let from = live_merge(case).and_then(|live| live.place).unwrap_or(0);
             let waits = |r: &&Release| r.place.is_some_and(|place| place > from) && r.refused.is_none() && !over(r.outcome);
+            let waits = |r: &&Release| waits(r) && had_its_turn(case, r).is_none();
             case.seen.releases.iter().filter(waits).min_by_key(|r| r.place)
         }
     };
     each.or_else(|| newest(case))
 }
 
-fn over(outcome: Option<Outcome>) -> bool {
+/// The Release of what was merged that is live, also inside one whose template the owner has changed since.
+pub(super) fn live_merge<'a>(case: &Case<'a>) -> Option<&'a Release> {
+    let live = live(case)?;
+    let same_image = || case.seen.releases.iter().filter(|r| r.place.is_some() && r.image == live.image).max_by_key(|r| r.place);
+    Some(live).filter(|live| live.place.is_some()).or_else(same_image)
+}
+
+/// The Release in which the image of one that waits had its turn: the owner changed the template before it was made.
+pub(super) fn had_its_turn<'a>(case: &Case<'a>, waits: &Release) -> Option<&'a Release> {
+    let inside = |r: &&Release| r.place.is_none() && r.image == waits.image && r.created >= waits.created && over(r.outcome);
+    case.seen.releases.iter().find(inside)
+}
+
+/// Nothing more will become of it by itself.
+pub(super) fn over(outcome: Option<Outcome>) -> bool {
     match outcome {
         Some(Outcome::RolledBack | Outcome::Undecided | Outcome::Superseded | Outcome::Refused | Outcome::Live) => true,
         Some(Outcome::Waiting | Outcome::Rolling) | None => false,

@@ -84,9 +84,20 @@ fn blind(case: &Case<'_>, barred: &Reason) -> Decision {
 }
 
 /// What keeps it from moving may be mended where nobody tells us: a right, a `ConfigMap`, a volume claim, another Delivery
-/// that goes. What people hold, they lift before our eyes.
+/// that goes. What people hold, they lift before our eyes, and what forges and registries say we are told.
 fn mended_unseen(case: &Case<'_>, mut decision: Decision) -> Decision {
-    if decision.holds.iter().any(|hold| !matches!(hold, Reason::Held { .. })) {
+    let told = |hold: &Reason| {
+        matches!(
+            hold,
+            Reason::Held { .. }
+                | Reason::SourceSilent { .. }
+                | Reason::SourceUnread { .. }
+                | Reason::RepositoryRenamed { .. }
+                | Reason::ReleaseRefused { .. }
+                | Reason::ImageRefused { .. }
+        )
+    };
+    if decision.holds.iter().any(|hold| !told(hold)) {
         decision.wait = decision.wait.sooner(Wait::Until(after(case.now, LOOK_AGAIN)));
     }
     decision

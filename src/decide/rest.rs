@@ -198,8 +198,8 @@ fn quiet(case: &Case<'_>, live: &Release, holds: &mut Vec<Reason>) -> Decision {
         _ => case.seen.release(&name).map_or_else(|| wish.called.clone(), |release| release.version.clone()),
     };
     if let Some(entry) = candidate::quarantined(case, &wish.identity).filter(|_| record.is_empty()) {
-        // Whoever reverts says what is wanted, also where that was once found bad; once.
-        if entry.release != name && case.seen.release(&name).is_some_and(|release| !release.reverts.is_empty()) {
+        // Whoever takes back what took that content away says that it is wanted; once.
+        if case.seen.release(&name).is_some_and(|release| brings_back(case, release, &entry.release)) {
             let mut next = case.state.clone();
             next.quarantine.retain(|q| q.identity != wish.identity);
             return Decision::stay(&next, Reason::ReleaseSeen { version }, Wait::Now);
@@ -230,6 +230,14 @@ fn quiet(case: &Case<'_>, live: &Release, holds: &mut Vec<Reason>) -> Decision {
         decision.notes.push(Reason::ReleaseSeen { version });
     }
     decision.first(record)
+}
+
+/// It takes back one that came after that content.
+fn brings_back(case: &Case<'_>, release: &Release, bad: &ReleaseName) -> bool {
+    let since = case.seen.release(bad).and_then(|bad| bad.place);
+    since.is_some()
+        && release.name != *bad
+        && case.seen.releases.iter().any(|r| r.place > since && r.name != release.name && release.takes_back(r))
 }
 
 fn until(case: &Case<'_>) -> Wait {
@@ -350,6 +358,7 @@ fn forgotten(case: &Case<'_>, live: &Release) -> Vec<Effect> {
             || newest_asked == Some(&r.name)
             || case.state.previous.as_ref() == Some(&r.name)
             || case.state.quarantine.iter().any(|q| q.release == r.name)
+            || (r.place.is_some() && !candidate::over(r.outcome))
             || case.seen.workloads.iter().any(|w| w.put_back.as_ref() == Some(&r.name))
     };
     let old: Vec<&Release> = case.seen.releases.iter().filter(|r| !needed(r)).collect();

@@ -19,9 +19,9 @@ use crate::{
     api::{command::Action, release::Outcome},
     model::{
         decision::{Ahead, Decision, Effect, Reason, Wait},
-        phase::{Why, after},
+        phase::{Direction, Stage, Why, after},
         plan::Source,
-        source::{Built, Commit, CommitFacts, Digest, HistoryEnd, ImagePlan, MergePlan, Queue, Sha, When},
+        source::{Built, Commit, CommitFacts, Digest, History, HistoryEnd, ImagePlan, MergePlan, Queue, Sha, When},
         world::{Command, Observation, Release},
     },
 };
@@ -133,7 +133,8 @@ fn of_branch(case: &Case<'_>, plan: &MergePlan) -> Told {
     let Some(history) = case.seen.merges.history.as_ref() else { return Told { record: None, wait: Wait::Change, commits: Vec::new() } };
     let made = |commit: &Commit| case.seen.releases.iter().any(|r| r.place.is_some() && r.commit.as_deref() == Some(commit.sha.as_str()));
     // A branch that was set back to a commit that is a Release names that one anew.
-    let anew = usize::from(history.end == HistoryEnd::Diverged);
+    let rewritten = rewritten(history, case.seen);
+    let anew = usize::from(rewritten);
     // What was read may end before an older Release than the newest: nothing older than a Release is looked at again.
     let since = history.commits.iter().enumerate().take_while(|(at, commit)| *at < anew || !made(commit)).map(|(_, commit)| commit);
     let thought: Vec<(&Commit, Readiness)> = since
@@ -147,27 +148,34 @@ fn of_branch(case: &Case<'_>, plan: &MergePlan) -> Told {
         .collect();
     let wait = soonest(case, plan, &thought);
     let commits = thought.iter().map(|(c, r)| (c.sha.clone(), r.clone())).collect();
-    if history.end == HistoryEnd::Diverged && accepted(case).is_none() {
+    if rewritten && accepted(case).is_none() {
         return Told { record: None, wait, commits };
     }
+    // Where nobody knows since when, nobody waits for what is older.
+    let first = case.seen.newest_merge().is_none() || rewritten;
     let chosen = match plan.queue {
-        Queue::Latest => thought.iter().position(|(_, r)| matches!(r, Readiness::Ready(_))),
-        // One after the other: what is not over yet is waited for.
-        Queue::Each => thought
+        Queue::Each if !first => thought
             .iter()
             .rposition(|(_, r)| matches!(r, Readiness::Ready(_) | Readiness::Building(_)))
+            // One after the other: what is not over yet is waited for.
             .filter(|at| matches!(thought.get(*at), Some((_, Readiness::Ready(_))))),
+        Queue::Each | Queue::Latest => thought.iter().position(|(_, r)| matches!(r, Readiness::Ready(_))),
     };
     let record = chosen.and_then(|at| {
         let (commit, Readiness::Ready(digest)) = thought.get(at)? else { return None };
         let mut brought: Vec<&Commit> = thought.get(at..)?.iter().map(|(commit, _)| *commit).collect();
-        // Before the first Release nobody knows since when; of a branch that was rewritten, what of it is new.
-        if case.seen.newest_merge().is_none() || history.end == HistoryEnd::Diverged {
+        // Nobody knows what of it is new.
+        if first {
             brought.truncate(1);
         }
         Some(release::of_commit(case, plan, commit, digest, &brought))
     });
     Told { record, wait, commits }
+}
+
+/// The newest Release is not on the branch any more. What was read before a head became a Release is no word on that.
+fn rewritten(history: &History, seen: &Observation) -> bool {
+    history.end == HistoryEnd::Diverged && history.commits.first().map(|head| &head.sha) != seen.desired_commit().as_ref()
 }
 
 /// The moment at which a wait of ours ends: a grace, or a time for an image.
@@ -198,7 +206,7 @@ pub fn problem(plan: &Source, seen: &Observation) -> Option<Reason> {
         }),
         Source::Merge(plan) => {
             let history = seen.merges.history.as_ref()?;
-            let (HistoryEnd::Diverged, Some(desired)) = (history.end, seen.desired_commit()) else { return None };
+            let desired = seen.desired_commit().filter(|_| rewritten(history, seen))?;
             let head = history.commits.first().map_or_else(|| "nothing".to_owned(), |c| c.sha.short().to_owned());
             Some(Reason::BranchRewritten {
                 repository: plan.branch.repository.to_string(),
@@ -231,7 +239,11 @@ pub fn with_merges(case: &Case<'_>, mut decision: Decision) -> Decision {
             Ahead { version: sha.short().to_owned(), title: title(sha), state, why: why.to_owned() }
         })
         .collect();
-    if let Some(record) = told.record {
+    // The way back is stored by the same pass: a Release that the API server does not take must not stand before it.
+    let back = decision.next.phase.rollout().is_some_and(|rollout| {
+        rollout.suspended.is_some() || rollout.direction != Direction::Forward || matches!(rollout.stage, Stage::RollingBack { .. })
+    });
+    if let Some(record) = told.record.filter(|_| !back) {
         decision.effects.push(record);
         decision.wait = Wait::Now;
         if let Some(order) = accepted(case) {
@@ -303,7 +315,16 @@ fn superseded(case: &Case<'_>) -> Vec<Effect> {
         Source::Merge(plan) => plan.queue,
         Source::Tag(plan) => plan.queue,
     };
-    let Some(newest) = candidate::newest(case).filter(|_| queue == Queue::Latest) else { return Vec::new() };
+    if queue == Queue::Each {
+        // Its image had its turn inside another one.
+        let told = |r: &Release| {
+            let inside =
+                candidate::had_its_turn(case, r).filter(|_| r.place.is_some() && !candidate::over(r.outcome) && r.refused.is_none())?;
+            Some(overtaken(r, inside))
+        };
+        return case.seen.releases.iter().filter_map(told).collect();
+    }
+    let Some(newest) = candidate::newest(case) else { return Vec::new() };
     let rollout = case.state.phase.rollout();
     let used = |r: &Release| {
         case.state.live.as_ref().is_some_and(|live| live.release == r.name)
@@ -312,12 +333,16 @@ fn superseded(case: &Case<'_>) -> Vec<Effect> {
     let passed = |r: &&Release| {
         r.place.is_some() && r.place < newest.place && r.refused.is_none() && matches!(r.outcome, None | Some(Outcome::Waiting)) && !used(r)
     };
-    let settled = |r: &Release| Effect::SettleRelease {
-        release: r.name.clone(),
+    case.seen.releases.iter().filter(passed).map(|r| overtaken(r, newest)).collect()
+}
+
+/// One that another takes the place of.
+fn overtaken(release: &Release, by: &Release) -> Effect {
+    Effect::SettleRelease {
+        release: release.name.clone(),
         outcome: Outcome::Superseded,
-        why: Why::from(&Reason::Overtaken { version: r.version.clone(), by: newest.version.clone() }),
-        superseded_by: Some(newest.name.clone()),
+        why: Why::from(&Reason::Overtaken { version: release.version.clone(), by: by.version.clone() }),
+        superseded_by: Some(by.name.clone()),
         started: None,
-    };
-    case.seen.releases.iter().filter(passed).map(settled).collect()
+    }
 }

@@ -143,7 +143,10 @@ fn superseding(case: &Case<'_>, rollout: &Rollout, holds: &[Reason], judgement: 
         return Some(Reason::Reverted { version, by });
     }
     let early = matches!(rollout.stage, Stage::Preflight | Stage::Canary { .. } | Stage::Promoting);
-    let stopped = rollout.suspended.is_some() || matches!(judgement, Judgement::Hold(_)) || own_hold(case, rollout);
+    // A probe that its own file names and that cannot be asked: the next commit may mend that.
+    let own = here.and_then(|here| here.config.as_ref()).map(|config| config.probes.as_slice()).unwrap_or_default();
+    let unasked = case.seen.problems.iter().filter_map(Reason::probe).any(|probe| own.iter().any(|named| named == probe));
+    let stopped = rollout.suspended.is_some() || matches!(judgement, Judgement::Hold(_)) || own_hold(case, rollout) || unasked;
     let yields = early && stopped && !(holds.is_empty() && rollout.suspended.is_none());
     yields.then_some(Reason::Superseded { version, by })
 }

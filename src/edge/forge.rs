@@ -33,7 +33,7 @@ pub trait Forge: Send + Sync {
     fn checks<'a>(&'a self, repository: &'a Repository, commits: &'a [Sha])
     -> BoxFuture<'a, Result<BTreeMap<Sha, CheckFacts>, ForgeError>>;
 
-    /// A file of the repository at that commit; none: there is none of that path.
+    /// A file of the repository at that commit, with U+FFFD for what is not UTF-8; none: there is none of that path.
     ///
     /// # Errors
     /// When it could not be read, or is longer than `limit` bytes.

@@ -361,7 +361,7 @@ reasons! {
     /// Two versions cannot stand side by side.
     CannotRunTwo { workload: String, why: String } => "two versions of {workload} cannot run side by side: {why}; change that, or make the Delivery anew without Deployment {workload}",
     /// No such probe.
-    ProbeMissing { probe: String } => "ProductionProbe {probe} does not exist in this namespace; create it or take it out of spec.verify.probes",
+    ProbeMissing { probe: String } => "ProductionProbe {probe} does not exist in this namespace; create it or take it out of spec.verify.probes, or of the file in the repository",
     /// The probe cannot be run.
     ProbeInvalid { probe: String, why: String } => "ProductionProbe {probe} cannot be run: {why}",
     /// The namespace did not opt in.
@@ -384,6 +384,17 @@ reasons! {
     PinWouldBeEmpty { service: String } => "Service {service} has its pin taken off: no ready pod matches it",
     /// The owner's template was not put back on the way out.
     LeftBehind { workload: String, version: String } => "Deployment {workload} keeps the proven {version}; the owner's unproven template is in ControllerRevision and was not put back",
+}
+
+impl Reason {
+    /// The probe that is missing or wrong, where that is the reason.
+    #[must_use]
+    pub fn probe(&self) -> Option<&str> {
+        match self {
+            Self::ProbeMissing { probe } | Self::ProbeInvalid { probe, .. } => Some(probe),
+            _ => None,
+        }
+    }
 }
 
 impl From<&Reason> for Why {

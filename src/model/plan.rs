@@ -160,15 +160,23 @@ impl Plan {
         }
     }
 
-    /// The same for a version whose repository sets some of it.
+    /// The same for a version whose repository sets some of it, as far as that is still allowed.
     #[must_use]
     pub fn with<'a>(&'a self, config: Option<&RepoConfig>) -> Cow<'a, Self> {
-        let Some(config) = config.filter(|config| **config != RepoConfig::default()) else { return Cow::Borrowed(self) };
+        let permitted = match &self.source {
+            Source::Merge(plan) => plan.config.as_ref().map(|config| config.permitted),
+            Source::Workload | Source::Manual | Source::Tag(_) => None,
+        };
+        let (Some(config), Some(permitted)) = (config.filter(|config| **config != RepoConfig::default()), permitted) else {
+            return Cow::Borrowed(self);
+        };
         let mut plan = self.clone();
-        if let Some(steps) = &config.steps {
+        if let Some(steps) = config.steps.as_ref().filter(|_| permitted.steps) {
             plan.steps.clone_from(steps);
         }
-        plan.probes.extend(config.probes.iter().filter(|probe| !self.probes.contains(probe)).cloned());
+        if permitted.probes {
+            plan.probes.extend(config.probes.iter().filter(|probe| !self.probes.contains(probe)).cloned());
+        }
         Cow::Owned(plan)
     }
 

@@ -101,7 +101,9 @@ impl Subject {
     /// What is known of the one is nothing of the other.
     fn is_of(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Branch { plan, .. }, Self::Branch { plan: new, .. }) => plan.branch == new.branch,
+            (Self::Branch { plan, .. }, Self::Branch { plan: new, .. }) => {
+                (&plan.branch, &plan.image, &plan.config) == (&new.branch, &new.image, &new.config)
+            }
             (Self::Tag(image), Self::Tag(new)) => image == new,
             _ => false,
         }
@@ -183,8 +185,6 @@ struct Slot {
     wanted: watch::Sender<Watch>,
     known: Arc<Mutex<Merges>>,
     stir: Arc<Notify>,
-    /// The head that the last sweep saw.
-    head: Option<Sha>,
     /// Sweeps in a row that learnt nothing at all, and what is told of that.
     missed: u32,
     unswept: Option<Unsaid>,
@@ -265,7 +265,7 @@ impl MergeBoard {
             // Without a forge nothing can be known of a branch, and `closed` says so.
             None => return,
         };
-        slots.insert(key.clone(), Slot { wanted: sender, known, stir, head: None, missed: 0, unswept: None, task });
+        slots.insert(key.clone(), Slot { wanted: sender, known, stir, missed: 0, unswept: None, task });
     }
 
     /// Why nothing will be known of this repository, if so: nobody set up a forge, or nobody gave it to that namespace.
@@ -396,10 +396,9 @@ impl MergeBoard {
             slot.missed = 0;
             slot.tell(key, None, &self.nudge);
             // What went wrong is read, and then told, by the one whose branch it is.
-            if head.is_err() || (head.as_ref().ok() != slot.head.as_ref() && head.as_ref().ok() != slot.read().as_ref()) {
+            if head.is_err() || head.as_ref().ok() != slot.read().as_ref() {
                 slot.stir.notify_one();
             }
-            slot.head = head.as_ref().ok().cloned();
         }
     }
 

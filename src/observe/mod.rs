@@ -155,7 +155,7 @@ impl Observer {
         let releases = releases::releases(&read.releases.all, &read.revisions, &name);
         let seen = Observation { releases, ..seen };
         // Which probes are asked may be the word of the version that is asked.
-        let plan = &*plan.with(seen.config(state));
+        let (own, plan) = (plan, &*plan.with(seen.config(state)));
         let (mut services, surroundings, (probes, unusable)) = try_join!(
             services::read(&self.cluster, &namespace, &name, &selecting, Moment { rolling, routable }),
             try_join_all(workloads.iter().map(|w| problems::of_surroundings(&self.cluster, &namespace, w))),
@@ -170,7 +170,9 @@ impl Observer {
         problems.extend(services::problems(plan, &selecting));
         problems.extend(services::shared(plan, &read.services, &read.found, &others));
         problems.extend(problems::delivered_already(delivery, &read.deliveries.all, plan));
-        problems.extend(unusable);
+        // What the live version alone wants to be asked must not stand in the way of the next one.
+        let of_delivery = |problem: &Reason| rolling || problem.probe().is_none_or(|probe| own.probes.iter().any(|named| named == probe));
+        problems.extend(unusable.into_iter().filter(of_delivery));
         problems.extend(releases::damaged(&read.releases.damaged, &read.commands.damaged, &name));
         let mut seen = Observation {
             problems,

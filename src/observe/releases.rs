@@ -79,8 +79,13 @@ fn brought(raw: &Raw) -> (Vec<Brought>, u64) {
 
 fn config(raw: &ReleaseConfig) -> RepoConfig {
     let step = |step: &StepSpec| PlannedStep { weight: Weight::new(step.weight), bake: step.bake.map_or(BAKE, |bake| bake.0) };
+    let ascending = |mut steps: Vec<PlannedStep>| {
+        steps.sort_by_key(|step| step.weight);
+        steps.dedup_by_key(|step| step.weight);
+        steps
+    };
     RepoConfig {
-        steps: raw.steps.as_ref().map(|steps| steps.iter().map(step).collect()),
+        steps: raw.steps.as_ref().map(|steps| ascending(steps.iter().map(step).collect())),
         probes: raw.probes.iter().map(|probe| probe.name.clone()).collect(),
     }
 }

@@ -1,20 +1,23 @@
 //! What else names versions, and what a repository says of its own: the file at a commit, a revert, a commit that changes nothing, a
 //! tag that moves.
 
+use std::sync::PoisonError;
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{DELIVERED, SOON, give, releases, shop};
+use super::{DELIVERED, OPERATOR, SOON, give, releases, shop};
 use crate::forge::Checks;
-use crate::merging::{Merging, short};
+use crate::merging::{Hearing, Merging, short};
 use crate::support::shop::Shop;
 use crate::support::{Bed, said, until};
 
-/// A commit on main with this file, green and with its image.
+/// A commit on main with this file, green and with its image, which does not say of which commit it is: the same content is the same
+/// image.
 fn commit(merging: &Merging, title: &str, file: &str, version: &str) -> Result<String> {
     let files = [(".haldane.yaml", file), ("VERSION", version)];
     let commit = merging.repository.commit_files("main", title, &files);
-    merging.push(&commit, version)?;
+    merging.push_labelled(&commit, version, "")?;
     merging.repository.checks(&commit, Checks::actions("ci").done("success"));
     Ok(commit)
 }
@@ -24,18 +27,39 @@ fn release(shop: &Shop, version: &str) -> Result<Value> {
     all.into_iter().rev().find(|r| r.pointer("/spec/version").and_then(Value::as_str) == Some(version)).context("no such Release")
 }
 
+fn part<'a>(object: &'a Value, at: &str) -> &'a Value {
+    object.pointer(at).unwrap_or(&Value::Null)
+}
+
 fn text<'a>(object: &'a Value, at: &str) -> &'a str {
     object.pointer(at).and_then(Value::as_str).unwrap_or_default()
 }
 
+#[test]
+fn a_repository_has_a_word_and_a_tag_moves() -> Result<()> {
+    let _turn = OPERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+    let bed = &Bed::up("merges")?;
+    let merging = Merging::begin(bed, "merges-word", Hearing::Webhooks)?;
+    let shop = shop(bed, "merges-word")?;
+    give(&shop, &merging.delivery(&shop))?;
+    shop.follow()?.until(SOON, "adopted", |seen| seen.phase() == "Live")?;
+    std::thread::scope(|scope| {
+        // A tag is looked at once a minute: the one waits while the other goes on.
+        let tag = scope.spawn(|| a_tag_that_moves(bed, "merges-tag"));
+        the_word_of_the_repository(&shop, &merging).context("the word of the repository")?;
+        tag.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).context("a tag that moves")
+    })?;
+    shop.close()
+}
+
 /// The file at a commit sets how that commit is delivered, within what the Delivery allows.
-pub(crate) fn the_word_of_the_repository(shop: &Shop, merging: &Merging) -> Result<()> {
+fn the_word_of_the_repository(shop: &Shop, merging: &Merging) -> Result<()> {
     let config = r#"{"spec": {"config": {"allow": ["Steps"]}}}"#;
     shop.kubectl(&["patch", "delivery", "shop", "--type=merge", "-p", config])?;
     let mut life = shop.follow()?;
     let slow = commit(merging, "Slowly", "rollout:\n  steps:\n  - {weight: 50, bake: 10m}\n", "slow")?;
     life.until(DELIVERED, "at the step of its own file", |seen| {
-        seen.phase() == "Canary" && seen.0.pointer("/status/rollout/weight/asked") == Some(&json!(50))
+        seen.phase() == "Canary" && seen.object.pointer("/status/rollout/weight/asked") == Some(&json!(50))
     })?;
 
     // Its revert does not wait for ten minutes. The files are those of before.
@@ -44,9 +68,13 @@ pub(crate) fn the_word_of_the_repository(shop: &Shop, merging: &Merging) -> Resu
     merging.green(&revert);
     life.until(SOON, "live on the revert", |seen| seen.is_live(short(&revert)))?;
     let (slow, back) = (release(shop, short(&slow))?, release(shop, short(&revert))?);
-    ensure!(text(&slow, "/status/outcome") == "Superseded" && text(&slow, "/status/reason") == "Reverted", "the reverted one: {}", slow["status"]);
-    ensure!(text(&slow, "/status/supersededBy") == text(&back, "/metadata/name"), "by whom: {}", slow["status"]);
-    ensure!(back.pointer("/spec/reverts/0") == slow.pointer("/spec/commit"), "what it reverts: {}", back["spec"]);
+    ensure!(
+        text(&slow, "/status/outcome") == "Superseded" && text(&slow, "/status/reason") == "Reverted",
+        "the reverted one: {}",
+        part(&slow, "/status")
+    );
+    ensure!(text(&slow, "/status/supersededBy") == text(&back, "/metadata/name"), "by whom: {}", part(&slow, "/status"));
+    ensure!(back.pointer("/spec/reverts/0") == slow.pointer("/spec/commit"), "what it reverts: {}", part(&back, "/spec"));
 
     // What is not allowed is refused with its line, and what is broken, too; what runs goes on.
     let greedy = commit(merging, "More probes", "rollout: {}\nverify:\n  probes: [{name: order}]\n", "greedy")?;
@@ -55,11 +83,19 @@ pub(crate) fn the_word_of_the_repository(shop: &Shop, merging: &Merging) -> Resu
     let refused = release(shop, short(&greedy))?;
     let says = ".haldane.yaml: line 3: verify.probes is not in spec.config.allow of the Delivery";
     ensure!(seen.message().ends_with(says) && text(&refused, "/status/message") == seen.message(), "it says {}", seen.message());
-    ensure!((text(&refused, "/status/outcome"), text(&refused, "/status/reason")) == ("Refused", "NotAllowed"), "{}", refused["status"]);
+    ensure!(
+        (text(&refused, "/status/outcome"), text(&refused, "/status/reason")) == ("Refused", "NotAllowed"),
+        "{}",
+        part(&refused, "/status")
+    );
     let broken = commit(merging, "A tab", "rollout:\n\tsteps: []\n", "broken")?;
     until(DELIVERED, || {
         let broken = release(shop, short(&broken))?;
-        ensure!(text(&broken, "/status/reason") == "ConfigBroken" && text(&broken, "/status/message").contains(" line 2: "), "{}", broken["status"]);
+        ensure!(
+            text(&broken, "/status/reason") == "ConfigBroken" && text(&broken, "/status/message").contains(" line 2: "),
+            "{}",
+            part(&broken, "/status")
+        );
         Ok(())
     })?;
     eprintln!("{}", shop.kubectl(&["get", "delivery", "shop"])?);
@@ -94,12 +130,15 @@ fn tagged(bed: &Bed, version: &str) -> Result<()> {
 }
 
 /// A tag that moves names what is desired, by digest, with the logins and the looks of everything else; back it goes only by an order.
-pub(crate) fn a_tag_that_moves(bed: &Bed, namespace: &str) -> Result<()> {
+fn a_tag_that_moves(bed: &Bed, namespace: &str) -> Result<()> {
     tagged(bed, "one")?;
     let shop = shop(bed, namespace)?;
     let mut delivery = shop.delivery();
-    delivery["spec"]["workloads"][0]["containers"] = json!(["shop"]);
-    delivery["spec"]["source"] = json!({"image": {"repository": format!("{}/tagged", bed.registry), "tag": "stable"}});
+    let image = json!({"repository": format!("{}/tagged", bed.registry), "tag": "stable"});
+    let named = [("/spec", "source", json!({"image": image})), ("/spec/workloads/0", "containers", json!(["shop"]))];
+    for (at, field, value) in named {
+        delivery.pointer_mut(at).and_then(Value::as_object_mut).context(at)?.insert(field.to_owned(), value);
+    }
     give(&shop, &delivery)?;
     let mut life = shop.follow()?;
     let made = |n: usize| -> Result<String> {

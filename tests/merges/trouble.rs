@@ -41,8 +41,8 @@ struct Life<'a> {
 
 pub(crate) fn story(shop: &Shop, merging: &Merging) -> Result<()> {
     let mut follow = shop.follow()?;
-    let live = follow.until(SOON, "adopted", |seen| seen.phase() == "Live")?.live().to_owned();
-    let mut life = Life { shop, merging, follow, live, since_us: 0, delivered: Vec::new(), table: Vec::new() };
+    let adopted = follow.until(SOON, "adopted", |seen| seen.phase() == "Live")?.live().to_owned();
+    let mut life = Life { shop, merging, follow, live: adopted, since_us: 0, delivered: Vec::new(), table: Vec::new() };
     let customers = Load::start(shop.bed, &shop.ns, 10, 2)?;
     life.limited()?;
     life.ill()?;

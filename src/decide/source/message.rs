@@ -1,9 +1,14 @@
 //! What the message of a commit says to a deployer.
 
-use crate::model::source::Commit;
+use std::ops::RangeInclusive;
+
+use crate::model::source::{Commit, Repository};
 
 /// The line in a commit's message that makes it a barrier.
 const BARRIER: &str = "Haldane-Barrier:";
+
+/// Numbers of pull requests, as the schema of a Release has them.
+const NUMBERS: RangeInclusive<u64> = 1..=1_000_000_000;
 
 /// The reason of the trailer that makes a commit a barrier.
 #[must_use]
@@ -16,8 +21,8 @@ pub fn barrier(body: &str) -> Option<String> {
 /// What a commit says that it takes back: `This reverts commit 3f2a1c9….` as git writes it, `Reverts acme/shop#12` as GitHub does,
 /// and the number that the title of a squashed pull request carried: `Revert "Sells pears (#12)" (#13)`.
 #[must_use]
-pub fn reverts(commit: &Commit) -> Vec<String> {
-    let number = |text: &str| text.parse::<u64>().ok().filter(|n| *n > 0).map(|n| format!("#{n}"));
+pub fn reverts(commit: &Commit, home: &Repository) -> Vec<String> {
+    let number = |text: &str| text.parse::<u64>().ok().filter(|n| NUMBERS.contains(n)).map(|n| format!("#{n}"));
     let of_title = || {
         let quoted = commit.title.strip_prefix("Revert \"")?.rsplit_once('"')?.0;
         number(quoted.rsplit_once("(#")?.1.strip_suffix(')')?)
@@ -28,7 +33,7 @@ pub fn reverts(commit: &Commit) -> Vec<String> {
             return (7..=64).contains(&digits.len()).then_some(digits);
         }
         let (repository, digits) = line.trim().trim_end_matches('.').strip_prefix("Reverts ")?.split_once('#')?;
-        number(digits).filter(|_| repository.is_empty() || repository.contains('/'))
+        number(digits).filter(|_| repository.is_empty() || Repository::parse(repository).is_some_and(|named| named.is(home)))
     };
     let mut all: Vec<String> = commit.body.lines().filter_map(of_line).chain(of_title()).collect();
     all.dedup();

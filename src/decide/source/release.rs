@@ -23,7 +23,7 @@ const REVERTS: usize = 20;
 pub(super) fn of_commit(case: &Case<'_>, plan: &MergePlan, commit: &Commit, digest: &Digest, fresh: &[&Commit]) -> Effect {
     let image = format!("{}@{digest}", plan.image.repository);
     let (brought, brought_count) = since_live(case, fresh);
-    let mut reverts: Vec<String> = fresh.iter().flat_map(|commit| reverts(commit)).collect();
+    let mut reverts: Vec<String> = fresh.iter().flat_map(|commit| reverts(commit, &plan.branch.repository)).collect();
     reverts.truncate(REVERTS);
     Effect::RecordMerge(Box::new(Merge {
         name: name(case, commit.sha.short(), Some(&commit.sha), &image),
@@ -61,22 +61,24 @@ fn config(case: &Case<'_>, plan: &MergePlan, commit: &Sha) -> Result<RepoConfig,
 
 /// The commits since the live version, newest first: those that are new, and those of Releases that never went live.
 fn since_live(case: &Case<'_>, fresh: &[&Commit]) -> (Vec<Brought>, u64) {
-    let live = candidate::live(case).map(|live| {
-        // A template that the owner changed since rides with the image of a merge.
-        let same_image = case.seen.releases.iter().filter(|r| r.image == live.image);
-        live.place.or_else(|| same_image.filter_map(|r| r.place).max()).unwrap_or(0)
-    });
-    let mut between: Vec<&Release> = case.seen.releases.iter().filter(|r| r.place > live).collect();
+    let live = candidate::live_merge(case);
+    let from = live.map_or(Some(0), |live| live.place);
+    let mut between: Vec<&Release> = case.seen.releases.iter().filter(|r| r.place > from).collect();
     between.sort_by_key(|r| std::cmp::Reverse(r.place));
     let mut brought: Vec<Brought> = fresh.iter().map(|commit| Brought::from(*commit)).collect();
-    let mut count = fresh.len() as u64;
+    let mut count = fresh.len() as u64 + between.first().map_or(0, |newest| newest.brought.1);
     // Each of these tells of those before it, too: the newest of them knows all that there was.
     for before in between.iter().flat_map(|release| &release.brought.0) {
         if !brought.iter().any(|known| known.commit == before.commit) {
             brought.push(before.clone());
         }
     }
-    count += between.first().map_or(0, |newest| newest.brought.1);
+    // What went live since they were made does not come with this one.
+    let live = live.and_then(|live| live.commit.as_ref());
+    if let Some(at) = live.and_then(|live| brought.iter().position(|known| known.commit == *live)) {
+        brought.truncate(at);
+        count = at as u64;
+    }
     brought.truncate(BROUGHT);
     (brought, count)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{
-    source::{at as seen_at, branch, commit, found, merges, run, sha, short},
+    source::{at as seen_at, branch, commit, found, merge, merges, run, sha, short},
     toy::Toy,
 };
 use crate::{
@@ -46,6 +46,8 @@ enum Step {
 /// Longer than all looks take.
 const IMAGE_TIMEOUT: Duration = Duration::from_hours(10);
 const ALL: u32 = u32::MAX;
+/// The commit that is live before.
+const BASE: u8 = 200;
 
 struct Line {
     fates: Vec<Fate>,
@@ -57,7 +59,10 @@ struct Line {
 
 impl Line {
     fn new(fates: &[Fate], queue: Queue) -> Self {
+        // What is live came before all of these.
         let mut toy = branch(queue);
+        merge(&mut toy, BASE);
+        toy.until(|t| t.live() == short(BASE) && t.quiet());
         if let Source::Merge(plan) = &mut toy.plan.source {
             (plan.rules.when, plan.rules.image_timeout) = (When::Checks, IMAGE_TIMEOUT);
         }
@@ -145,7 +150,7 @@ impl Line {
     fn versions(&self) -> Vec<String> {
         let mut all = merges(&self.toy);
         all.sort_by_key(|(_, place, _)| *place);
-        all.into_iter().map(|(version, ..)| version).collect()
+        all.into_iter().map(|(version, ..)| version).filter(|version| *version != short(BASE)).collect()
     }
 }
 

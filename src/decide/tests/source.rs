@@ -374,10 +374,10 @@ fn late_facts_never_move_it_backwards() {
 
 #[test]
 fn one_after_the_other_waits_for_what_is_building() {
-    let mut toy = branch(Queue::Each);
-    shows(&mut toy, &[(3, true), (2, false), (1, true)], HistoryEnd::Open);
+    let mut toy = each();
+    shows(&mut toy, &[(3, true), (2, false), (1, true)], HistoryEnd::Reached);
     toy.pass();
-    assert_eq!(merges(&toy), [(short(1), 1, None)]);
+    assert_eq!(merges(&toy).last(), Some(&(short(1), 2, None)));
     shows(&mut toy, &[(3, true), (2, false)], HistoryEnd::Reached);
     toy.until(|t| t.live() == short(1) && t.quiet());
     shows(&mut toy, &[(3, true), (2, true)], HistoryEnd::Reached);
@@ -454,7 +454,7 @@ fn reason(toy: &Toy) -> String {
 }
 
 /// One merge more, which becomes a Release in this pass.
-fn merge(toy: &mut Toy, n: u8) {
+pub(super) fn merge(toy: &mut Toy, n: u8) {
     shows(toy, &[(n, true)], HistoryEnd::Reached);
     toy.pass();
     shows(toy, &[], HistoryEnd::Reached);
@@ -478,15 +478,23 @@ fn live_on(n: u8) -> Toy {
 
 #[test]
 fn what_a_message_takes_back() {
-    let said = |title: &str, body: &str| reverts(&Commit { title: title.into(), body: body.into(), ..commit(1) });
+    let said = |title: &str, body: &str| {
+        reverts(&Commit { title: title.into(), body: body.into(), ..commit(1) }, &Repository::parse("Acme/Shop").unwrap())
+    };
     let git = "This reverts commit 3F2A1C9d00000000000000000000000000000000.";
     assert_eq!(said("Revert \"Sells pears\"", git), ["3f2a1c9d00000000000000000000000000000000"]);
     assert_eq!(said("Revert \"Sells pears (#12)\" (#13)", ""), ["#12"]);
     assert_eq!(said("Revert \"Sells pears\" (#13)", "Reverts acme/shop#12"), ["#12"]);
     assert_eq!(said("x", "This reverts commit 3f2a1c9, reversing\nchanges made to 1234567."), ["3f2a1c9"]);
-    for (title, body) in
-        [("Revert the scale", ""), ("x", "Reverts to 3f2a1c9"), ("x", "This reverts commit abc."), ("Revert \"a (#0)\"", "")]
-    {
+    let none = [
+        ("Revert the scale", ""),
+        ("x", "Reverts to 3f2a1c9"),
+        ("x", "This reverts commit abc."),
+        ("Revert \"a (#0)\"", ""),
+        ("x", "Reverts acme/other#2"),
+        ("x", "Reverts acme/shop#12345678901"),
+    ];
+    for (title, body) in none {
         assert!(said(title, body).is_empty(), "{title} {body}");
     }
 }
@@ -522,17 +530,23 @@ fn a_revert_brings_back_a_content_that_was_once_taken_back_and_no_other_commit_d
     merge_as(&mut toy, 3, "", 2);
     toy.until(Toy::quiet);
     assert_eq!((toy.live(), outcome(&toy, &short(3))), (short(1).as_str().into(), Some(Outcome::RolledBack)));
+    // A revert of something else.
     merge_as(&mut toy, 4, &format!("This reverts commit {}.", sha(9)), 2);
-    toy.until(|t| t.live() == short(4) && t.quiet());
-    // Found bad again, it stays off: nobody has said anything new.
-    let mut toy = live_on(1);
+    toy.until(Toy::quiet);
+    assert_eq!((toy.live(), outcome(&toy, &short(4))), (short(1).as_str().into(), Some(Outcome::RolledBack)));
+    // It was taken away, and that is taken back: landed again.
+    merge_as(&mut toy, 5, &format!("This reverts commit {}.", sha(2)), 1);
+    toy.until(|t| t.live() == short(5) && t.quiet());
     toy.canary_fails = true;
-    merge(&mut toy, 2);
-    toy.until(|t| t.phase() == "RolledBack" && t.quiet());
-    merge_as(&mut toy, 4, &format!("This reverts commit {}.", sha(9)), 2);
-    toy.until(|t| outcome(t, &short(4)) == Some(Outcome::RolledBack) && t.quiet());
+    merge_as(&mut toy, 6, &format!("This reverts commit {}.", sha(5)), 2);
+    toy.until(|t| outcome(t, &short(6)) == Some(Outcome::RolledBack) && t.quiet());
+    // Found bad again, it stays off: nobody has said anything new.
     passes(&mut toy, 5);
-    assert_eq!(toy.story().matches(&format!("{} RolledBack", short(4))).count(), 1);
+    assert_eq!(toy.story().matches(&format!("{} RolledBack", short(6))).count(), 1);
+    toy.canary_fails = false;
+    merge_as(&mut toy, 7, &format!("This reverts commit {}.", sha(5)), 2);
+    toy.until(Toy::quiet);
+    assert_eq!((toy.live(), outcome(&toy, &short(7))), (short(5).as_str().into(), Some(Outcome::RolledBack)));
 }
 
 #[test]
@@ -719,4 +733,124 @@ fn a_file_that_nobody_has_read_yet_is_waited_for() {
     assert!(merges(&toy).is_empty());
     let ahead = toy.last.as_ref().unwrap().ahead.first().cloned().unwrap();
     assert_eq!((ahead.state, ahead.why.as_str()), ("Building", "its file .haldane.yaml"));
+}
+
+/// One after the other, since commit 9, which is live.
+fn each() -> Toy {
+    let mut toy = branch(Queue::Each);
+    merge(&mut toy, 9);
+    toy.until(|t| t.live() == short(9) && t.quiet());
+    toy
+}
+
+#[test]
+fn one_after_the_other_begins_with_the_newest() {
+    let mut toy = branch(Queue::Each);
+    shows(&mut toy, &[(3, false), (2, true), (1, true)], HistoryEnd::Open);
+    toy.pass();
+    assert_eq!(merges(&toy), [(short(2), 1, None)], "what was merged before anybody asked was never waited for");
+}
+
+#[test]
+fn a_template_that_is_changed_before_a_turn_does_not_stop_the_line() {
+    for fails in [false, true] {
+        let mut toy = each();
+        toy.seen.holds.push(crate::model::world::Hold {
+            name: "h".into(),
+            release: None,
+            message: "wait".into(),
+            until: None,
+            by: "ana".into(),
+        });
+        merge(&mut toy, 5);
+        passes(&mut toy, 2);
+        toy.workload().template["spec"]["containers"][0]["env"] = serde_json::json!([{"name": "COLOUR", "value": "red"}]);
+        passes(&mut toy, 2);
+        toy.seen.holds.clear();
+        toy.canary_fails = fails;
+        let whole = |t: &Toy| if fails { t.phase() == "RolledBack" } else { t.live().starts_with(&format!("{}-", short(5))) };
+        toy.until(|t| whole(t) && t.quiet());
+        assert_eq!(outcome(&toy, &short(5)), Some(Outcome::Superseded), "its image had its turn with the new template");
+        toy.canary_fails = false;
+        merge(&mut toy, 6);
+        toy.until(|t| t.live() == short(6) && t.quiet());
+    }
+}
+
+#[test]
+fn what_went_live_meanwhile_does_not_come_with_the_next_one() {
+    let mut toy = live_on(1);
+    merge(&mut toy, 2);
+    toy.until(|t| t.phase() == "Canary");
+    merge(&mut toy, 3);
+    toy.until(|t| t.live() == short(2));
+    merge(&mut toy, 4);
+    let brought = &toy.seen.releases.iter().find(|r| r.version == short(4)).unwrap().brought;
+    assert_eq!((brought.0.iter().map(|b| b.commit.get(..2).unwrap()).collect::<Vec<_>>(), brought.1), (vec!["04", "03"], 2));
+}
+
+#[test]
+fn what_was_read_before_an_order_is_not_held_against_it() {
+    let mut toy = live_on(1);
+    shows(&mut toy, &[(7, true)], HistoryEnd::Diverged);
+    adopt(&mut toy);
+    passes(&mut toy, 2);
+    // The line is still the one that was read before commit 7 became a Release.
+    shows(&mut toy, &[(7, true)], HistoryEnd::Diverged);
+    toy.until(|t| t.live() == short(7) && t.quiet());
+    assert_eq!((merges(&toy).len(), reason(&toy)), (2, format!("{} serves", short(7))));
+}
+
+#[test]
+fn a_merge_is_not_made_a_release_while_the_way_back_is_stored() {
+    let mut toy = live_on(1);
+    merge(&mut toy, 2);
+    toy.until(|t| t.phase() == "Canary");
+    toy.canary_fails = true;
+    for n in 3..200 {
+        shows(&mut toy, &[(n, true)], HistoryEnd::Reached);
+        let decision = crate::decide::decide(&toy.plan, &toy.state, &toy.seen, toy.now);
+        let made = decision.effects.iter().any(|e| matches!(e, crate::model::decision::Effect::RecordMerge(_)));
+        let rollout = decision.next.phase.rollout();
+        let back = rollout.is_some_and(|r| r.suspended.is_some() || matches!(r.stage, crate::model::phase::Stage::RollingBack { .. }));
+        assert!(!(made && back), "{decision:?}");
+        shows(&mut toy, &[], HistoryEnd::Reached);
+        toy.pass();
+        if toy.phase() == "RolledBack" {
+            return;
+        }
+    }
+    panic!("it never came back");
+}
+
+#[test]
+fn a_probe_that_only_its_own_file_names_stops_that_commit_and_not_the_next() {
+    let file = |probe: &str| Some(ConfigFile::Text(format!("verify: {{probes: [{{name: {probe}}}]}}\n")));
+    let mut toy = configured(file("gone"));
+    let Source::Merge(plan) = &mut toy.plan.source else { panic!() };
+    plan.config.as_mut().unwrap().permitted.probes = true;
+    toy.pass();
+    shows(&mut toy, &[], HistoryEnd::Reached);
+    let missing = crate::model::decision::Reason::ProbeMissing { probe: "gone".into() };
+    toy.until(|t| t.phase() == "Preflight");
+    toy.seen.problems.push(missing.clone());
+    passes(&mut toy, 3);
+    assert_eq!(toy.phase(), "Preflight");
+    shows(&mut toy, &[(2, true)], HistoryEnd::Reached);
+    toy.seen.merges.facts.get_mut(&sha(2)).unwrap().config = Some(ConfigFile::Absent);
+    passes(&mut toy, 2);
+    shows(&mut toy, &[], HistoryEnd::Reached);
+    toy.until(|t| t.phase() == "Live");
+    toy.seen.problems.clear();
+    toy.until(|t| t.live() == short(2) && t.quiet());
+    assert_eq!(outcome(&toy, &short(1)), Some(Outcome::Superseded));
+}
+
+#[test]
+fn a_forge_that_is_silent_makes_nobody_look_more_often() {
+    let mut toy = live_on(1);
+    toy.seen.merges.unsaid = Some(Unsaid { person: false, says: "the forge is ill".into() });
+    toy.pass();
+    let last = toy.last.as_ref().unwrap();
+    assert_eq!((last.reason.word(), last.wait), ("SourceSilent", crate::model::decision::Wait::Change));
 }

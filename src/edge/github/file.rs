@@ -10,7 +10,7 @@ use crate::{
 };
 
 use super::{
-    desk::{Desk, unreadable},
+    desk::Desk,
     wire::{Question, RAW, path},
 };
 
@@ -40,6 +40,5 @@ pub(super) async fn file(
     if media.split(';').next().is_some_and(|media| media.trim() == "application/json") {
         return Ok(None);
     }
-    let text = String::from_utf8(answer.body.to_vec()).map_err(|error| unreadable(&question.what, &error.utf8_error()))?;
-    Ok(Some(text))
+    Ok(Some(String::from_utf8_lossy(&answer.body).into_owned()))
 }

@@ -165,9 +165,7 @@ fn in_line<'a>(case: &Case<'a>, queue: Queue) -> Option<&'a Release> {
 
 /// The Release of what was merged that is live, also inside one whose template the owner has changed since.
 pub(super) fn live_merge<'a>(case: &Case<'a>) -> Option<&'a Release> {
-    let live = live(case)?;
-    let same_image = || case.seen.releases.iter().filter(|r| r.place.is_some() && r.image == live.image).max_by_key(|r| r.place);
-    Some(live).filter(|live| live.place.is_some()).or_else(same_image)
+    case.seen.merge_of(live(case)?)
 }
 
 /// The Release in which the image of one that waits had its turn: the owner changed the template before it was made.

@@ -312,7 +312,14 @@ impl Observation {
     #[must_use]
     pub fn config(&self, state: &State) -> Option<&RepoConfig> {
         let name = state.phase.rollout().map(|rollout| &rollout.release).or(state.live.as_ref().map(|live| &live.release))?;
-        self.release(name)?.config.as_ref()
+        self.merge_of(self.release(name)?)?.config.as_ref()
+    }
+
+    /// The Release of the merge whose image this one has: itself, or the one whose template the owner has changed since.
+    #[must_use]
+    pub fn merge_of<'a>(&'a self, release: &'a Release) -> Option<&'a Release> {
+        let same_image = || self.releases.iter().filter(|r| r.place.is_some() && r.image == release.image).max_by_key(|r| r.place);
+        Some(release).filter(|release| release.place.is_some()).or_else(same_image)
     }
 
     /// The Release of that name.

@@ -25,6 +25,7 @@ use haldane::{
         phase::State,
         plan::{Plan, Source},
         source::{Branch, CheckFacts, Commit, History, MergePlan, Merges, Repository as Name, Sha},
+        version::ReleaseName,
         world::{Observation, Release},
     },
     observe::{
@@ -122,9 +123,9 @@ pub struct Home {
 }
 
 impl Home {
-    /// The Releases of merges, oldest first, by commit.
+    /// The Releases of merges, oldest first, by commit; without the beginning.
     pub fn releases(&self) -> Vec<String> {
-        self.seen.releases.iter().filter_map(|release| release.commit.clone()).collect()
+        self.seen.releases.iter().skip(1).filter_map(|release| release.commit.clone()).collect()
     }
 }
 
@@ -275,7 +276,25 @@ impl Home {
             probes: vec![],
         };
         let since = Sha::parse(&repo.head("main"));
-        let seen = Observation { delivery: name.name.clone(), ..Observation::default() };
+        // What is live came before everything that is told here.
+        let live = Release {
+            name: ReleaseName::new("beginning"),
+            version: "beginning".to_owned(),
+            commit: since.as_ref().map(ToString::to_string),
+            image: String::new(),
+            manual: false,
+            place: Some(1),
+            brought: <_>::default(),
+            reverts: Vec::new(),
+            config: None,
+            refused: None,
+            identity: None,
+            templates: None,
+            outcome: None,
+            tries: 0,
+            created: Timestamp::UNIX_EPOCH,
+        };
+        let seen = Observation { delivery: name.name.clone(), releases: vec![live], ..Observation::default() };
         Self { repo, key: Key::new(&name.name).within("shop"), plan, seen, since, due: None }
     }
 

@@ -690,6 +690,11 @@ fn the_file_of_a_commit_sets_the_steps_of_its_rollout_and_of_no_other() {
     assert!(toy.now.duration_since(began).as_secs() >= 7 * 60, "its bake");
     shows(&mut toy, &[], HistoryEnd::Reached);
     toy.until(|t| t.live() == short(1) && t.quiet());
+    // A template that the owner changes rides as that commit says, too.
+    toy.workload().template["spec"]["containers"][0]["env"] = serde_json::json!([{"name": "COLOUR", "value": "red"}]);
+    toy.until(|t| t.phase() == "Canary");
+    assert_eq!(asked(&toy), 50);
+    toy.until(|t| t.phase() == "Live" && t.quiet());
     // The next one has no file.
     shows(&mut toy, &[(2, true)], HistoryEnd::Reached);
     toy.seen.merges.facts.get_mut(&sha(2)).unwrap().config = Some(ConfigFile::Absent);

@@ -40,6 +40,8 @@ const REDIRECTS: usize = 3;
 const ORIGINS: usize = 1024;
 /// Repositories × logins whose access is remembered; arithmetic in `access`.
 const ACCESSES: usize = 1024;
+/// Accounts at registries that want to be left alone: 1024 × ~200 B.
+const SILENCES: usize = 1024;
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
@@ -59,6 +61,8 @@ pub struct OciRegistry {
     clock: Arc<dyn Clock>,
     accesses: Memory<Key, Access>,
     origins: Memory<(String, Digest), Origin>,
+    /// Until when a registry wants no more questions of those names: its limits are of an account, or of an address.
+    silences: Memory<(String, Vec<String>), Timestamp>,
 }
 
 /// What is asked of a repository.
@@ -96,7 +100,7 @@ impl OciRegistry {
     pub fn new(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
         let insecure = settings.insecure.iter().map(|host| host.to_ascii_lowercase()).collect();
         let wire = Wire::new(settings.extra_ca.as_deref())?;
-        Ok(Self { wire, insecure, clock, accesses: Memory::of(ACCESSES), origins: Memory::of(ORIGINS) })
+        Ok(Self { wire, insecure, clock, accesses: Memory::of(ACCESSES), origins: Memory::of(ORIGINS), silences: Memory::of(SILENCES) })
     }
 
     async fn tag(&self, image: &ImageRef, logins: &[Login]) -> Result<Option<Digest>, RegistryError> {
@@ -158,6 +162,24 @@ impl OciRegistry {
             return Ok(answer.body);
         }
         Err(unreadable(image, format!("what it gives for {digest} of {} has another digest", image.path)))
+    }
+
+    /// The answer, unless the registry wanted to be left alone by these logins: whoever asks next is told so without a call.
+    async fn unless_silent<T>(
+        &self,
+        image: &ImageRef,
+        logins: &[Login],
+        question: impl Future<Output = Result<T, RegistryError>>,
+    ) -> Result<T, RegistryError> {
+        let who = (image.host.clone(), logins.iter().map(|login| login.username.clone()).collect());
+        if let Some(until) = self.silences.get(&who).filter(|until| *until > self.clock.now()) {
+            return Err(RegistryError::Limited { host: image.host.clone(), until });
+        }
+        let answer = within(image, question).await;
+        if let Err(RegistryError::Limited { until, .. }) = &answer {
+            self.silences.put(who, *until);
+        }
+        answer
     }
 
     /// The answer that one of the logins gets, else that without one; none: it is not there.
@@ -319,11 +341,11 @@ impl OciRegistry {
 
 impl Registry for OciRegistry {
     fn digest<'a>(&'a self, image: &'a ImageRef, logins: &'a [Login]) -> BoxFuture<'a, Result<Option<Digest>, RegistryError>> {
-        Box::pin(within(image, self.tag(image, logins)))
+        Box::pin(self.unless_silent(image, logins, self.tag(image, logins)))
     }
 
     fn origin<'a>(&'a self, image: &'a ImageRef, digest: &'a Digest, logins: &'a [Login]) -> BoxFuture<'a, Result<Origin, RegistryError>> {
-        Box::pin(within(image, self.origin_of(image, digest, logins)))
+        Box::pin(self.unless_silent(image, logins, self.origin_of(image, digest, logins)))
     }
 }
 

@@ -302,13 +302,21 @@ async fn a_registry_that_wants_silence_says_until_when() {
         ("/v2/", vec![], "2026-11-06T08:50:37Z"),
         ("/token", vec![("Retry-After", "5")], "2026-11-06T08:49:42Z"),
     ] {
-        let (_server, client, image, _) = registry(move |heard| {
+        let (server, client, image, _) = registry(move |heard| {
             let asks = format!("Bearer realm=\"http://{}/token\"", heard.header("host"));
             if heard.path.starts_with(path) { Reply::empty(429, &headers) } else { Reply::empty(401, &[("WWW-Authenticate", &asks)]) }
         })
         .await;
         let error = client.digest(&image, &[]).await.unwrap_err();
         assert_eq!(error, RegistryError::Limited { host: image.host.clone(), until: until.parse().unwrap() });
+        // Until then nobody asks in that name, about whatever image; in another name one does.
+        let calls = server.heard().len();
+        let other = ImageRef { path: "acme/other".to_owned(), ..image.clone() };
+        assert_eq!(client.digest(&other, &[]).await.unwrap_err(), error);
+        assert_eq!(server.heard().len(), calls);
+        let login = Login { from: "Secret x".to_owned(), username: "x".to_owned(), password: "y".to_owned() };
+        assert!(client.digest(&image, &[login]).await.is_err());
+        assert!(server.heard().len() > calls);
     }
 }
 

@@ -102,7 +102,7 @@ fn the_word_of_the_repository(shop: &Shop, merging: &Merging) -> Result<()> {
 
     let mended = commit(merging, "Mended", "rollout:\n  steps: [{weight: 50, bake: 1s}]\n", "mended")?;
     life.until(DELIVERED, "live on the mend", |seen| seen.is_live(short(&mended)))?;
-    let told = shop.plugin(&["why", text(&release(shop, short(&mended))?, "/metadata/name")])?;
+    let told = shop.plugin(&["why", "shop", text(&release(shop, short(&mended))?, "/metadata/name")])?;
     ensure!(told.contains("steps 50 % for 1s") && told.contains("A tab"), "what came with it is not told: {told}");
     eprintln!("{told}");
 

@@ -46,8 +46,9 @@ fn a_repository_has_a_word_and_a_tag_moves() -> Result<()> {
     std::thread::scope(|scope| {
         // A tag is looked at once a minute: the one waits while the other goes on.
         let tag = scope.spawn(|| a_tag_that_moves(bed, "merges-tag"));
-        the_word_of_the_repository(&shop, &merging).context("the word of the repository")?;
-        tag.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).context("a tag that moves")
+        let word = the_word_of_the_repository(&shop, &merging).context("the word of the repository");
+        let tag = tag.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).context("a tag that moves");
+        word.and(tag)
     })?;
     shop.close()
 }
@@ -110,7 +111,9 @@ fn the_word_of_the_repository(shop: &Shop, merging: &Merging) -> Result<()> {
     let same = commit(merging, "A comment", "# how it is delivered\nrollout:\n  steps: [{weight: 50, bake: 1s}]\n", "mended")?;
     let pods = names(shop)?;
     life.until(DELIVERED, "live without a rollout", |seen| seen.is_live(short(&same)))?;
-    ensure!(names(shop)? == pods, "pods were made for nothing");
+    // Those of the canary before may still be on their way out.
+    let made: Vec<String> = names(shop)?.into_iter().filter(|name| !pods.contains(name)).collect();
+    ensure!(made.is_empty(), "pods were made for nothing: {made:?}");
     Ok(())
 }
 
@@ -158,9 +161,9 @@ fn a_tag_that_moves(bed: &Bed, namespace: &str) -> Result<()> {
     shop.plugin(&["adopt", "shop"])?;
     life.until(DELIVERED, "live on the older one", |seen| seen.is_live(&one))?;
     ensure!(made(3)? == one, "the older one is a Release anew");
-    // By another name the image is the same bytes, and no order is needed for what is newer.
-    tagged(bed, "three")?;
-    life.until(DELIVERED, "live on the newest", |seen| made(4).is_ok_and(|three| seen.is_live(&three)))?;
+    // No order is needed for what is newer.
+    tagged(bed, "four")?;
+    life.until(DELIVERED, "live on the newest", |seen| made(4).is_ok_and(|four| seen.is_live(&four)))?;
     eprintln!("{}", shop.kubectl(&["get", "releases", "-o", "wide", "--sort-by=.spec.place"])?);
     shop.close()
 }

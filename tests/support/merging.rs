@@ -33,9 +33,14 @@ pub(crate) struct Merging<'a> {
 impl<'a> Merging<'a> {
     /// The operator knows a new GitHub, and `namespace` may deliver from `acme`.
     pub(crate) fn begin(bed: &'a Bed, namespace: &str, hearing: Hearing) -> Result<Self> {
+        Self::begin_with(bed, namespace, hearing, &["ci"])
+    }
+
+    /// The same with these workflows: each push of a branch starts them.
+    pub(crate) fn begin_with(bed: &'a Bed, namespace: &str, hearing: Hearing, workflows: &[&str]) -> Result<Self> {
         let github = GitHub::start(Options { listen: SocketAddr::new(this_end(bed)?, 0), ..Options::default() });
         let installation = github.install("acme");
-        let repository = github.repository_with("acme/shop", &["ci"]);
+        let repository = github.repository_with("acme/shop", workflows);
         repository.commit("main", "The beginning");
         let new = Self { bed, github, installation, repository };
         new.make_known(namespace, hearing)?;

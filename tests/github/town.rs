@@ -277,7 +277,7 @@ impl Home {
         };
         let since = Sha::parse(&repo.head("main"));
         // What is live came before everything that is told here.
-        let live = Release {
+        let beginning = Release {
             name: ReleaseName::new("beginning"),
             version: "beginning".to_owned(),
             commit: since.as_ref().map(ToString::to_string),
@@ -294,7 +294,7 @@ impl Home {
             tries: 0,
             created: Timestamp::UNIX_EPOCH,
         };
-        let seen = Observation { delivery: name.name.clone(), releases: vec![live], ..Observation::default() };
+        let seen = Observation { delivery: name.name.clone(), releases: vec![beginning], ..Observation::default() };
         Self { repo, key: Key::new(&name.name).within("shop"), plan, seen, since, due: None }
     }
 

@@ -86,10 +86,11 @@ cluster_gateway() { # [name]
   lock "$cache/locks/$name" "another run works on cluster '$name'; waiting for it"
   if ! gateway_runs || ! gateway_answers; then
     trap gateway_failed EXIT
+    # What ran before finds its kinds in place, and Envoy's pauses grow with every second that it asks Contour in vain.
+    [ ! -f "$dir/run/contour.pid" ] || start_gateway
     install_gateway
-    runs contour || start_contour
-    runs envoy || start_envoy
-    # Without its control plane Envoy pauses for up to 30 s before it tries again.
+    start_gateway
+    # These pauses grow to 30 s.
     await_start 60 "answer from the gateway" gateway_answers
     trap - EXIT
     say "cluster '$name' has a gateway after $(since "$began") s: routes with the parent gateway/edge are served at http://$ip:$gateway_port"
@@ -180,6 +181,11 @@ addressType: IPv4
 ports: [{name: http, port: $envoy_port, protocol: TCP}]
 endpoints: [{addresses: [$ip], conditions: {ready: true}}]
 YAML
+}
+
+start_gateway() {
+  runs contour || start_contour
+  runs envoy || start_envoy
 }
 
 # The features that are off have kinds outside of the standard channel. An answer of 5xx is written down, the other requests are not: a

@@ -69,7 +69,7 @@ await_start() { # seconds, what, command…
 }
 ended_programs() {
   local what
-  for what in $daemons; do [ ! -f "$dir/run/$what.pid" ] || runs "$what" || echo "$what"; done
+  for what in $daemons $gateway_daemons; do [ ! -f "$dir/run/$what.pid" ] || runs "$what" || echo "$what"; done
 }
 
 answers() { api "$1" >/dev/null; }
@@ -83,6 +83,7 @@ healthy() {
   local what
   alive || return 1
   for what in $daemons; do runs "$what" || return 1; done
+  [ -z "$(ended_programs)" ] || return 1
   answers /readyz && node_ready
 }
 
@@ -174,6 +175,7 @@ cluster_env() {
     printf 'export KUBECONFIG=%q\n' "$KUBECONFIG"
     printf 'export HALDANE_CLUSTER=\n'
     printf 'export HALDANE_REGISTRY=%q\n' "${HALDANE_REGISTRY:-}"
+    printf 'export HALDANE_GATEWAY=%q\n' "${HALDANE_GATEWAY:-}"
     printf 'export HALDANE_AUDIT_LOG=\n'
     return
   fi
@@ -181,6 +183,8 @@ cluster_env() {
   printf 'export KUBECONFIG=%q\n' "$dir/kubeconfig"
   printf 'export HALDANE_CLUSTER=%q\n' "$name"
   printf 'export HALDANE_REGISTRY=%q\n' "$registry"
+  # Empty without a gateway, so that the address of another cluster's does not stay.
+  printf 'export HALDANE_GATEWAY=%q\n' "$(! gateway_runs || echo "$ip:$gateway_port")"
   printf 'export HALDANE_AUDIT_LOG=%q\n' "$dir/log/audit.json"
   # shellcheck disable=SC2016 # $PATH is for the shell that reads this
   printf 'export PATH=%q:"$PATH"\n' "$(tools_path)"
@@ -208,7 +212,7 @@ cluster_exec() { # [name] -- command…
 }
 
 cluster_logs() {
-  [ $# -eq 2 ] || die "usage: cluster logs NAME COMPONENT ($daemons)"
+  [ $# -eq 2 ] || die "usage: cluster logs NAME COMPONENT ($daemons $gateway_daemons)"
   choose "$1"
   [ -f "$dir/log/$2.log" ] || die "cluster '$name' has no log of '$2' (there are: $(cd "$dir/log" 2>/dev/null && echo *.log))"
   cat "$dir/log/$2.log"

@@ -222,6 +222,9 @@ fn gauges(registry: &Registry, name: &str, help: &str, label: &str) -> Result<In
 
 fn kind(effect: &Effect) -> &'static str {
     match effect {
+        Effect::SendRoute { .. } => "SendRoute",
+        Effect::MakeCanaryService { .. } => "MakeCanaryService",
+        Effect::RemoveCanaryService { .. } => "RemoveCanaryService",
         Effect::AddFinalizer => "AddFinalizer",
         Effect::RemoveFinalizer => "RemoveFinalizer",
         Effect::RecordRelease { .. } => "RecordRelease",

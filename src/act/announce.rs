@@ -128,6 +128,14 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::WorkloadMissing { .. }
         | R::ContainerMissing { .. }
         | R::ServiceMissing { .. }
+        | R::RouteMissing { .. }
+        | R::RouteUnfit { .. }
+        | R::RouteRefused { .. }
+        | R::RouteSilent { .. }
+        | R::RouteStale { .. }
+        | R::RouteFoughtBy { .. }
+        | R::RouteChanged { .. }
+        | R::TestersSkipped { .. }
         | R::ServiceAmbiguous { .. }
         | R::ServiceChangedAhead { .. }
         | R::AlreadyDelivered { .. }
@@ -162,6 +170,8 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::ReleaseSeen { .. }
         | R::Preflight { .. }
         | R::Baking { .. }
+        | R::Sharing { .. }
+        | R::Testing { .. }
         | R::Growing { .. }
         | R::Guarding { .. }
         | R::RollingStable { .. }

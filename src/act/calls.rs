@@ -10,7 +10,12 @@ use kube::{
 use serde_json::Value;
 
 use super::{error::ActError, patch::Ops};
-use crate::{api::FIELD_MANAGER, control::lease::LeaderProof, edge::kube::Cluster};
+use crate::{
+    api::FIELD_MANAGER,
+    control::lease::LeaderProof,
+    edge::kube::Cluster,
+    model::route::{RouteKind, RouteName},
+};
 
 /// For one call.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -20,6 +25,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub(super) enum Kind {
     Deployment,
     Service,
+    HttpRoute,
+    GrpcRoute,
     ControllerRevision,
     Delivery,
     Release,
@@ -28,10 +35,19 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    pub(super) fn of_route(route: &RouteName) -> Self {
+        match route.kind {
+            RouteKind::HTTPRoute => Self::HttpRoute,
+            RouteKind::GRPCRoute => Self::GrpcRoute,
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Deployment => "Deployment",
             Self::Service => "Service",
+            Self::HttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
             Self::ControllerRevision => "ControllerRevision",
             Self::Delivery => "Delivery",
             Self::Release => "Release",
@@ -45,6 +61,8 @@ impl Kind {
         match self {
             Self::Deployment => ("apis/apps/v1", "deployments"),
             Self::Service => ("api/v1", "services"),
+            Self::HttpRoute => ("apis/gateway.networking.k8s.io/v1", "httproutes"),
+            Self::GrpcRoute => ("apis/gateway.networking.k8s.io/v1", "grpcroutes"),
             Self::ControllerRevision => ("apis/apps/v1", "controllerrevisions"),
             Self::Delivery => ("apis/haldane.dev/v1alpha1", "deliveries"),
             Self::Release => ("apis/haldane.dev/v1alpha1", "releases"),

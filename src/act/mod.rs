@@ -13,6 +13,7 @@ mod owners;
 mod patch;
 mod record;
 mod releases;
+mod route;
 mod session;
 mod shape;
 pub mod status;
@@ -29,10 +30,7 @@ use crate::{
     clock::Clock,
     control::lease::LeaderProof,
     edge::kube::Cluster,
-    model::{
-        decision::Effect,
-        world::{Observation, Pin},
-    },
+    model::{decision::Effect, world::Observation},
 };
 use calls::Calls;
 use session::Session;
@@ -58,7 +56,7 @@ impl Actor {
         Self { cluster, clock }
     }
 
-    /// Carries out effects in order; pins that follow each other, all at once.
+    /// Carries out effects in order; those that move traffic and follow each other, all at once.
     ///
     /// Whatever happens, each object of the owner's that was written gets its field owners back at the end.
     ///
@@ -85,18 +83,13 @@ impl Actor {
 }
 
 async fn all(session: &mut Session<'_>, effects: &[Effect]) -> Result<(), ActError> {
-    let both_pins = |a: &Effect, b: &Effect| matches!((a, b), (Effect::PinService { .. }, Effect::PinService { .. }));
-    for group in effects.chunk_by(both_pins) {
+    for group in effects.chunk_by(|a, b| traffic::moves(a) && traffic::moves(b)) {
         match group {
             [effect] => one(session, effect).await?,
-            pins => traffic::pin_all(session, &pins.iter().filter_map(pin).collect::<Vec<_>>()).await?,
+            moves => traffic::move_all(session, moves).await?,
         }
     }
     Ok(())
-}
-
-fn pin(effect: &Effect) -> Option<(&str, &Pin)> {
-    if let Effect::PinService { service, pin } = effect { Some((service, pin)) } else { None }
 }
 
 async fn one(session: &mut Session<'_>, effect: &Effect) -> Result<(), ActError> {
@@ -116,7 +109,9 @@ async fn one(session: &mut Session<'_>, effect: &Effect) -> Result<(), ActError>
             workload::put_template(session, workload, template, put_back.as_ref()).await
         }
         Effect::DropOwnership(target) => session.drop_ownership(target).await,
-        Effect::PinService { service, pin } => traffic::pin_all(session, &[(service, pin)]).await,
+        Effect::PinService { .. } | Effect::SendRoute { .. } => traffic::move_all(session, std::slice::from_ref(effect)).await,
+        Effect::MakeCanaryService { service, routes } => route::make_service(session, service, routes).await,
+        Effect::RemoveCanaryService { service } => route::remove_service(session, service).await,
         Effect::CreateCanary { workload, release, template, replicas } => {
             canary::create(session, &canary::Wanted { workload, release, template, replicas: *replicas }).await
         }

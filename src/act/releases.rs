@@ -15,12 +15,11 @@ use crate::{
     api::{
         DELIVERY_LABEL,
         command::CommandResult,
-        duration::Span,
+        delivery::StepSpec,
         release::{OriginType, Outcome},
     },
     model::{
         phase::Why,
-        plan::PlannedStep,
         repo_config::RepoConfig,
         source::{Brought, Merge, Sha},
         template,
@@ -131,9 +130,8 @@ pub(super) async fn record_merge(session: &mut Session<'_>, merge: &Merge) -> Re
 
 /// What its repository sets, in the words of the API.
 fn set(config: &RepoConfig) -> Value {
-    let step = |step: &PlannedStep| json!({"weight": step.weight, "bake": Span(step.bake)});
     json!({
-        "steps": config.steps.as_ref().map(|steps| steps.iter().map(step).collect::<Vec<_>>()),
+        "steps": config.steps.as_ref().map(|steps| steps.iter().map(StepSpec::from).collect::<Vec<_>>()),
         "probes": config.probes.iter().map(|name| json!({"name": name})).collect::<Vec<_>>(),
     })
 }

@@ -39,6 +39,7 @@ impl Touched {
         match self.target {
             Target::Workload(_) => Kind::Deployment,
             Target::Service(_) => Kind::Service,
+            Target::Route(ref name) => Kind::of_route(name),
         }
     }
 
@@ -46,6 +47,7 @@ impl Touched {
         match &self.target {
             Target::Workload(name) => name.as_str(),
             Target::Service(name) => name,
+            Target::Route(route) => &route.name,
         }
     }
 
@@ -166,6 +168,7 @@ impl Session<'_> {
             let (kind, name) = match target {
                 Target::Workload(name) => (Kind::Deployment, name.as_str()),
                 Target::Service(name) => (Kind::Service, name.as_str()),
+                Target::Route(route) => (Kind::of_route(route), route.name.as_str()),
             };
             match self.calls.get(kind, name).await {
                 Ok(object) => Touched::new(target.clone(), object),

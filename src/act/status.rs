@@ -140,7 +140,7 @@ fn canary(seen: &Observation, rollout: &Rollout) -> Option<PodCount> {
 
 fn way_back(decision: &Decision, names: &Names<'_>) -> Option<WayBack> {
     let (release, by) = match decision.next.phase.rollout() {
-        Some(rollout) => (&rollout.from, "Service"),
+        Some(rollout) => (&rollout.from, if names.seen.routes.is_empty() { "Service" } else { "Route" }),
         None => (decision.next.previous.as_ref()?, "Rollout"),
     };
     Some(WayBack { release: release.to_string(), version: names.of(release), by: by.to_owned() })

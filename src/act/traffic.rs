@@ -1,6 +1,6 @@
-//! The pin of a Service: one key of its selector, in one write.
+//! What moves traffic: the pin of a Service, which is one key of its selector, and the rules of a route; each in one write.
 
-use futures::future::join_all;
+use futures::future::{BoxFuture, FutureExt as _, join_all};
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
@@ -8,25 +8,45 @@ use super::{
     calls::{Calls, Kind, text, what},
     error::ActError,
     patch::Ops,
+    route::{self, Sent},
     session::{Session, Touched},
 };
 use crate::{
     api::{self, PINNED_ANNOTATION, POD_TEMPLATE_HASH, TRACK_CANARY, TRACK_LABEL},
     model::{
-        decision::Target,
+        decision::{Effect, Target},
         world::{Pin, Service},
     },
 };
 
-/// Pins several Services at once: each moves its traffic when its own write arrives, and none waits for another.
-pub(super) async fn pin_all(session: &mut Session<'_>, pins: &[(&str, &Pin)]) -> Result<(), ActError> {
+/// Whether it moves traffic.
+pub(super) fn moves(effect: &Effect) -> bool {
+    matches!(effect, Effect::PinService { .. } | Effect::SendRoute { .. })
+}
+
+type Job<'a> = BoxFuture<'a, (Option<Touched>, Result<(), ActError>)>;
+
+/// Moves traffic at several Services and routes at once: each moves when its own write arrives, and none waits for another.
+pub(super) async fn move_all(session: &mut Session<'_>, effects: &[Effect]) -> Result<(), ActError> {
     // It says whose it is, so that no other Delivery takes it for a leftover, and ours finds it whatever the Service selects.
-    let marked = api::pinned(session.now, &session.delivery.name_any());
-    let mut jobs = Vec::new();
-    for (name, pin) in pins {
-        let service = session.seen.services.iter().find(|s| s.name == **name);
-        let touched = session.take(&Target::Service((*name).to_owned()));
-        jobs.push(pin_one(session.calls, name, service, touched, (*pin, &marked)));
+    let delivery = session.delivery.name_any();
+    let marked = api::pinned(session.now, &delivery);
+    let (calls, seen, now) = (session.calls, session.seen, session.now);
+    let mut jobs: Vec<Job<'_>> = Vec::new();
+    for effect in effects {
+        match effect {
+            Effect::PinService { service: name, pin } => {
+                let service = seen.services.iter().find(|s| s.name == *name);
+                let touched = session.take(&Target::Service(name.clone()));
+                jobs.push(pin_one(calls, name, service, touched, (pin, &marked)).boxed());
+            }
+            Effect::SendRoute { route, course } => {
+                let touched = session.take(&Target::Route(route.clone()));
+                let sent = Sent { route, course, delivery: &delivery, now };
+                jobs.push(async move { route::send(calls, seen, touched, &sent).await }.boxed());
+            }
+            _ => {}
+        }
     }
     let mut first = Ok(());
     for (touched, done) in join_all(jobs).await {

@@ -102,6 +102,12 @@ pub struct WorkloadRef {
     /// Default: the only one that selects these pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_ref: Option<ServiceRef>,
+    /// The routes of the Gateway API by which the world reaches that Service. A new version then gets its share of requests by their
+    /// weights. Default: none; its share is that of its pods behind the Service.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self.all(r, self.exists_one(o, o.name == r.name && (has(o.kind) ? o.kind : 'HTTPRoute') == (has(r.kind) ? r.kind : 'HTTPRoute')))").message("routeRefs: name each route once"))]
+    pub route_refs: Vec<RouteRef>,
 }
 
 /// The pattern of a Kubernetes object name (RFC 1123 label).
@@ -125,6 +131,27 @@ pub struct ServiceRef {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub port: Option<String>,
+}
+
+/// A route of this namespace.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouteRef {
+    /// What it is. Default HTTPRoute.
+    #[serde(default)]
+    pub kind: RouteKind,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// Kinds of routes whose backends have weights.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RouteKind {
+    /// For HTTP.
+    #[default]
+    HTTPRoute,
+    /// For gRPC.
+    GRPCRoute,
 }
 
 /// Where new versions come from: merges (`github` with `image`), a tag that moves (`image` alone), or CI and people (`manual`).
@@ -273,10 +300,13 @@ pub struct Manual {}
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutSpec {
-    /// Stops on the way up; 100 is implied. Default: 5, 25 and 50 %.
+    /// Stops on the way up; 100 is implied. Default: testers (header X-Haldane-Track), where the workload has routes, then 5, 25 and 50 %.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 20))]
-    #[x_kube(validation = Rule::new("self.map(s, s.weight).isSorted() && self.all(s, self.exists_one(t, t.weight == s.weight))").message("steps: weights must ascend"))]
+    #[x_kube(
+        validation = Rule::new("self.filter(s, has(s.weight)).map(s, s.weight).isSorted() && self.filter(s, has(s.weight)).all(s, self.exists_one(t, has(t.weight) && t.weight == s.weight))").message("steps: weights must ascend"),
+        validation = Rule::new("size(self.filter(s, has(s.testers))) <= (has(self[0].testers) ? 1 : 0)").message("steps: testers come first")
+    )]
     pub steps: Option<Vec<StepSpec>>,
     /// How long all traffic stays on the canary, the old pods warm beside it, before stable is rolled. Default 10m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -300,16 +330,36 @@ pub struct RolloutSpec {
     pub settle: Option<Span>,
 }
 
-/// A stop on the way up.
+/// A stop on the way up: a share of everybody, or those who ask for it.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("has(self.weight) != has(self.testers)").message("steps: set exactly one of: weight, testers"))]
 pub struct StepSpec {
     /// Share of the canary in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 99))]
-    pub weight: u8,
+    pub weight: Option<u8>,
+    /// Requests that carry a mark reach the canary, here and at every later step; all others reach stable. Takes routeRefs; a workload
+    /// without any passes over it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub testers: Option<TestersSpec>,
     /// The least time there. Default 2m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('24h')").message("bake: at most 24h"))]
     pub bake: Option<Span>,
+}
+
+/// Who tests: requests with that header, or that cookie, set to `canary`.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!(has(self.header) && has(self.cookie))").message("testers: header or cookie, not both"))]
+pub struct TestersSpec {
+    /// The name of the header. Default X-Haldane-Track.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = "^[-0-9A-Za-z]+$"))]
+    pub header: Option<String>,
+    /// The name of the cookie. Takes a data plane that matches headers by regular expressions; one that does not says so on the route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = "^[-_0-9A-Za-z]+$"))]
+    pub cookie: Option<String>,
 }
 
 /// What happens when a rollout reaches its deadline. Return (the default): back to stable, outcome Undecided, not

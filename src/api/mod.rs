@@ -36,6 +36,12 @@ pub const PUT_BACK_ANNOTATION: &str = "haldane.dev/put-back";
 pub const LEADER_ADDRESS_ANNOTATION: &str = "haldane.dev/leader-address";
 /// The annotation on a pinned Service: since when, and by which Delivery (see [`pinned`]).
 pub const PINNED_ANNOTATION: &str = "haldane.dev/pinned-since";
+/// The annotation on a route that leads to a canary: since when, by which Delivery, and as what (see [`routed`]).
+pub const ROUTED_ANNOTATION: &str = "haldane.dev/routed-since";
+/// The annotation on the Service in front of a canary: the routes that lead to it, as `HTTPRoute/shop`, with commas between.
+pub const ROUTES_ANNOTATION: &str = "haldane.dev/routes";
+/// The annotation on the Service in front of a canary: the owner's Service beside which it stands.
+pub const BESIDE_ANNOTATION: &str = "haldane.dev/beside";
 /// The finalizer on a Delivery: it opens the gate and clears up before the object goes.
 pub const FINALIZER: &str = "haldane.dev/ungate";
 /// The field manager of every write of ours.
@@ -56,4 +62,19 @@ pub fn read_pinned(annotation: &str) -> (Option<Timestamp>, Option<&str>) {
     (since.parse().ok(), by)
 }
 
+/// What [`ROUTED_ANNOTATION`] says of rules: `2026-11-21T00:00:00Z by checkout as 0123456789abcdef`, the digest of what was written.
+#[must_use]
+pub fn routed(since: Timestamp, by: &str, digest: &str) -> String {
+    format!("{}{AS}{digest}", pinned(since, by))
+}
+
+/// Since when rules stand as they were written, whose they are, and their digest, as far as the annotation can be read.
+#[must_use]
+pub fn read_routed(annotation: &str) -> (Option<Timestamp>, Option<&str>, Option<&str>) {
+    let (pinned, digest) = annotation.split_once(AS).map_or((annotation, None), |(pinned, digest)| (pinned, Some(digest)));
+    let (since, by) = read_pinned(pinned);
+    (since, by, digest)
+}
+
 const BY: &str = " by ";
+const AS: &str = " as ";

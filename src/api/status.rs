@@ -140,7 +140,7 @@ pub struct WayBack {
     /// What people call it.
     #[schemars(length(max = 128))]
     pub version: String,
-    /// Service (one write) or Rollout (its pods start first).
+    /// Route or Service (one write each), or Rollout (its pods start first).
     #[schemars(length(max = 16))]
     pub by: String,
 }

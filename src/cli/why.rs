@@ -180,7 +180,10 @@ fn brought(release: &Release) -> Vec<Vec<Cell>> {
 fn set(config: &ReleaseConfig) -> String {
     let bake = |step: &StepSpec| step.bake.map(|bake| format!(" for {bake}")).unwrap_or_default();
     let steps = config.steps.iter().map(|steps| {
-        let steps: Vec<String> = steps.iter().map(|step| format!("{} %{}", step.weight, bake(step))).collect();
+        let steps: Vec<String> = steps
+            .iter()
+            .map(|step| format!("{}{}", step.weight.map_or_else(|| "testers".to_owned(), |weight| format!("{weight} %")), bake(step)))
+            .collect();
         format!("steps {}", steps.join(", "))
     });
     let probes = (!config.probes.is_empty()).then(|| {

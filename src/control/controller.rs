@@ -21,7 +21,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    api::{ApiResource, DynamicObject, PartialObjectMeta},
+    api::{ApiResource, DynamicObject, ListParams, PartialObjectMeta},
     core::NamespaceResourceScope,
     runtime::{
         Controller, WatchStreamExt as _,
@@ -41,15 +41,22 @@ use super::{
 };
 use crate::{
     api::{
-        DELIVERY_LABEL, TRACK_CANARY, TRACK_LABEL, command::Command, delivery::Delivery, hold::Hold, probe::ProductionProbe,
+        DELIVERY_LABEL, TRACK_CANARY, TRACK_LABEL,
+        command::Command,
+        delivery::{Delivery, RouteKind},
+        hold::Hold,
+        probe::ProductionProbe,
         release::Release,
     },
     edge::kube::Cluster,
     metrics::Metrics,
+    observe::routes,
 };
 
 /// A half-open connection of a watch is noticed after this and 5 s more.
 pub const WATCH_TIMEOUT_S: u32 = 30;
+/// How often it is looked for whether the cluster has come to know routes.
+const LOOK_FOR_ROUTES: Duration = Duration::from_mins(1);
 /// Deliveries that are looked at in the same moment, each with some 10 reads one after the other.
 pub const CONCURRENCY: u16 = 32;
 /// How long the passes in hand may take when the process is asked to stop.
@@ -203,6 +210,8 @@ impl Watches {
             self.touched(metrics, ("Pod", "pods"), scope.api::<PartialObjectMeta<Pod>>(client), &canary_pods, labelled),
             self.touched(metrics, ("Release", "releases"), scope.dynamic::<Release>(client), "", referring),
             self.touched(metrics, ("Command", "commands"), scope.dynamic::<Command>(client), "", referring),
+            self.routes(metrics, RouteKind::HTTPRoute),
+            self.routes(metrics, RouteKind::GRPCRoute),
             // Rare, and what they spoke of before is not to be seen any more: all of the namespace.
             self.touched(metrics, ("Hold", "holds"), scope.dynamic::<Hold>(client), "", all_there(index())),
             self.touched(
@@ -213,6 +222,30 @@ impl Watches {
                 all_there(index()),
             ),
         ])
+    }
+
+    /// The Deliveries whose routes change, from when the cluster knows such routes.
+    fn routes(&self, metrics: &Arc<Metrics>, kind: RouteKind) -> BoxStream<'static, Key> {
+        let resource = routes::kind(kind);
+        let api: Api<DynamicObject> = match &self.scope {
+            Scope::Cluster => Api::all_with(self.cluster.client.clone(), &resource),
+            Scope::Namespace(namespace) => Api::namespaced_with(self.cluster.client.clone(), namespace, &resource),
+        };
+        let (name, plural) = match kind {
+            RouteKind::HTTPRoute => ("HTTPRoute", "httproutes"),
+            RouteKind::GRPCRoute => ("GRPCRoute", "grpcroutes"),
+        };
+        let index = self.index.clone();
+        let of = move |object: &DynamicObject| index.by_route(&object.namespace().unwrap_or_default(), kind, &object.name_any());
+        let watch = self.touched(metrics, (name, plural), api.clone(), "", of);
+        stream::once(async move {
+            while is_unknown(&api).await {
+                tokio::time::sleep(LOOK_FOR_ROUTES).await;
+            }
+            watch
+        })
+        .flatten()
+        .boxed()
     }
 
     /// The Deliveries that a change of such an object concerns. Errors end here, each watch with its own backoff.
@@ -265,6 +298,11 @@ fn slim(object: &mut Guarded) {
     let meta = object.meta_mut();
     meta.managed_fields = None;
     meta.annotations = None;
+}
+
+/// The cluster has no such kind. Whatever else is wrong, the watch says.
+async fn is_unknown(api: &Api<DynamicObject>) -> bool {
+    matches!(api.list(&ListParams::default().limit(1)).await, Err(kube::Error::Api(status)) if status.code == 404)
 }
 
 fn is_refused(error: &watcher::Error) -> bool {

@@ -1,4 +1,4 @@
-//! Which Deliveries an object concerns: by the name of a workload, and by namespace.
+//! Which Deliveries an object concerns: by the name of a workload or of a route, and by namespace.
 //!
 //! Kept from the events of the watch on Deliveries. Deliberately absent: the Deliveries themselves; a pass reads its own
 //! from the API server.
@@ -11,8 +11,9 @@ use std::{
 use kube::{ResourceExt as _, runtime::watcher::Event};
 
 use super::{Guarded, Key};
+use crate::api::delivery::RouteKind;
 
-/// The workloads that each Delivery names, and the way back from them.
+/// The workloads and routes that each Delivery names, and the way back from them.
 #[derive(Debug, Default)]
 pub struct Index {
     tables: Mutex<Tables>,
@@ -25,7 +26,7 @@ struct Tables {
     listing: Option<Table>,
 }
 
-/// Namespace → Delivery → workloads.
+/// Namespace → Delivery → workloads, and routes as `HTTPRoute/shop`, which is no name of a workload.
 type Table = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
 impl Index {
@@ -60,6 +61,12 @@ impl Index {
         self.select(namespace, |workloads| workloads.contains(workload))
     }
 
+    /// The Deliveries that name this route.
+    #[must_use]
+    pub fn by_route(&self, namespace: &str, kind: RouteKind, route: &str) -> Vec<Key> {
+        self.select(namespace, |named| named.contains(&route_key(kind, route)))
+    }
+
     /// All Deliveries of a namespace.
     #[must_use]
     pub fn by_namespace(&self, namespace: &str) -> Vec<Key> {
@@ -82,8 +89,13 @@ impl Index {
 
 /// One that cannot be decoded is known by its name, without workloads.
 fn insert(table: &mut Table, object: &Guarded) {
-    let workloads = object.0.as_ref().map(|d| d.spec.workloads.iter().map(|w| w.name.clone()).collect()).unwrap_or_default();
-    table.entry(object.namespace().unwrap_or_default()).or_default().insert(object.name_any(), workloads);
+    let workloads = object.0.iter().flat_map(|delivery| &delivery.spec.workloads);
+    let named = workloads.flat_map(|w| std::iter::once(w.name.clone()).chain(w.route_refs.iter().map(|r| route_key(r.kind, &r.name))));
+    table.entry(object.namespace().unwrap_or_default()).or_default().insert(object.name_any(), named.collect());
+}
+
+fn route_key(kind: RouteKind, name: &str) -> String {
+    format!("{kind:?}/{name}")
 }
 
 fn contains(table: &Table, key: &Key) -> bool {
@@ -135,6 +147,18 @@ mod tests {
         assert_eq!(index.by_workload("shop", "cron"), []);
         assert_eq!(index.by_namespace("other"), [Key::new("other", "checkout")]);
         assert_eq!(index.all().len(), 3);
+    }
+
+    #[test]
+    fn a_route_leads_to_those_that_name_it_by_its_kind() {
+        let mut raw = serde_json::to_value(delivery("shop", "checkout", &["web"]).0.unwrap()).unwrap();
+        raw["spec"]["workloads"][0]["routeRefs"] = json!([{"name": "web"}, {"kind": "GRPCRoute", "name": "api"}]);
+        let index = listed(vec![serde_json::from_value(raw).unwrap()]);
+        let found =
+            [("web", RouteKind::HTTPRoute), ("api", RouteKind::GRPCRoute)].map(|(name, kind)| index.by_route("shop", kind, name).len());
+        assert_eq!(found, [1, 1]);
+        assert_eq!(index.by_route("shop", RouteKind::GRPCRoute, "web"), []);
+        assert_eq!(index.by_route("other", RouteKind::HTTPRoute, "web"), []);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! What may never happen, asked of every decision before it is carried out, and in every test. A decision that breaks one
 //! of these is a defect of ours: it is not carried out, it is logged and counted, and production stays as it is.
 
-use super::{Case, size};
+use super::{Case, route, size};
 use crate::model::{
     decision::{Decision, Effect},
     phase::{Direction, Phase, Stage, State},
     plan::Plan,
-    version::WorkloadName,
+    route::{Course, Route, RouteName},
+    version::{Weight, WorkloadName},
     world::{Canary, Observation, Pin, Service, Workload},
 };
 
@@ -27,6 +28,7 @@ pub struct Broken {
 pub fn check(plan: &Plan, state: &State, seen: &Observation, decision: &Decision, now: jiff::Timestamp) -> Result<(), Broken> {
     let case = Case { plan, state, seen, now };
     let mut pins: Vec<(&str, &Pin)> = Vec::new();
+    let mut routes: Vec<(&RouteName, &Course)> = Vec::new();
     for effect in &decision.effects {
         match effect {
             Effect::PinService { service, pin } => {
@@ -34,8 +36,13 @@ pub fn check(plan: &Plan, state: &State, seen: &Observation, decision: &Decision
                 pins.push((service, pin));
             }
             Effect::CreateCanary { workload, .. } => kept_apart(&case, seen.workload(workload), &pins, decision)?,
-            Effect::DeleteCanary { workload } => carries_nothing(seen, workload, &pins)?,
+            Effect::DeleteCanary { workload } => carries_nothing(seen, workload, &pins, &routes)?,
             Effect::ScaleCanary { workload, replicas } => not_below_traffic(seen, workload, *replicas)?,
+            Effect::SendRoute { route, course } => {
+                leads_to_pods(&case, route, course, decision)?;
+                routes.push((route, course));
+            }
+            Effect::RemoveCanaryService { service } => led_to_by_nobody(seen, service, &routes)?,
             _ => {}
         }
     }
@@ -80,10 +87,53 @@ fn kept_apart(case: &Case<'_>, workload: Option<&Workload>, so_far: &[(&str, &Pi
     }
 }
 
+/// Where a route leads after the writes of this decision so far.
+fn led<'a>(route: &'a Route, so_far: &[(&RouteName, &'a Course)]) -> Option<&'a Course> {
+    so_far.iter().rev().find(|(name, _)| **name == route.name).map_or(route.course.as_ref(), |(_, course)| Some(*course))
+}
+
+/// I3, I2: a share needs pods that are ready behind the canary's Service, and it is at most what the stage gives.
+fn leads_to_pods(case: &Case<'_>, name: &RouteName, course: &Course, decision: &Decision) -> Result<(), Broken> {
+    let Some(seen) = case.seen.routes.iter().find(|r| r.name == *name) else { return broken("I15", "writes a route that was not seen") };
+    let Some(workload) = case.seen.workload(&seen.workload).filter(|_| !course.is_closed()) else { return Ok(()) };
+    if route::there(case, workload) == 0 {
+        return broken("I3", format!("leads {name} to a canary without a ready endpoint"));
+    }
+    let most = decision.next.phase.rollout().map_or(Weight::ZERO, |rollout| match &rollout.stage {
+        Stage::Preflight => Weight::ZERO,
+        Stage::Canary { step } => case.plan.steps.get(*step).map_or(Weight::ZERO, |step| step.weight),
+        Stage::Promoting => case.plan.steps.last().map_or(Weight::ZERO, |step| step.weight),
+        Stage::Guarding { .. } | Stage::Finalizing | Stage::RollingBack { .. } => Weight::FULL,
+    });
+    if course.weight() > most {
+        broken("I2", format!("gives a canary {} by {name}, at a stage of {most}", course.weight()))
+    } else {
+        Ok(())
+    }
+}
+
+/// I3: no route names a Service that is not there.
+fn led_to_by_nobody(seen: &Observation, service: &str, so_far: &[(&RouteName, &Course)]) -> Result<(), Broken> {
+    let open = |route: &&Route| !matches!(led(route, so_far), Some(Course::Left | Course::Stable));
+    match seen.routes.iter().filter(|route| route.service == service).find(open) {
+        Some(route) => broken("I3", format!("removes the Service of the canary while {} names it", route.name)),
+        None => Ok(()),
+    }
+}
+
 /// I1, I3: pods leave after the traffic.
-fn carries_nothing(seen: &Observation, name: &WorkloadName, so_far: &[(&str, &Pin)]) -> Result<(), Broken> {
+fn carries_nothing(
+    seen: &Observation,
+    name: &WorkloadName,
+    so_far: &[(&str, &Pin)],
+    routes: &[(&RouteName, &Course)],
+) -> Result<(), Broken> {
     let Some(workload) = seen.workload(name) else { return Ok(()) };
     let stable = workload.pods.iter().any(|p| p.ready_since.is_some());
+    let by_route = seen.routes.iter().filter(|route| route.workload == *name);
+    if let Some(route) = by_route.into_iter().find(|route| led(route, routes).is_none_or(|course| course.weight() > Weight::ZERO)) {
+        return if stable { broken("I3", format!("removes the canary while {} leads to it", route.name)) } else { Ok(()) };
+    }
     let on = seen.services_of(name).find(|s| *pinned(s, so_far) == Pin::Canary);
     match on {
         Some(service) if stable => broken("I3", format!("removes the canary while Service {} is pinned to it", service.name)),
@@ -95,7 +145,8 @@ fn carries_nothing(seen: &Observation, name: &WorkloadName, so_far: &[(&str, &Pi
 fn not_below_traffic(seen: &Observation, name: &WorkloadName, replicas: u32) -> Result<(), Broken> {
     let Some(workload) = seen.workload(name) else { return Ok(()) };
     let floor = workload.replicas.saturating_sub(workload.max_unavailable);
-    let carries = seen.services_of(name).any(|s| s.pin == Pin::Canary);
+    let by_route = |route: &Route| route.workload == *name && route.course.as_ref().is_some_and(|c| c.weight() == Weight::FULL);
+    let carries = seen.services_of(name).any(|s| s.pin == Pin::Canary) || seen.routes.iter().any(by_route);
     if carries && replicas < floor { broken("I1", format!("makes a canary that serves smaller than {floor}")) } else { Ok(()) }
 }
 

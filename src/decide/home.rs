@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::{
     Case, hold, pin,
     pin::Side,
-    rollback, size, stable,
+    rollback, route, size, stable,
     stable::{Resumed, Standing},
-    step, verdict,
+    step, verdict, words,
 };
 use crate::{
     api::release::Outcome,
@@ -37,7 +37,7 @@ pub(super) fn finalize(case: &Case<'_>, rollout: &Rollout, to: &Release, holds: 
         decision
     } else {
         // The canary serves while stable has no traffic: first where the traffic is, then the roll.
-        let mut effects: Vec<Effect> = size::changed(case, rollout).flat_map(|w| pin::writes(case, w, serving(case, w))).collect();
+        let mut effects: Vec<Effect> = size::changed(case, rollout).flat_map(|w| kept(case, w)).collect();
         // Once all of it has rolled, the gate closes behind it, and the traffic comes back in the same moment.
         let closing = standing.effects.iter().all(|e| matches!(e, Effect::CloseGate { .. })) && !standing.effects.is_empty();
         if closing && standing.hold.is_none() && case.seen.workloads.iter().all(|w| at(w, to)) {
@@ -49,7 +49,7 @@ pub(super) fn finalize(case: &Case<'_>, rollout: &Rollout, to: &Release, holds: 
             effects.extend(canary_kept(case, rollout));
         }
         let wait = if effects.is_empty() { Wait::Poll } else { Wait::Now };
-        let mut decision = step::stay(case, rollout, step::words(case, rollout), wait);
+        let mut decision = step::stay(case, rollout, words::of(case, rollout), wait);
         decision.effects = effects;
         decision
     };
@@ -107,6 +107,13 @@ fn serving(case: &Case<'_>, workload: &Workload) -> Side<'static> {
     if enough && (there || steady) { Side::Canary } else { Side::Both }
 }
 
+/// The writes that keep the traffic where it is served.
+fn kept(case: &Case<'_>, workload: &Workload) -> Vec<Effect> {
+    let side = serving(case, workload);
+    let routes = route::writes(case, workload, &route::alone(case, workload, side));
+    routes.into_iter().chain(pin::writes(case, workload, side)).collect()
+}
+
 /// The canary keeps the size of stable, also when that changes now.
 fn canary_kept(case: &Case<'_>, rollout: &Rollout) -> Vec<Effect> {
     size::changed(case, rollout)
@@ -124,7 +131,7 @@ fn come_home(case: &Case<'_>, rollout: &Rollout, to: &Release) -> Decision {
     if !left {
         return arrived(case, rollout, to);
     }
-    let reason = step::words(case, rollout);
+    let reason = words::of(case, rollout);
     let pins: Vec<Effect> = size::changed(case, rollout).flat_map(|w| pin::writes(case, w, Side::Stable(to))).collect();
     if !pins.is_empty() {
         let mut decision = step::stay(case, rollout, reason, Wait::Now);
@@ -142,6 +149,15 @@ fn come_home(case: &Case<'_>, rollout: &Rollout, to: &Release) -> Decision {
     if !routable {
         return step::stay(case, rollout, reason, Wait::Poll);
     }
+    // The routes last: what they come back to has its endpoints.
+    let home = |w| route::writes(case, w, &route::alone(case, w, Side::Stable(to)));
+    let routes: Vec<Effect> = size::changed(case, rollout).flat_map(home).collect();
+    if !routes.is_empty() {
+        return step::stay(case, rollout, reason, Wait::Now).first(routes);
+    }
+    let routed = |w: &Workload| route::stands_since(case, w, &route::alone(case, w, Side::Stable(to)));
+    let routed = size::changed(case, rollout).map(|w| routed(w).unwrap_or(case.now)).max().unwrap_or(case.now);
+    let over = over.max(after(routed, case.plan.settle));
     if over > case.now {
         return step::stay(case, rollout, reason, Wait::Until(over));
     }
@@ -163,6 +179,7 @@ fn arrived(case: &Case<'_>, rollout: &Rollout, to: &Release) -> Decision {
         .filter(|s| s.pin != Pin::Off)
         .map(|s| Effect::PinService { service: s.name.clone(), pin: Pin::Off })
         .collect();
+    effects.extend(route::left(case));
     let live = Some(Live { release: to.name.clone(), since: case.now });
     let (phase, previous, reason) = match &rollout.direction {
         Direction::Forward => {

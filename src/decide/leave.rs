@@ -1,6 +1,6 @@
 //! A Delivery that is being deleted: the proven version serves, the gate is opened, and nothing of ours stays.
 
-use super::{Case, candidate, pin, pin::Side, rollback, stable, stable::Resumed, step, verdict};
+use super::{Case, candidate, pin, pin::Side, rollback, route, stable, stable::Resumed, step, verdict};
 use crate::{
     api::release::Outcome,
     model::{
@@ -59,7 +59,9 @@ fn finish(case: &Case<'_>, rollout: &Rollout) -> Decision {
         let serves = if rollout.direction == Direction::Forward { ready(w) > 0 } else { rolled(w) };
         if !serves && canary > 0 { Side::Canary } else { Side::Both }
     };
-    let mut effects: Vec<Effect> = case.seen.workloads.iter().flat_map(|w| pin::writes(case, w, side(w))).collect();
+    let routes = case.seen.workloads.iter().flat_map(|w| route::writes(case, w, &route::alone(case, w, side(w))));
+    let mut effects: Vec<Effect> = routes.collect();
+    effects.extend(case.seen.workloads.iter().flat_map(|w| pin::writes(case, w, side(w))));
     effects.extend(standing.effects);
     if !effects.is_empty() || !case.seen.workloads.iter().all(rolled) || !standing.settled {
         let wait = if effects.is_empty() { Wait::Poll } else { Wait::Now };
@@ -80,7 +82,9 @@ fn ungate(case: &Case<'_>) -> Decision {
     let mut effects: Vec<Effect> = pinned.map(|s| Effect::PinService { service: s.name.clone(), pin: Pin::Off }).collect();
     let mut notes = Vec::new();
     for workload in &case.seen.workloads {
-        let carries = case.seen.services_of(&workload.name).any(|s| s.pin == Pin::Canary);
+        let (home, quiet) = route::cleared(case, workload);
+        effects.extend(home);
+        let carries = case.seen.services_of(&workload.name).any(|s| s.pin == Pin::Canary) || !quiet;
         if !carries && workload.canary.as_ref().is_some_and(|c| !c.deleting) {
             effects.push(Effect::DeleteCanary { workload: workload.name.clone() });
         }
@@ -92,6 +96,9 @@ fn ungate(case: &Case<'_>) -> Decision {
     let missing = case.plan.workloads.iter().filter(|p| case.seen.workload(&p.name).is_none());
     effects.extend(missing.map(|p| Effect::DeleteCanary { workload: p.name.clone() }));
     let waiting = case.seen.workloads.iter().any(|w| w.canary_left > 0 || w.canary.is_some());
+    if effects.is_empty() && !waiting {
+        effects = route::left(case);
+    }
     if effects.is_empty() && !waiting {
         effects = disowned(case);
     }
@@ -109,7 +116,8 @@ fn ungate(case: &Case<'_>) -> Decision {
 fn disowned(case: &Case<'_>) -> Vec<Effect> {
     let workloads = case.seen.workloads.iter().filter(|w| w.owns_fields).map(|w| Target::Workload(w.name.clone()));
     let services = case.seen.services.iter().filter(|s| s.owns_fields).map(|s| Target::Service(s.name.clone()));
-    workloads.chain(services).map(Effect::DropOwnership).collect()
+    let routes = case.seen.routes.iter().filter(|r| r.owns_fields).map(|r| Target::Route(r.name.clone()));
+    workloads.chain(services).chain(routes).map(Effect::DropOwnership).collect()
 }
 
 /// The write that opens the gate of a workload for good; none: it is open, or it never was ours to open.

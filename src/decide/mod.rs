@@ -15,11 +15,13 @@ pub mod leave;
 pub mod pin;
 pub mod rest;
 pub mod rollback;
+pub mod route;
 pub mod size;
 pub mod source;
 pub mod stable;
 pub mod step;
 pub mod verdict;
+pub mod words;
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! At rest: adoption, keeping things as they are, and starting the next version.
 
-use super::{Case, candidate, command, hold, pin, pin::Side, rollback, stable, stable::Resumed, verdict};
+use super::{Case, candidate, command, hold, pin, pin::Side, rollback, route, stable, stable::Resumed, verdict};
 use crate::{
     api::{
         command::Action,
@@ -9,6 +9,7 @@ use crate::{
     model::{
         decision::{Decision, Effect, Reason, Target, Wait},
         phase::{Adopted, Direction, Live, Phase, Rollout, Stage, State, Why, after},
+        route::Course,
         template,
         version::ReleaseName,
         world::{Pin, Release, Workload},
@@ -140,7 +141,11 @@ pub fn next(case: &Case<'_>) -> Decision {
     effects.extend(cleared(case));
     let mut holds = case.seen.problems.clone();
     holds.extend(standing.hold.clone());
-    let mut decision = if effects.is_empty() {
+    let left = case.seen.routes.iter().any(|route| route.course != Some(Course::Left));
+    let mut decision = if effects.is_empty() && left {
+        // The pods that a route led to still get their time.
+        Decision::stay(case.state, resting(case, live), Wait::Poll)
+    } else if effects.is_empty() {
         quiet(case, live, &mut holds)
     } else {
         let mut decision = Decision::stay(case.state, resting(case, live), Wait::Now);
@@ -169,15 +174,21 @@ fn cleared(case: &Case<'_>) -> Vec<Effect> {
     let mut effects: Vec<Effect> = Vec::new();
     for workload in &case.seen.workloads {
         effects.extend(pin::writes(case, workload, Side::Both));
-        let carries = case.seen.services_of(&workload.name).any(|s| s.pin == Pin::Canary);
+        let (home, quiet) = route::cleared(case, workload);
+        effects.extend(home);
+        let carries = case.seen.services_of(&workload.name).any(|s| s.pin == Pin::Canary) || !quiet;
         if !carries && workload.canary.as_ref().is_some_and(|c| !c.deleting) {
             effects.push(Effect::DeleteCanary { workload: workload.name.clone() });
         }
     }
+    if effects.is_empty() && case.seen.workloads.iter().all(|w| w.canary.is_none() && w.canary_left == 0) {
+        effects.extend(route::left(case));
+    }
     if effects.is_empty() {
         let workloads = case.seen.workloads.iter().filter(|w| w.owns_fields && w.paused).map(|w| Target::Workload(w.name.clone()));
         let services = case.seen.services.iter().filter(|s| s.owns_fields).map(|s| Target::Service(s.name.clone()));
-        effects.extend(workloads.chain(services).map(Effect::DropOwnership));
+        let routes = case.seen.routes.iter().filter(|r| r.owns_fields).map(|r| Target::Route(r.name.clone()));
+        effects.extend(workloads.chain(services).chain(routes).map(Effect::DropOwnership));
     }
     effects
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Case, candidate, pin, pin::Side, size, stable, stable::Resumed, step, verdict};
+use super::{Case, candidate, pin, pin::Side, route, size, stable, stable::Resumed, step, verdict, words};
 use crate::{
     api::{release::Outcome, status::QUARANTINE},
     model::{
@@ -48,7 +48,9 @@ pub(super) fn quarantine(case: &Case<'_>, state: &mut State, release: &ReleaseNa
 pub(super) fn next(case: &Case<'_>, rollout: &Rollout) -> Decision {
     let from = candidate::known(case, &rollout.from);
     let from = &*from;
-    let mut effects: Vec<Effect> = Vec::new();
+    // By routes first: one write each, and nobody reaches the canary any more.
+    let home = |w| route::writes(case, w, &route::alone(case, w, side(w, from)));
+    let mut effects: Vec<Effect> = case.seen.workloads.iter().flat_map(home).collect();
     for workload in &case.seen.workloads {
         effects.extend(if beside(workload) { pin::writes(case, workload, side(workload, from)) } else { emptied(case, workload) });
     }
@@ -60,7 +62,7 @@ pub(super) fn next(case: &Case<'_>, rollout: &Rollout) -> Decision {
         arrived(case, rollout)
     } else {
         let wait = if effects.is_empty() { soonest(case, rollout, from) } else { Wait::Now };
-        let mut decision = step::stay(case, rollout, step::words(case, rollout), wait);
+        let mut decision = step::stay(case, rollout, words::of(case, rollout), wait);
         decision.effects = effects;
         decision
     };
@@ -126,7 +128,10 @@ fn due(case: &Case<'_>, rollout: &Rollout, workload: &Workload, from: &Release) 
         Side::Both => failed.then_some(case.now),
         back @ (Side::Back(_) | Side::Stable(_)) => {
             let wait = if failed { LEAVE.min(case.plan.settle) } else { case.plan.settle };
-            pin::stands_since(case, workload, back).map(|since| after(since, wait))
+            let routes = route::stands_since(case, workload, &route::alone(case, workload, back));
+            // By routes requests in hand end with the pods, so they get their time also from a failed one.
+            let routes = routes.map(|since| after(since, case.plan.settle));
+            pin::stands_since(case, workload, back).map(|since| after(since, wait)).and_then(|at| Some(at.max(routes?)))
         }
     }
 }
@@ -142,7 +147,7 @@ fn soonest(case: &Case<'_>, rollout: &Rollout, from: &Release) -> Wait {
 /// Everything is as it was before: pins off, and the record.
 fn arrived(case: &Case<'_>, rollout: &Rollout) -> Decision {
     let Stage::RollingBack { outcome, why, .. } = &rollout.stage else {
-        return step::stay(case, rollout, step::words(case, rollout), Wait::Now);
+        return step::stay(case, rollout, words::of(case, rollout), Wait::Now);
     };
     let mut effects: Vec<Effect> = case
         .seen
@@ -151,6 +156,7 @@ fn arrived(case: &Case<'_>, rollout: &Rollout) -> Decision {
         .filter(|s| s.pin != Pin::Off)
         .map(|s| Effect::PinService { service: s.name.clone(), pin: Pin::Off })
         .collect();
+    effects.extend(route::left(case));
     let forward = rollout.direction == Direction::Forward;
     if forward {
         let by = (*outcome == Outcome::Superseded).then(|| candidate::wish(case)).flatten().and_then(|w| w.release);

@@ -1,11 +1,11 @@
 //! How many pods the canary has at each stage, and which steps of the plan are real ones.
 //!
-//! In the Service way a share is a number of pods, so steps that ask for the same number are one stop.
+//! In the Service way a share is a number of pods, so steps that ask for the same number are one stop, and there is none for those
+//! who test.
 
-use super::Case;
+use super::{Case, route};
 use crate::model::{
     phase::{Rollout, Stage},
-    plan::PlannedStep,
     version::Weight,
     world::{Release, Workload},
 };
@@ -47,45 +47,58 @@ pub fn pods(case: &Case<'_>, rollout: &Rollout, workload: &Workload, stage: &Sta
     let alone = !changed(case, rollout).any(|w| routed(case, w));
     match stage {
         Stage::Preflight => u32::from(!worker),
-        Stage::Canary { step } if worker && !alone && *step <= first(case) => 0,
-        Stage::Canary { step } => case.plan.steps.get(*step).map_or(workload.replicas, |s| s.weight.pods_beside(workload.replicas)),
+        Stage::Canary { step } if worker && !alone && first_share(case).is_none_or(|first| *step <= first) => 0,
+        Stage::Canary { step } => case.plan.steps.get(*step).map_or(workload.replicas, |s| {
+            if route::leads(case, workload) { s.weight.pods_of(workload.replicas) } else { s.weight.pods_beside(workload.replicas) }
+        }),
         Stage::Promoting | Stage::Guarding { .. } | Stage::Finalizing => workload.replicas,
         Stage::RollingBack { .. } => 0,
     }
 }
 
-/// The number of pods that a step means for the largest workload; steps with the same number are one stop.
-fn pods_of(case: &Case<'_>, step: &PlannedStep) -> u32 {
+/// The stops of the plan, by their steps. By pods, each is the last of the steps that mean the same number for the largest workload.
+fn stops(case: &Case<'_>) -> Vec<usize> {
+    let steps = case.plan.steps.iter().enumerate();
+    if case.seen.workloads.iter().any(|w| route::leads(case, w)) {
+        let passed_over = case.seen.routes.iter().any(|route| route.no_testers.is_some());
+        return steps.filter(|(_, step)| step.testers.is_none() || !passed_over).map(|(at, _)| at).collect();
+    }
     let replicas = case.seen.workloads.iter().map(|w| w.replicas).max().unwrap_or(0);
-    step.weight.pods_beside(replicas)
+    let mut stops: Vec<(usize, u32)> = Vec::new();
+    for (at, step) in steps.filter(|(_, step)| step.testers.is_none()) {
+        let pods = step.weight.pods_beside(replicas);
+        match stops.last_mut() {
+            Some((last, same)) if *same == pods => *last = at,
+            _ => stops.push((at, pods)),
+        }
+    }
+    stops.into_iter().map(|(at, _)| at).collect()
 }
 
-/// The first stop: the last of the steps that mean the same pods as the first.
+/// The first stop; none: the plan has none that is one here.
 #[must_use]
-pub fn first(case: &Case<'_>) -> usize {
-    last_like(case, 0)
+pub fn first(case: &Case<'_>) -> Option<usize> {
+    stops(case).into_iter().next()
+}
+
+/// The first stop at which everybody has a share.
+fn first_share(case: &Case<'_>) -> Option<usize> {
+    stops(case).into_iter().find(|at| case.plan.steps.get(*at).is_some_and(|step| step.testers.is_none()))
 }
 
 /// The stop after this one; none: the next is full size.
 #[must_use]
 pub fn after(case: &Case<'_>, step: usize) -> Option<usize> {
-    let here = case.plan.steps.get(step).map(|s| pods_of(case, s))?;
-    let next = case.plan.steps.iter().enumerate().skip(step + 1).find(|(_, s)| pods_of(case, s) != here)?.0;
-    Some(last_like(case, next))
-}
-
-fn last_like(case: &Case<'_>, step: usize) -> usize {
-    let like = case.plan.steps.get(step).map(|s| pods_of(case, s));
-    let same = case.plan.steps.iter().enumerate().skip(step).take_while(|(_, s)| Some(pods_of(case, s)) == like);
-    same.map(|(at, _)| at).last().unwrap_or(step)
+    stops(case).into_iter().find(|at| *at > step)
 }
 
 /// The bake of a stop: the longest among the steps that it stands for.
 #[must_use]
 pub fn bake(case: &Case<'_>, step: usize) -> std::time::Duration {
-    let like = case.plan.steps.get(step).map(|s| pods_of(case, s));
-    let same = case.plan.steps.iter().take(step + 1).filter(|s| Some(pods_of(case, s)) == like);
-    same.map(|s| s.bake).max().unwrap_or_default()
+    let before = stops(case).into_iter().rfind(|at| *at < step);
+    let meant = case.plan.steps.iter().enumerate().filter(|(at, s)| *at == step || s.testers.is_none());
+    let meant = meant.filter(|(at, _)| *at <= step && before.is_none_or(|before| *at > before));
+    meant.map(|(_, s)| s.bake).max().unwrap_or_default()
 }
 
 /// The share asked for at a stage, and the one that ready pods give.
@@ -93,6 +106,9 @@ pub fn bake(case: &Case<'_>, step: usize) -> std::time::Duration {
 pub fn weight(case: &Case<'_>, rollout: &Rollout) -> (Weight, Weight) {
     let served = || {
         let shares = changed(case, rollout).map(|w| {
+            if route::leads(case, w) {
+                return route::given(case, w);
+            }
             let canary = w.canary.as_ref().map_or(0, crate::model::world::Canary::ready);
             let stable = crate::model::world::count(w.pods.iter().filter(|p| p.ready_since.is_some()));
             Weight::of_pods(canary, stable)
@@ -104,6 +120,7 @@ pub fn weight(case: &Case<'_>, rollout: &Rollout) -> (Weight, Weight) {
         Stage::Canary { .. } | Stage::Promoting | Stage::Guarding { .. } if rollout.suspended.is_some() => (Weight::ZERO, Weight::ZERO),
         Stage::Canary { step } => (case.plan.steps.get(*step).map_or(Weight::ZERO, |s| s.weight), served()),
         Stage::Promoting => (case.plan.steps.last().map_or(Weight::ZERO, |s| s.weight), served()),
+        Stage::Guarding { .. } if changed(case, rollout).any(|w| route::leads(case, w)) => (Weight::FULL, served()),
         Stage::Guarding { .. } | Stage::Finalizing => (Weight::FULL, Weight::FULL),
     }
 }

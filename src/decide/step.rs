@@ -9,9 +9,10 @@
 use super::{
     Case, candidate, command, hold, pin,
     pin::Side,
-    rollback, size, stable,
+    rollback, route, size, stable,
     stable::Resumed,
     verdict::{self, Judgement},
+    words,
 };
 use crate::{
     api::{
@@ -22,7 +23,6 @@ use crate::{
     model::{
         decision::{Decision, Effect, Reason, Wait},
         phase::{Direction, Phase, Rollout, Stage, State, after},
-        version::Weight,
         world::{Canary, Pin, Release, Service, Workload},
     },
 };
@@ -116,7 +116,8 @@ fn held(case: &Case<'_>, rollout: &Rollout) -> Vec<Reason> {
     let mut holds = match rollout.direction {
         Direction::Forward => {
             let away = hold::away(case);
-            hold::reasons(case, Some(&rollout.release)).into_iter().chain(away).chain(hold::unswitchable(case)).collect()
+            let reasons = hold::reasons(case, Some(&rollout.release)).into_iter();
+            reasons.chain(away).chain(hold::unswitchable(case)).chain(route::reasons(case)).collect()
         }
         Direction::Return(_) => Vec::new(),
     };
@@ -161,7 +162,7 @@ fn suspend(case: &Case<'_>, rollout: &Rollout, failure: String) -> Decision {
     let suspended = Rollout { suspended: Some(case.now), ..rollout.clone() };
     let mut decision = stay(case, &suspended, reason, Wait::Poll);
     if let Some(from) = with_templates(case, &rollout.from) {
-        decision.effects = size::changed(case, rollout).flat_map(|w| pin::writes(case, w, Side::Back(from))).collect();
+        decision.effects = size::changed(case, &suspended).flat_map(|w| moved_to(case, &suspended, w, Side::Back(from))).collect();
     }
     decision
 }
@@ -192,7 +193,8 @@ fn up(case: &Case<'_>, rollout: &Rollout, (to, from): (&Release, &Release), mut 
         if effects.is_empty() {
             onward(case, rollout, &holds)
         } else {
-            let mut decision = stay(case, rollout, words(case, rollout), Wait::Now);
+            let mut decision = stay(case, rollout, words::of(case, rollout), Wait::Now);
+            decision.notes.extend(route::told(case, &effects));
             decision.effects = effects;
             decision
         }
@@ -222,21 +224,40 @@ fn resume(case: &Case<'_>, rollout: &Rollout) -> Decision {
     enter(case, &Rollout { suspended: None, ..rollout.clone() }, stage)
 }
 
-/// The writes that the stage asks for and the world does not show yet.
-fn arrange(case: &Case<'_>, rollout: &Rollout, to: &Release, from: &Release) -> Vec<Effect> {
-    let side = match &rollout.stage {
-        Stage::Preflight => Side::Stable(from),
+/// The side that the Services of a workload reach at the stage. By routes a new version gets its share there alone, and whoever
+/// calls a Service by its name stays on stable until stable is the new version.
+fn side<'a>(case: &Case<'_>, rollout: &Rollout, workload: &Workload, from: &'a Release) -> Side<'a> {
+    match &rollout.stage {
         _ if rollout.suspended.is_some() => Side::Back(from),
+        Stage::Preflight => Side::Stable(from),
+        Stage::Canary { .. } | Stage::Promoting | Stage::Guarding { .. }
+            if rollout.direction == Direction::Forward && route::leads(case, workload) =>
+        {
+            Side::Stable(from)
+        }
         Stage::Guarding { .. } if weak(case, rollout) => Side::Both,
         Stage::Guarding { .. } => Side::Canary,
         Stage::Canary { .. } | Stage::Promoting | Stage::Finalizing | Stage::RollingBack { .. } => Side::Both,
-    };
-    let mut effects: Vec<Effect> = size::changed(case, rollout).flat_map(|w| pin::writes(case, w, side)).collect();
+    }
+}
+
+/// The writes that move the traffic of a workload to where it belongs at the stage: they are carried out at once.
+fn moved_to(case: &Case<'_>, rollout: &Rollout, workload: &Workload, side: Side<'_>) -> Vec<Effect> {
+    let routes = route::writes(case, workload, &route::up(case, rollout, workload));
+    routes.into_iter().chain(pin::writes(case, workload, side)).collect()
+}
+
+/// The writes that the stage asks for and the world does not show yet.
+fn arrange(case: &Case<'_>, rollout: &Rollout, to: &Release, from: &Release) -> Vec<Effect> {
+    let moves = |w| moved_to(case, rollout, w, side(case, rollout, w, from));
+    let mut effects: Vec<Effect> = size::changed(case, rollout).flat_map(moves).collect();
+    effects.extend(size::changed(case, rollout).filter_map(|w| route::fronted(case, w)));
     if hold::missing(case).is_some() {
         // Who starts when, and with how many pods, cannot be said without all of them.
         return effects;
     }
     for workload in size::changed(case, rollout) {
+        let side = side(case, rollout, workload, from);
         // A canary that cannot be kept apart from the users' traffic has no pods, unless nothing else serves: then it may be
         // the mend, and there is no traffic to keep it from.
         let apart = rollout.stage != Stage::Preflight || !size::routed(case, workload) || pin::keeps_apart(case, workload, side);
@@ -269,7 +290,7 @@ fn canary(workload: &Workload, to: &Release, replicas: u32) -> Option<Effect> {
 
 /// The world is as the stage asks for: is the stage over?
 fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision {
-    let wait = |wait| stay(case, rollout, words(case, rollout), wait);
+    let wait = |wait| stay(case, rollout, words::of(case, rollout), wait);
     if let Stage::Guarding { .. } = rollout.stage
         && weak(case, rollout)
     {
@@ -289,6 +310,8 @@ fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision {
         Stage::Promoting => after(ready, case.plan.settle),
         Stage::Preflight | Stage::Finalizing | Stage::RollingBack { .. } => case.now,
     };
+    let Some(shared) = shared_since(case, rollout) else { return wait(Wait::Poll) };
+    let over = if rollout.stage == Stage::Promoting { over.max(after(shared, case.plan.settle)) } else { over };
     let enough = evidence_is_enough(case, rollout, ready);
     if order.is_none() && over > case.now {
         return wait(Wait::Until(over));
@@ -297,6 +320,9 @@ fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision {
         return wait(Wait::Poll);
     }
     let mut decision = enter(case, rollout, following(case, rollout));
+    if rollout.stage == Stage::Preflight {
+        decision.notes.extend(route::untested(case, rollout));
+    }
     if let Some(order) = order {
         decision.next.last_command = Some(order.name.clone());
     }
@@ -310,7 +336,8 @@ pub(super) fn baked(case: &Case<'_>, rollout: &Rollout) -> Option<jiff::Timestam
     if size::changed(case, rollout).any(short) {
         return None;
     }
-    Some(after(ready_since(case, rollout)?.max(beside(case, rollout)), size::bake(case, step)))
+    let since = ready_since(case, rollout)?.max(beside(case, rollout)).max(shared_since(case, rollout)?);
+    Some(after(since, size::bake(case, step)))
 }
 
 /// Promotion needs evidence of its own: a good pair of every voting probe at this stage. Growing is not a stage of its own.
@@ -345,10 +372,17 @@ fn beside(case: &Case<'_>, rollout: &Rollout) -> jiff::Timestamp {
     size::changed(case, rollout).filter_map(oldest).max().unwrap_or(jiff::Timestamp::MIN)
 }
 
-/// Since when every Service reaches the canary alone.
+/// Since when every route gives the share of the stage; none: not yet.
+fn shared_since(case: &Case<'_>, rollout: &Rollout) -> Option<jiff::Timestamp> {
+    let since = |w: &Workload| route::reached(case, rollout, w);
+    size::changed(case, rollout).map(since).try_fold(jiff::Timestamp::MIN, |latest, since| Some(latest.max(since?)))
+}
+
+/// Since when all that is moved on the way up reaches the canary alone.
 fn moved(case: &Case<'_>, rollout: &Rollout) -> jiff::Timestamp {
-    let since = size::changed(case, rollout).filter_map(|w| pin::stands_since(case, w, Side::Canary)).max();
-    since.unwrap_or(jiff::Timestamp::MIN)
+    let pinned = size::changed(case, rollout).filter(|w| rollout.direction != Direction::Forward || !route::leads(case, w));
+    let since = pinned.filter_map(|w| pin::stands_since(case, w, Side::Canary)).max();
+    since.unwrap_or(jiff::Timestamp::MIN).max(shared_since(case, rollout).unwrap_or(case.now))
 }
 
 /// All of the traffic is on a canary that has fewer pods than stable may have.
@@ -369,7 +403,7 @@ fn following(case: &Case<'_>, rollout: &Rollout) -> Stage {
     };
     match &rollout.stage {
         Stage::Preflight if rollout.direction != Direction::Forward => full(),
-        Stage::Preflight => Stage::Canary { step: size::first(case) },
+        Stage::Preflight => size::first(case).map_or_else(full, |step| Stage::Canary { step }),
         Stage::Canary { step } => size::after(case, *step).map_or_else(full, |step| Stage::Canary { step }),
         Stage::Promoting => Stage::Guarding { until: after(case.now, guard(case, rollout)) },
         Stage::Guarding { .. } | Stage::Finalizing => Stage::Finalizing,
@@ -389,41 +423,11 @@ fn guard(case: &Case<'_>, rollout: &Rollout) -> std::time::Duration {
 fn enter(case: &Case<'_>, rollout: &Rollout, stage: Stage) -> Decision {
     let rollout = Rollout { book: rollout.book.next_stage(), stage, ..rollout.clone() };
     let next = case.state.to(Phase::Rolling(rollout.clone()), case.now);
-    Decision::stay(&next, words(case, &rollout), Wait::Now)
+    Decision::stay(&next, words::of(case, &rollout), Wait::Now)
 }
 
 /// Stays at the stage, the book as it is now.
 pub(super) fn stay(case: &Case<'_>, rollout: &Rollout, reason: Reason, wait: Wait) -> Decision {
     let next = State { phase: Phase::Rolling(rollout.clone()), ..case.state.clone() };
     Decision::stay(&next, reason, wait)
-}
-
-/// What people read while the stage lasts. It stays true for as long as the stage does, so that it is written once.
-pub(super) fn words(case: &Case<'_>, rollout: &Rollout) -> Reason {
-    let version = verdict::version_of(case, rollout);
-    if let (Direction::Return(why), Stage::Preflight | Stage::Canary { .. } | Stage::Promoting) = (&rollout.direction, &rollout.stage) {
-        return Reason::Returning { version, why: why.says.clone() };
-    }
-    match &rollout.stage {
-        Stage::Preflight => Reason::Preflight { version },
-        Stage::Canary { step } => {
-            let asked = case.plan.steps.get(*step).map_or(Weight::ZERO, |s| s.weight);
-            Reason::Baking { version, served: planned_share(case, rollout), asked }
-        }
-        Stage::Promoting => {
-            let wanted = size::changed(case, rollout).map(|w| w.replicas).sum();
-            Reason::Growing { version, wanted }
-        }
-        Stage::Guarding { .. } => Reason::Guarding { version },
-        Stage::Finalizing => Reason::RollingStable { version },
-        Stage::RollingBack { why, .. } => {
-            Reason::GoingBack { from: version, to: verdict::called(case, &rollout.from), why: why.says.clone() }
-        }
-    }
-}
-
-/// The share that the pods of the stage give when all of them are ready.
-fn planned_share(case: &Case<'_>, rollout: &Rollout) -> Weight {
-    let shares = size::changed(case, rollout).map(|w| Weight::of_pods(size::pods(case, rollout, w, &rollout.stage), w.replicas));
-    shares.max().unwrap_or(Weight::ZERO)
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{
     phase::{State, Why},
+    route::{Course, RouteName},
     source::Merge,
     version::{PodHash, ReleaseName, Weight, WorkloadName},
     world::Pin,
@@ -163,6 +164,25 @@ pub enum Effect {
         /// What it says from then on.
         pin: Pin,
     },
+    /// One write of a route's rules.
+    SendRoute {
+        /// Which.
+        route: RouteName,
+        /// Where it leads from then on.
+        course: Course,
+    },
+    /// Make the Service in front of a canary, or make it what it should be.
+    MakeCanaryService {
+        /// The owner's Service beside which it stands.
+        service: String,
+        /// The routes that will lead to it, so that they are found whatever the plan says later.
+        routes: Vec<RouteName>,
+    },
+    /// Remove it.
+    RemoveCanaryService {
+        /// The owner's Service beside which it stands.
+        service: String,
+    },
     /// Make the canary Deployment beside a workload.
     CreateCanary {
         /// Beside which.
@@ -222,6 +242,8 @@ pub enum Target {
     Workload(WorkloadName),
     /// A Service.
     Service(String),
+    /// A route.
+    Route(RouteName),
 }
 
 macro_rules! reasons {
@@ -286,10 +308,14 @@ reasons! {
     Preflight { version: String } => "the canary of {version} starts and is probed; nobody else reaches it",
     /// At a step.
     Baking { version: String, served: Weight, asked: Weight } => "{version} gets {served} of new connections by pods (asked {asked}) and bakes",
+    /// At a step, by routes.
+    Sharing { version: String, share: Weight } => "{version} gets {share} of the requests and bakes",
+    /// Only those who ask for it reach it.
+    Testing { version: String, mark: String } => "{version} is reached by testers alone ({mark}) and bakes",
     /// The canary grows.
     Growing { version: String, wanted: u32 } => "the canary of {version} grows to its full size of {wanted} pods",
     /// All traffic is on the canary.
-    Guarding { version: String } => "all new connections go to the canary of {version}; the old pods stay warm",
+    Guarding { version: String, what: &'static str } => "all {what} go to the canary of {version}; the old pods stay warm",
     /// Stable is rolled.
     RollingStable { version: String } => "stable rolls to {version} without traffic while the canary serves; then traffic comes back to it",
     /// It serves.
@@ -354,6 +380,22 @@ reasons! {
     ServiceAmbiguous { workload: String, services: String } => "several Services select the pods of {workload} ({services}); name the one that is measured in spec.workloads[].serviceRef",
     /// The Service no longer fits.
     ServiceChangedAhead { service: String } => "Service {service} selects no ready pod of the live version; it was changed ahead of the template: undo that change, or kubectl haldane promote",
+    /// No such route.
+    RouteMissing { route: String } => "{route} does not exist in this namespace; create it or take it out of spec.workloads[].routeRefs",
+    /// It cannot be shared out.
+    RouteUnfit { route: String, why: String } => "{route} cannot give a canary its share: {why}",
+    /// Those who serve it do not take it.
+    RouteRefused { route: String, why: String } => "{route} is not served as it stands: {why}",
+    /// Nobody serves it.
+    RouteSilent { route: String } => "no Gateway has taken {route}; see its parentRefs, and: kubectl get gateway -A",
+    /// It was written and not read.
+    RouteStale { route: String } => "{route} was written and those who serve it have not read it yet; see whether their controller runs",
+    /// Another hand writes it, too.
+    RouteFoughtBy { route: String, by: String } => "{by} has changed {route} while a version is on its way by it; it is written again in a minute, and at once on the way back",
+    /// The same, once.
+    RouteChanged { route: String, by: String } => "{by} has changed {route} while a version is on its way by it; its share is written again",
+    /// Testers cannot be told apart.
+    TestersSkipped { route: String, why: String } => "testers are passed over on {route}: {why}",
     /// Two masters.
     AlreadyDelivered { workload: String, by: String } => "Deployment {workload} already belongs to Delivery {by}; remove one of the two",
     /// One write is no switch there.

@@ -7,6 +7,7 @@ pub mod phase;
 pub mod plan;
 pub mod probe;
 pub mod repo_config;
+pub mod route;
 pub mod source;
 pub mod template;
 pub mod version;

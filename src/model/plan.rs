@@ -5,16 +5,21 @@ use std::{borrow::Cow, collections::BTreeSet, time::Duration};
 use super::{
     phase::Adopted,
     repo_config::{Permitted, RepoConfig},
+    route::{RouteName, Testers},
     source::{Branch, ConfigPlan, ImagePlan, MergePlan, Queue, Repository, Rules, TagPlan, When},
     version::{Weight, WorkloadName},
 };
 use crate::api::{
-    delivery::{self, Allowed, ConfigSpec, DeliverySpec, ImageSource, OnDeadline, OnNoChecks, QueueSpec, WhenSpec, WhenType},
+    delivery::{
+        self, Allowed, ConfigSpec, DeliverySpec, ImageSource, OnDeadline, OnNoChecks, QueueSpec, StepSpec, TestersSpec, WhenSpec, WhenType,
+    },
     duration::Span,
 };
 
-/// Default steps on the way up. `testers` needs a router, so the Service way begins at a real share.
+/// Default steps on the way up, after the testers.
 const STEPS: [u8; 3] = [5, 25, 50];
+/// The header of those who test.
+const TESTERS: &str = "X-Haldane-Track";
 /// The least time at a step.
 pub const BAKE: Duration = Duration::from_mins(2);
 const GUARD: Duration = Duration::from_mins(10);
@@ -33,7 +38,7 @@ pub struct Plan {
     pub workloads: Vec<PlannedWorkload>,
     /// Where new versions come from.
     pub source: Source,
-    /// Ascending shares; never empty.
+    /// Testers, if any, then ascending shares; never empty.
     pub steps: Vec<PlannedStep>,
     /// Time at full weight with the old pods warm.
     pub guard: Duration,
@@ -60,6 +65,8 @@ pub struct PlannedWorkload {
     pub service: Option<String>,
     /// Its port, by name.
     pub port: Option<String>,
+    /// The routes by which that Service is reached; none: the Service way.
+    pub routes: Vec<RouteName>,
 }
 
 /// Where new versions come from.
@@ -76,10 +83,12 @@ pub enum Source {
 }
 
 /// A stop on the way up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedStep {
-    /// The share asked for.
+    /// The share asked for of everybody; of those who test, everything.
     pub weight: Weight,
+    /// It is the step of those who test. They reach the canary at every later step, too.
+    pub testers: Option<Testers>,
     /// The least time there.
     pub bake: Duration,
 }
@@ -97,7 +106,7 @@ pub enum PlanError {
     #[error("spec.source.github.repository: {0} is not of the form owner/name")]
     Repository(String),
     /// Steps do not ascend.
-    #[error("spec.rollout.steps[{0}].weight is not above the step before; weights must ascend")]
+    #[error("spec.rollout.steps[{0}].weight is not above the step before; testers come first, and weights must ascend")]
     NotAscending(usize),
 }
 
@@ -126,8 +135,7 @@ impl Plan {
         plan.steps.sort_by_key(|step| step.weight);
         plan.steps.dedup_by_key(|step| step.weight);
         if plan.workloads.is_empty() {
-            let bare = |name: &str| PlannedWorkload { name: WorkloadName::new(name), containers: Vec::new(), service: None, port: None };
-            plan.workloads = adopted.iter().map(|a| bare(&a.name)).collect();
+            plan.workloads = adopted.iter().map(|a| PlannedWorkload::bare(&a.name)).collect();
         }
         (plan, flaw)
     }
@@ -144,12 +152,17 @@ impl Plan {
                     containers: w.containers.clone(),
                     service: w.service_ref.as_ref().map(|s| s.name.clone()),
                     port: w.service_ref.as_ref().and_then(|s| s.port.clone()),
+                    routes: w.route_refs.iter().map(|r| RouteName { kind: r.kind, name: r.name.clone() }).collect(),
                 })
                 .collect(),
             source: spec.source.as_ref().map_or(Source::Workload, |named| source(named, spec.config.as_ref())),
             steps: match &rollout.steps {
-                Some(steps) => steps.iter().map(|s| PlannedStep { weight: Weight::new(s.weight), bake: span(s.bake, BAKE) }).collect(),
-                None => STEPS.map(|percent| PlannedStep { weight: Weight::new(percent), bake: BAKE }).to_vec(),
+                Some(steps) => steps.iter().map(PlannedStep::from).collect(),
+                None => {
+                    let testers = PlannedStep { testers: Some(Testers::Header(TESTERS.to_owned())), ..PlannedStep::share(0) };
+                    let by_route = spec.workloads.iter().any(|w| !w.route_refs.is_empty());
+                    by_route.then_some(testers).into_iter().chain(STEPS.map(PlannedStep::share)).collect()
+                }
             },
             guard: span(rollout.guard, GUARD),
             rollback_window: span(rollout.rollback_window, ROLLBACK_WINDOW),
@@ -190,6 +203,43 @@ impl Plan {
         }
         let fall = self.steps.windows(2).position(|pair| matches!(pair, [before, after] if after.weight <= before.weight));
         fall.map(|at| PlanError::NotAscending(at + 1))
+    }
+}
+
+impl PlannedWorkload {
+    /// One of which nothing but its name is said.
+    #[must_use]
+    pub fn bare(name: &str) -> Self {
+        Self { name: WorkloadName::new(name), containers: Vec::new(), service: None, port: None, routes: Vec::new() }
+    }
+}
+
+impl PlannedStep {
+    /// A share of everybody, for the default time.
+    #[must_use]
+    pub fn share(percent: u8) -> Self {
+        Self { weight: Weight::new(percent), testers: None, bake: BAKE }
+    }
+}
+
+impl From<&StepSpec> for PlannedStep {
+    fn from(step: &StepSpec) -> Self {
+        let testers = step.testers.as_ref().map(|by| match (&by.header, &by.cookie) {
+            (None, Some(cookie)) => Testers::Cookie(cookie.clone()),
+            (header, _) => Testers::Header(header.as_deref().unwrap_or(TESTERS).to_owned()),
+        });
+        Self { weight: Weight::new(step.weight.unwrap_or(0)), testers, bake: step.bake.map_or(BAKE, |bake| bake.0) }
+    }
+}
+
+impl From<&PlannedStep> for StepSpec {
+    fn from(step: &PlannedStep) -> Self {
+        let testers = step.testers.as_ref().map(|testers| match testers {
+            Testers::Header(name) => TestersSpec { header: Some(name.clone()), cookie: None },
+            Testers::Cookie(name) => TestersSpec { header: None, cookie: Some(name.clone()) },
+        });
+        let weight = testers.is_none().then(|| step.weight.percent());
+        Self { weight, testers, bake: Some(Span(step.bake)) }
     }
 }
 

@@ -10,11 +10,11 @@ use serde::{
 
 use serde_saphyr::{Location, Spanned};
 
-use super::{
-    plan::{BAKE, PlannedStep},
-    version::Weight,
+use super::plan::PlannedStep;
+use crate::api::{
+    delivery::{StepSpec, TestersSpec},
+    duration::Span,
 };
-use crate::api::duration::Span;
 
 /// Bytes of the file: what it may set fits many times over.
 pub const LIMIT: usize = 16 * 1024;
@@ -24,6 +24,7 @@ const STEPS: usize = 20;
 const LONGEST: Duration = Duration::from_hours(24);
 const PROBES: usize = 16;
 const NAME: usize = 63;
+const MARK: usize = 128;
 
 /// Which parts of it a Delivery permits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,10 +83,20 @@ struct Verify {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Step {
-    #[serde(deserialize_with = "percent")]
-    weight: u8,
+    #[serde(default, deserialize_with = "percent")]
+    weight: Option<u8>,
+    testers: Option<Testers>,
     #[serde(default, deserialize_with = "bake")]
     bake: Option<Span>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Testers {
+    #[serde(default, deserialize_with = "mark")]
+    header: Option<String>,
+    #[serde(default, deserialize_with = "mark")]
+    cookie: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -102,9 +113,15 @@ struct Nothing {}
 
 // Where a value is wrong is known while it is read, and not afterwards.
 
-fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Error> {
     let weight = u8::deserialize(deserializer)?;
-    if WEIGHTS.contains(&weight) { Ok(weight) } else { Err(D::Error::custom("weight is between 1 and 99; 100 comes by itself")) }
+    if WEIGHTS.contains(&weight) { Ok(Some(weight)) } else { Err(D::Error::custom("weight is between 1 and 99; 100 comes by itself")) }
+}
+
+fn mark<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let fits = (1..=MARK).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if fits { Ok(Some(name)) } else { Err(D::Error::custom(format!("{name:?} is not the name of a header or a cookie"))) }
 }
 
 fn bake<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Span>, D::Error> {
@@ -166,15 +183,31 @@ fn steps(steps: Spanned<Vec<Spanned<Step>>>) -> Result<Vec<PlannedStep>, RepoCon
     if steps.is_empty() || steps.len() > STEPS {
         return broken(at, format!("between 1 and {STEPS}, not {}", steps.len()));
     }
+    if let Some(step) = steps.iter().find(|step| step.value.weight.is_some() == step.value.testers.is_some()) {
+        return broken(step.referenced, "set exactly one of: weight, testers".to_owned());
+    }
+    let both = |testers: &Testers| testers.header.is_some() && testers.cookie.is_some();
+    if let Some(step) = steps.iter().find(|step| step.value.testers.as_ref().is_some_and(both)) {
+        return broken(step.referenced, "testers: header or cookie, not both".to_owned());
+    }
+    if let Some(step) = steps.iter().skip(1).find(|step| step.value.testers.is_some()) {
+        return broken(step.referenced, "testers come first".to_owned());
+    }
     let fallen = steps.windows(2).find_map(|pair| match pair {
-        [before, step] if step.value.weight <= before.value.weight => Some((step.referenced, step.value.weight, before.value.weight)),
+        [before, step] if step.value.weight <= before.value.weight => Some((step.referenced, step.value.weight?, before.value.weight?)),
         _ => None,
     });
     if let Some((at, weight, before)) = fallen {
         return broken(at, format!("weight {weight} is not above the {before} of the step before"));
     }
-    let planned = |step: Step| PlannedStep { weight: Weight::new(step.weight), bake: step.bake.map_or(BAKE, |bake| bake.0) };
-    Ok(steps.into_iter().map(|step| planned(step.value)).collect())
+    Ok(steps.into_iter().map(|step| PlannedStep::from(&step.value.spec())).collect())
+}
+
+impl Step {
+    fn spec(self) -> StepSpec {
+        let testers = self.testers.map(|by| TestersSpec { header: by.header, cookie: by.cookie });
+        StepSpec { weight: self.weight, testers, bake: self.bake }
+    }
 }
 
 fn probes(probes: Spanned<Vec<Probe>>) -> Result<Vec<String>, RepoConfigError> {
@@ -204,8 +237,8 @@ mod tests {
     #[test]
     fn steps_and_probes_are_read_with_the_defaults_of_a_delivery() {
         let text = "# how shop is delivered\nrollout:\n  steps:\n  - weight: 10\n  - {weight: 50, bake: 90s}\nverify:\n  probes: [{name: order}, {name: order}]\n";
-        let step = |percent, bake| PlannedStep { weight: Weight::new(percent), bake };
-        let expected = RepoConfig { steps: Some(vec![step(10, BAKE), step(50, Duration::from_secs(90))]), probes: vec!["order".into()] };
+        let slow = PlannedStep { bake: Duration::from_secs(90), ..PlannedStep::share(50) };
+        let expected = RepoConfig { steps: Some(vec![PlannedStep::share(10), slow]), probes: vec!["order".into()] };
         assert_eq!(RepoConfig::parse(text, ALL), Ok(expected));
         for nothing in ["", "# nothing\n", "{}", "rollout: {}\nverify:\n", "verify:\n  probes:\n"] {
             assert_eq!(RepoConfig::parse(nothing, Permitted::default()), Ok(RepoConfig::default()), "{nothing:?}");
@@ -232,6 +265,9 @@ mod tests {
             ("source: {}\n", "line 1: unknown field `source`, expected one of rollout, verify"),
             ("rollout:\n  steps:\n  - weight: 0\n", "line 3: weight is between 1 and 99; 100 comes by itself"),
             ("rollout:\n  steps:\n  - weight: 5\n    bake: 25h\n", "line 4: bake is at most 24h"),
+            ("rollout:\n  steps:\n  - bake: 1m\n", "line 3: rollout.steps: set exactly one of: weight, testers"),
+            ("rollout:\n  steps:\n  - weight: 5\n  - testers: {}\n", "line 4: rollout.steps: testers come first"),
+            ("rollout:\n  steps:\n  - testers: {header: 'a b'}\n", "line 3: \"a b\" is not the name of a header or a cookie"),
             ("rollout:\n  steps: []\n", "line 2: rollout.steps: between 1 and 20, not 0"),
             ("rollout:\n  steps:\n  - weight: 5\n  - weight: 5\n", "line 4: rollout.steps: weight 5 is not above the 5 of the step before"),
             ("verify:\n  probes:\n  - name: Not_One\n", "line 3: \"Not_One\" is not the name of a ProductionProbe"),

@@ -67,7 +67,9 @@ pub fn identity(templates: &BTreeMap<WorkloadName, Value>) -> Identity {
     Identity::new(digest(&lines.join("\n")))
 }
 
-fn digest(text: &str) -> String {
+/// A short digest of a text.
+#[must_use]
+pub fn digest(text: &str) -> String {
     let sum = Sha256::digest(text.as_bytes());
     let mut hex = String::new();
     for byte in sum.iter().take(DIGITS / 2) {

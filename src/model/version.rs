@@ -87,6 +87,13 @@ impl Weight {
         Self(u8::try_from(percent).unwrap_or(100))
     }
 
+    /// How many pods carry this share of what `stable` pods carry, rounded up, and at least one.
+    #[must_use]
+    pub fn pods_of(self, stable: u32) -> u32 {
+        let pods = (u64::from(self.0) * u64::from(stable)).div_ceil(100);
+        u32::try_from(pods).unwrap_or(u32::MAX).max(1)
+    }
+
     /// How many canary pods beside `stable` pods carry at most this share: the largest k with k / (k + stable) ≤ share,
     /// at least one and at most as many as stable has (that is 50 %; more comes with the switch).
     #[must_use]
@@ -113,6 +120,13 @@ mod tests {
             [(5, 4, 1), (25, 4, 1), (50, 4, 4), (20, 4, 1), (50, 1, 1), (75, 4, 4), (33, 10, 4), (1, 1000, 10), (50, 0, 1)]
         {
             assert_eq!(Weight::new(percent).pods_beside(stable), pods, "{percent} % beside {stable}");
+        }
+    }
+
+    #[test]
+    fn by_routes_a_share_has_the_pods_that_carry_it() {
+        for (percent, stable, pods) in [(0, 4, 1), (5, 4, 1), (25, 4, 1), (26, 4, 2), (50, 4, 2), (100, 4, 4), (5, 100, 5), (50, 1, 1)] {
+            assert_eq!(Weight::new(percent).pods_of(stable), pods, "{percent} % of {stable}");
         }
     }
 

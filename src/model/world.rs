@@ -9,6 +9,7 @@ use super::{
     decision::Reason,
     phase::{State, Why},
     repo_config::RepoConfig,
+    route::{CanaryService, Route},
     source::{Brought, Merges, Sha},
     template,
     version::{Identity, PodHash, ReleaseName, TemplateHash, WorkloadName},
@@ -35,6 +36,10 @@ pub struct Observation {
     pub workloads: Vec<Workload>,
     /// Every Service that selects pods of a workload, by name, and those that carry our pin and fit none any more.
     pub services: Vec<Service>,
+    /// The routes that the plan names, those that are there.
+    pub routes: Vec<Route>,
+    /// The Services in front of our canaries.
+    pub canary_services: Vec<CanaryService>,
     /// Every Release of the Delivery, oldest first.
     pub releases: Vec<Release>,
     /// Holds that apply now.

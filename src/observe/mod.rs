@@ -33,6 +33,7 @@ mod pods;
 pub mod probes;
 mod problems;
 mod releases;
+pub mod routes;
 mod services;
 mod targets;
 mod workloads;
@@ -152,14 +153,17 @@ impl Observer {
         let workloads: Vec<_> = read.found.iter().filter_map(|found| found.workload.clone()).collect();
         let rolling = state.phase.rollout().is_some();
         let routable = rolling || services::any_pinned(&selecting) || workloads.iter().any(|w| w.canary.is_some());
+        let fronts = routes::fronts(&name, &read.services);
         let releases = releases::releases(&read.releases.all, &read.revisions, &name);
         let seen = Observation { releases, ..seen };
         // Which probes are asked may be the word of the version that is asked.
         let (own, plan) = (plan, &*plan.with(seen.config(state)));
-        let (mut services, surroundings, (probes, unusable)) = try_join!(
+        let (mut services, surroundings, (probes, unusable), (routes, unrouted), canary_services) = try_join!(
             services::read(&self.cluster, &namespace, &name, &selecting, Moment { rolling, routable }),
             try_join_all(workloads.iter().map(|w| problems::of_surroundings(&self.cluster, &namespace, w))),
             checks::read(&self.cluster.client, &namespace, plan),
+            routes::read(&self.cluster, &namespace, plan, &selecting, &fronts, rolling),
+            routes::with_endpoints(&self.cluster, &namespace, &fronts),
         )?;
         let selected: Vec<String> = services.iter().map(|s| s.name.clone()).collect();
         services.extend(
@@ -168,6 +172,7 @@ impl Observer {
         let mut problems: Vec<Reason> = plan.workloads.iter().zip(&read.found).flat_map(|(p, f)| problems::of_workload(p, f)).collect();
         problems.extend(surroundings.into_iter().flatten());
         problems.extend(services::problems(plan, &selecting));
+        problems.extend(unrouted);
         problems.extend(services::shared(plan, &read.services, &read.found, &others));
         problems.extend(problems::delivered_already(delivery, &read.deliveries.all, plan));
         // What the live version alone wants to be asked must not stand in the way of the next one.
@@ -178,6 +183,8 @@ impl Observer {
             problems,
             workloads,
             services,
+            routes,
+            canary_services,
             holds: releases::holds(&read.holds, &name, now),
             commands: releases::commands(&read.commands.all, &name),
             ..seen

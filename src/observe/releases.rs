@@ -11,17 +11,16 @@ use super::decoded::{Damaged, Decoded};
 use crate::{
     api::{
         command::Command as RawCommand,
-        delivery::StepSpec,
         hold::Hold as RawHold,
         release::{OriginType, Release as Raw, ReleaseConfig},
     },
     model::{
         decision::Reason,
         phase::Why,
-        plan::{BAKE, PlannedStep},
+        plan::PlannedStep,
         repo_config::RepoConfig,
         source::Brought,
-        version::{Identity, ReleaseName, Weight, WorkloadName},
+        version::{Identity, ReleaseName, WorkloadName},
         world::{Command, Hold, Release},
     },
 };
@@ -78,14 +77,13 @@ fn brought(raw: &Raw) -> (Vec<Brought>, u64) {
 }
 
 fn config(raw: &ReleaseConfig) -> RepoConfig {
-    let step = |step: &StepSpec| PlannedStep { weight: Weight::new(step.weight), bake: step.bake.map_or(BAKE, |bake| bake.0) };
     let ascending = |mut steps: Vec<PlannedStep>| {
         steps.sort_by_key(|step| step.weight);
         steps.dedup_by_key(|step| step.weight);
         steps
     };
     RepoConfig {
-        steps: raw.steps.as_ref().map(|steps| ascending(steps.iter().map(step).collect())),
+        steps: raw.steps.as_ref().map(|steps| ascending(steps.iter().map(PlannedStep::from).collect())),
         probes: raw.probes.iter().map(|probe| probe.name.clone()).collect(),
     }
 }

@@ -17,6 +17,7 @@ use kube::{
 use super::{
     pods::{self, Seen},
     problems::labels,
+    routes::is_front,
     workloads::{Found, annotation, owns_fields},
 };
 use crate::{
@@ -31,7 +32,7 @@ use crate::{
 };
 
 /// The label by which `EndpointSlices` name their Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 type Labels = BTreeMap<String, String>;
 
@@ -44,10 +45,22 @@ pub(super) struct Selects<'a> {
     selector: Labels,
 }
 
+impl Selects<'_> {
+    /// The Service's name.
+    pub(super) fn name(&self) -> String {
+        name(self.raw)
+    }
+
+    /// Whose pods it selects.
+    pub(super) fn workload_name(&self) -> &WorkloadName {
+        &self.workload.name
+    }
+}
+
 /// Which of these Services select pods of which workload. One that fits several belongs to the one that names it, else to the
 /// first in the plan. One that another Delivery has pinned is left to that.
 pub(super) fn selecting<'a>(plan: &Plan, services: &'a [Raw], found: &'a [Found], others: &[String]) -> Vec<Selects<'a>> {
-    let free = services.iter().filter(|raw| pinned_by_another(raw, others).is_none());
+    let free = services.iter().filter(|raw| pinned_by_another(raw, others).is_none() && !is_front(raw));
     let mut all: Vec<Selects<'a>> = free.filter_map(|raw| selects(plan, raw, found)).collect();
     all.sort_by_key(|s| name(s.raw));
     all
@@ -152,7 +165,7 @@ pub(super) fn left(plan: &Plan, services: &[Raw], found: &[Found], (delivery, ot
         let (planned, found) = both().find(|(_, f)| alone(f)).or_else(stray)?;
         Some(service(raw, &planned.name, fits(&selector, found)))
     };
-    services.iter().filter(|raw| pinned_by_another(raw, others).is_none()).filter_map(of).collect()
+    services.iter().filter(|raw| pinned_by_another(raw, others).is_none() && !is_front(raw)).filter_map(of).collect()
 }
 
 /// What the Service itself shows.
@@ -232,7 +245,7 @@ fn strangers(of: &Selects<'_>, pods: &[Seen]) -> Vec<String> {
     strange.map(|p| p.pod.name.clone()).filter(|name| !known(name)).take(3).collect()
 }
 
-fn ready_pods(slice: &EndpointSlice) -> Vec<String> {
+pub(super) fn ready_pods(slice: &EndpointSlice) -> Vec<String> {
     let ready = slice.endpoints.iter().filter(|e| {
         let conditions = e.conditions.as_ref();
         conditions.and_then(|c| c.ready).unwrap_or(true) && !conditions.and_then(|c| c.terminating).unwrap_or_default()
@@ -285,7 +298,7 @@ pub(super) fn shared(plan: &Plan, services: &[Raw], found: &[Found], others: &[S
         let why = format!("Delivery {by} has pinned it, so it selects pods of both; make its selector narrower");
         Some(Reason::SwitchNotProvable { service: name(raw), why })
     };
-    services.iter().filter_map(of).collect()
+    services.iter().filter(|raw| !is_front(raw)).filter_map(of).collect()
 }
 
 /// Which Service is measured: the named one, or the only one. No Service at all is a worker.

@@ -63,6 +63,13 @@ capabilities: {drop: [ALL]}
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [get, list, watch]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes, grpcroutes]
+  verbs: [get, list, watch]
+# Whether those who serve a route are up.
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [gateways]
+  verbs: [get]
 - apiGroups: [""]
   resources: [namespaces]
   verbs: [get]
@@ -74,9 +81,13 @@ capabilities: {drop: [ALL]}
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, create, patch, delete]
-# Pins.
+# Pins; the Services in front of canaries.
 - apiGroups: [""]
   resources: [services]
+  verbs: [get, create, patch, delete]
+# The weights of routes.
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes, grpcroutes]
   verbs: [get, patch]
 # Templates of Releases.
 - apiGroups: [apps]

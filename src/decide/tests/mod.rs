@@ -4,6 +4,7 @@
 mod any_order;
 mod back;
 mod pins;
+mod route;
 mod source;
 mod toy;
 
@@ -17,7 +18,7 @@ use crate::{
         decision::{Reason, Wait},
         phase::{Phase, after},
         plan::{PlannedWorkload, Source},
-        version::{ReleaseName, WorkloadName},
+        version::ReleaseName,
         world::{Command, Hold, Pin, RestSample, Trouble},
     },
 };
@@ -549,7 +550,7 @@ fn one_of_two() -> Toy {
     let mut toy = Toy::adopted(4);
     toy.set_image("v2");
     toy.until(|t| t.phase() == "Canary" && t.quiet());
-    let worker = PlannedWorkload { name: WorkloadName::new("worker"), containers: vec![], service: None, port: None };
+    let worker = PlannedWorkload::bare("worker");
     toy.plan.workloads.push(worker);
     for _ in 0..20 {
         toy.pass();

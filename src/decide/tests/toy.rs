@@ -17,8 +17,9 @@ use crate::{
         decision::{Decision, Effect, Target, Wait},
         phase::{Phase, State, after},
         plan::{Plan, PlannedStep, PlannedWorkload, Source},
+        route::{CanaryService, Course, Route, RouteKind, RouteName, Testers, Word, canary_service},
         template,
-        version::{PodHash, ReleaseName, Weight, WorkloadName},
+        version::{PodHash, ReleaseName, WorkloadName},
         world::{Canary, Observation, Pin, Pod, Release, ReplicaSet, Service, Workload},
     },
 };
@@ -99,9 +100,9 @@ impl Toy {
         };
         let mut toy = Self {
             plan: Plan {
-                workloads: vec![PlannedWorkload { name: name(), containers: vec![], service: None, port: None }],
+                workloads: vec![PlannedWorkload::bare(APP)],
                 source: Source::Workload,
-                steps: [5, 25, 50].map(|w| PlannedStep { weight: Weight::new(w), bake: Duration::from_mins(1) }).to_vec(),
+                steps: [5, 25, 50].map(|w| PlannedStep { bake: Duration::from_mins(1), ..PlannedStep::share(w) }).to_vec(),
                 guard: Duration::from_mins(2),
                 rollback_window: Duration::from_hours(1),
                 deadline: Duration::from_mins(30),
@@ -131,6 +132,29 @@ impl Toy {
         let mut toy = Self::new(replicas);
         toy.until(|t| t.state.phase == Phase::Live && t.quiet());
         toy.log.clear();
+        toy
+    }
+
+    /// The same, reached by a route.
+    pub(super) fn by_route(replicas: u32) -> Self {
+        let mut toy = Self::adopted(replicas);
+        let name = RouteName { kind: RouteKind::HTTPRoute, name: APP.into() };
+        toy.plan.workloads.iter_mut().for_each(|w| w.routes = vec![name.clone()]);
+        let header = Testers::Header("X-Haldane-Track".into());
+        toy.plan.steps.insert(0, PlannedStep { testers: Some(header), bake: Duration::from_mins(1), ..PlannedStep::share(0) });
+        toy.seen.routes = vec![Route {
+            name,
+            uid: "r".into(),
+            workload: self::name(),
+            service: APP.into(),
+            course: Some(Course::Left),
+            since: None,
+            changed_by: None,
+            unfit: None,
+            no_testers: None,
+            word: Word::Taken,
+            owns_fields: false,
+        }];
         toy
     }
 
@@ -281,6 +305,10 @@ impl Toy {
         let stable: Vec<String> = workload.pods.iter().map(|p| p.name.clone()).collect();
         *self.workload() = workload;
         let fits: Vec<Pin> = self.w().replica_sets.iter().map(|rs| Pin::Stable(rs.pod_hash.clone())).chain([Pin::Canary]).collect();
+        let behind: Vec<String> = self.w().canary.iter().flat_map(|c| &c.pods).map(|pod| pod.name.clone()).collect();
+        for front in &mut self.seen.canary_services {
+            front.routable.clone_from(&behind);
+        }
         for service in &mut self.seen.services {
             service.routable.clone_from(&stable);
             service.fits = if self.unfit { vec![] } else { fits.clone() };
@@ -334,7 +362,30 @@ impl Toy {
                 assert!(w.paused, "a template is put in only behind a closed gate");
                 (w.template, w.put_back) = (template, put_back);
             }
-            Effect::DropOwnership(Target::Workload(_) | Target::Service(_)) => self.log.push("disown".into()),
+            Effect::SendRoute { route, course } => {
+                self.log.push(match &course {
+                    Course::Left => "route left".to_owned(),
+                    Course::Stable => "route stable".to_owned(),
+                    Course::Shared { weight, testers } => {
+                        format!("route {}{}", weight.percent(), if testers.is_some() { "+t" } else { "" })
+                    }
+                });
+                let seen = self.seen.routes.iter_mut().find(|r| r.name == route).unwrap();
+                (seen.since, seen.changed_by) = ((course != Course::Left).then_some(now), None);
+                seen.course = Some(course);
+            }
+            Effect::MakeCanaryService { service, routes } => {
+                self.log.push("front".into());
+                self.seen.canary_services.retain(|front| front.service != service);
+                let name = canary_service(&service);
+                let front = CanaryService { name, uid: "f".into(), service, deleting: false, current: true, routes, routable: vec![] };
+                self.seen.canary_services.push(front);
+            }
+            Effect::RemoveCanaryService { service } => {
+                self.log.push("front away".into());
+                self.seen.canary_services.retain(|front| front.service != service);
+            }
+            Effect::DropOwnership(Target::Workload(_) | Target::Service(_) | Target::Route(_)) => self.log.push("disown".into()),
             Effect::PinService { service, pin } => {
                 self.log.push(match &pin {
                     Pin::Off => "pin off".into(),

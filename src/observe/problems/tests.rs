@@ -1,10 +1,9 @@
 use serde_json::json;
 
 use super::*;
-use crate::model::version::WorkloadName;
 
 fn planned() -> PlannedWorkload {
-    PlannedWorkload { name: WorkloadName::new("shop"), containers: Vec::new(), service: None, port: None }
+    PlannedWorkload::bare("shop")
 }
 
 fn words(template: &Value, rest: &Value, meta: &Value) -> Vec<String> {

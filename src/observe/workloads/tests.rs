@@ -1,14 +1,13 @@
 use serde_json::json;
 
 use super::*;
-use crate::model::version::WorkloadName;
 
 fn object(value: Value) -> DynamicObject {
     serde_json::from_value(value).unwrap()
 }
 
 fn planned() -> PlannedWorkload {
-    PlannedWorkload { name: WorkloadName::new("shop"), containers: Vec::new(), service: None, port: None }
+    PlannedWorkload::bare("shop")
 }
 
 #[test]

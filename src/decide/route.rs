@@ -1,0 +1,277 @@
+//! The route way: which share of the requests the routes of a workload give its canary now.
+//!
+//! A share needs pods that can carry it: it is raised when as many pods as its step wants are ready endpoints, and it falls with
+//! them. Down is written at once and against everybody, up only where nobody fights us for the route.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Case, pin::Side, size};
+use crate::model::{
+    decision::{Effect, Reason},
+    phase::{Direction, Rollout, Stage, after},
+    plan::PlannedWorkload,
+    route::{CanaryService, Course, Route, Testers, Word},
+    version::Weight,
+    world::{Service, Workload, count},
+};
+
+/// How long the word of another hand stands before ours is written again, where ours would give the canary more: whoever syncs
+/// every few seconds is not answered every few seconds.
+const TRUCE: Duration = Duration::from_mins(1);
+/// How long those who serve a route may take to read it before people are told: the slowest seen took 2 s.
+const READ: Duration = Duration::from_secs(10);
+
+fn planned<'a>(case: &Case<'a>, workload: &Workload) -> Option<&'a PlannedWorkload> {
+    case.plan.workloads.iter().find(|planned| planned.name == workload.name)
+}
+
+/// The share of this workload is moved by routes. Also where the plan names them no more, until they are home.
+#[must_use]
+pub fn leads(case: &Case<'_>, workload: &Workload) -> bool {
+    let named = planned(case, workload).is_some_and(|planned| !planned.routes.is_empty());
+    named || of(case, workload).any(|route| route.course != Some(Course::Left))
+}
+
+/// The routes of a workload that are there.
+fn of<'a>(case: &Case<'a>, workload: &'a Workload) -> impl Iterator<Item = &'a Route> + use<'a> {
+    case.seen.routes.iter().filter(move |route| route.workload == workload.name)
+}
+
+/// The Service that its routes name.
+fn measured<'a>(case: &Case<'a>, workload: &'a Workload) -> Option<&'a Service> {
+    let named = planned(case, workload)?.service.as_ref();
+    case.seen.services_of(&workload.name).find(|service| named.is_none_or(|name| service.name == *name))
+}
+
+/// The Service in front of its canary.
+fn front<'a>(case: &Case<'a>, workload: &'a Workload) -> Option<&'a CanaryService> {
+    let stable = measured(case, workload)?;
+    case.seen.canary_services.iter().find(|canary| canary.service == stable.name && !canary.deleting)
+}
+
+/// Pods of the canary that can take requests by a route.
+#[must_use]
+pub fn there(case: &Case<'_>, workload: &Workload) -> u32 {
+    let Some(front) = front(case, workload).filter(|front| front.current) else { return 0 };
+    let canary = workload.canary.iter().filter(|canary| !canary.deleting).flat_map(|canary| &canary.pods);
+    count(canary.filter(|pod| pod.ready_since.is_some() && front.routable.contains(&pod.name)))
+}
+
+/// By what those who test are known in this plan.
+#[must_use]
+pub fn testers<'a>(case: &Case<'a>) -> Option<&'a Testers> {
+    case.plan.steps.iter().find_map(|step| step.testers.as_ref())
+}
+
+/// The greatest share that its routes give now.
+#[must_use]
+pub fn given(case: &Case<'_>, workload: &Workload) -> Weight {
+    of(case, workload).filter_map(|route| route.course.as_ref()).map(Course::weight).max().unwrap_or(Weight::ZERO)
+}
+
+/// The share that the stage asks for when all of its pods are there.
+fn asked(case: &Case<'_>, rollout: &Rollout) -> Weight {
+    let last = || case.plan.steps.last().map_or(Weight::ZERO, |step| step.weight);
+    match &rollout.stage {
+        _ if rollout.suspended.is_some() => Weight::ZERO,
+        Stage::Preflight | Stage::RollingBack { .. } => Weight::ZERO,
+        Stage::Canary { step } => case.plan.steps.get(*step).map_or(Weight::ZERO, |step| step.weight),
+        Stage::Promoting => last(),
+        Stage::Guarding { .. } | Stage::Finalizing => Weight::FULL,
+    }
+}
+
+/// The share that it gets now.
+fn due(case: &Case<'_>, rollout: &Rollout, workload: &Workload) -> Weight {
+    let (asked, there) = (asked(case, rollout), there(case, workload));
+    let wanted = size::pods(case, rollout, workload, &rollout.stage);
+    let enough = match rollout.stage {
+        // One that is moved to another node is no reason to move the traffic.
+        Stage::Guarding { .. } | Stage::Finalizing if given(case, workload) == Weight::FULL => {
+            workload.replicas.saturating_sub(workload.max_unavailable).max(1)
+        }
+        _ => wanted.max(1),
+    };
+    let carried = Weight::new(u8::try_from((u64::from(there) * 100).checked_div(u64::from(workload.replicas)).unwrap_or(0)).unwrap_or(100));
+    match &rollout.direction {
+        _ if there >= enough => asked,
+        Direction::Forward => asked.min(given(case, workload)).min(carried),
+        // Stable is the accused: every pod of the good version takes what it can.
+        Direction::Return(_) => asked.min(carried),
+    }
+}
+
+/// Where the routes of a workload should lead on the way up.
+#[must_use]
+pub fn up(case: &Case<'_>, rollout: &Rollout, workload: &Workload) -> Course {
+    if rollout.stage == Stage::Preflight {
+        return Course::Stable;
+    }
+    let testers = testers(case).filter(|_| rollout.direction == Direction::Forward && there(case, workload) > 0);
+    shared(due(case, rollout, workload), testers)
+}
+
+fn shared(weight: Weight, testers: Option<&Testers>) -> Course {
+    let course = Course::Shared { weight, testers: testers.cloned() };
+    if course.is_closed() { Course::Stable } else { course }
+}
+
+/// Where they should lead while a side serves alone.
+#[must_use]
+pub fn alone(case: &Case<'_>, workload: &Workload, side: Side<'_>) -> Course {
+    match side {
+        Side::Canary if there(case, workload) > 0 => {
+            let testers = of(case, workload).find_map(|route| match &route.course {
+                Some(Course::Shared { testers, .. }) => testers.as_ref(),
+                _ => None,
+            });
+            shared(Weight::FULL, testers)
+        }
+        Side::Canary | Side::Both | Side::Stable(_) | Side::Back(_) => Course::Stable,
+    }
+}
+
+/// The same for one route, as far as it can.
+fn fitted(route: &Route, course: &Course) -> Course {
+    match course {
+        Course::Shared { weight, .. } if route.no_testers.is_some() => shared(*weight, None),
+        Course::Shared { .. } if route.unfit.is_some() => Course::Stable,
+        course => course.clone(),
+    }
+}
+
+/// The writes that bring every route of the workload onto that course.
+#[must_use]
+pub fn writes(case: &Case<'_>, workload: &Workload, course: &Course) -> Vec<Effect> {
+    if !leads(case, workload) {
+        return Vec::new();
+    }
+    of(case, workload)
+        .map(|route| (route, fitted(route, course)))
+        .filter(|(route, course)| !stands(route, course))
+        .filter(|(route, course)| !(gives_more(route, course) && fought(case, route)))
+        .map(|(route, course)| Effect::SendRoute { route: route.name.clone(), course })
+        .collect()
+}
+
+/// It is on that course. Nothing of ours need be on one that has not been touched.
+fn stands(route: &Route, course: &Course) -> bool {
+    route.course.as_ref() == Some(course) || (*course == Course::Stable && route.course == Some(Course::Left))
+}
+
+/// The canary gets more by it than it has.
+fn gives_more(route: &Route, course: &Course) -> bool {
+    let tested = |course: &Course| matches!(course, Course::Shared { testers: Some(_), .. });
+    match &route.course {
+        Some(now) => course.weight() > now.weight() || (tested(course) && !tested(now)),
+        None => !course.is_closed(),
+    }
+}
+
+/// Somebody has written it after us, a moment ago.
+fn fought(case: &Case<'_>, route: &Route) -> bool {
+    route.changed_by.is_some() && route.since.is_some_and(|since| after(since, TRUCE) > case.now)
+}
+
+/// Every route of the workload is on that course, and has been since then; none: not yet.
+#[must_use]
+pub fn stands_since(case: &Case<'_>, workload: &Workload, course: &Course) -> Option<Timestamp> {
+    if !leads(case, workload) {
+        return Some(Timestamp::MIN);
+    }
+    let mut latest = Timestamp::MIN;
+    for route in of(case, workload) {
+        if !stands(route, &fitted(route, course)) {
+            return None;
+        }
+        latest = latest.max(route.since.unwrap_or(Timestamp::MIN));
+    }
+    Some(latest)
+}
+
+/// Every route gives the share that the stage asks for, since then.
+#[must_use]
+pub fn reached(case: &Case<'_>, rollout: &Rollout, workload: &Workload) -> Option<Timestamp> {
+    let led = rollout.stage != Stage::Preflight && leads(case, workload);
+    if led && (there(case, workload) == 0 || due(case, rollout, workload) != asked(case, rollout)) {
+        return None;
+    }
+    stands_since(case, workload, &up(case, rollout, workload))
+}
+
+/// The write that makes the Service in front of the canary, or makes it what it should be. It is there before any route names it.
+#[must_use]
+pub fn fronted(case: &Case<'_>, workload: &Workload) -> Option<Effect> {
+    let stable = measured(case, workload).filter(|_| leads(case, workload))?;
+    let going = case.seen.canary_services.iter().any(|canary| canary.service == stable.name && canary.deleting);
+    let there = front(case, workload);
+    let mut routes = planned(case, workload)?.routes.clone();
+    routes.extend(there.iter().flat_map(|front| &front.routes).filter(|known| !routes.contains(known)).cloned().collect::<Vec<_>>());
+    let current = there.is_some_and(|front| front.current && front.routes.len() == routes.len());
+    (!current && !going).then(|| Effect::MakeCanaryService { service: stable.name.clone(), routes })
+}
+
+/// The last writes, when nothing of the canary is left: the routes as their owners wrote them, then nothing in front of it.
+#[must_use]
+pub fn left(case: &Case<'_>) -> Vec<Effect> {
+    let routes = case.seen.routes.iter().filter(|route| route.course != Some(Course::Left));
+    let routes = routes.map(|route| Effect::SendRoute { route: route.name.clone(), course: Course::Left });
+    let fronts = case.seen.canary_services.iter().filter(|canary| !canary.deleting);
+    routes.chain(fronts.map(|canary| Effect::RemoveCanaryService { service: canary.service.clone() })).collect()
+}
+
+/// With no rollout on its way: the writes that take the traffic of a canary home, and whether its pods may go.
+#[must_use]
+pub fn cleared(case: &Case<'_>, workload: &Workload) -> (Vec<Effect>, bool) {
+    // The plan may not name them any more: whatever leads to a canary of ours is asked.
+    let open = |route: &&Route| !matches!(route.course, Some(Course::Left | Course::Stable));
+    let home: Vec<Effect> =
+        of(case, workload).filter(open).map(|r| Effect::SendRoute { route: r.name.clone(), course: Course::Stable }).collect();
+    let since = of(case, workload).filter_map(|route| route.since).max().unwrap_or(Timestamp::MIN);
+    let quiet = home.is_empty() && after(since, case.plan.settle) <= case.now;
+    (home, quiet)
+}
+
+/// What keeps a share from being given: not asked on the way back.
+#[must_use]
+pub fn reasons(case: &Case<'_>) -> Vec<Reason> {
+    let of_route = |route: &Route| {
+        let name = route.name.to_string();
+        if let Some(by) = route.changed_by.clone().filter(|_| fought(case, route)) {
+            return Some(Reason::RouteFoughtBy { route: name, by });
+        }
+        match &route.word {
+            Word::Taken => None,
+            Word::Refused(why) => Some(Reason::RouteRefused { route: name, why: why.clone() }),
+            Word::Silent if route.since.is_none_or(|since| after(since, READ) <= case.now) => Some(Reason::RouteSilent { route: name }),
+            Word::Stale if route.since.is_none_or(|since| after(since, READ) <= case.now) => Some(Reason::RouteStale { route: name }),
+            Word::Silent | Word::Stale => None,
+        }
+    };
+    case.seen.routes.iter().filter_map(of_route).collect()
+}
+
+/// What people are told once: somebody's word is written over.
+#[must_use]
+pub fn told(case: &Case<'_>, effects: &[Effect]) -> Option<Reason> {
+    effects.iter().find_map(|effect| {
+        let Effect::SendRoute { route, .. } = effect else { return None };
+        let route = case.seen.routes.iter().find(|seen| seen.name == *route)?;
+        Some(Reason::RouteChanged { route: route.name.to_string(), by: route.changed_by.clone()? })
+    })
+}
+
+/// Why the step of those who test is passed over, if it is.
+#[must_use]
+pub fn untested(case: &Case<'_>, rollout: &Rollout) -> Option<Reason> {
+    testers(case)?;
+    if !size::changed(case, rollout).any(|workload| leads(case, workload)) {
+        let workloads: Vec<String> = size::changed(case, rollout).map(|w| format!("Deployment {}", w.name)).collect();
+        return Some(Reason::TestersSkipped { route: workloads.join(", "), why: "it has no routeRefs".to_owned() });
+    }
+    let route = case.seen.routes.iter().find(|route| route.no_testers.is_some())?;
+    let why = route.no_testers.as_ref().map(ToString::to_string).unwrap_or_default();
+    Some(Reason::TestersSkipped { route: route.name.to_string(), why })
+}

@@ -11,7 +11,6 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, ensure};
 
 use support::Bed;
-use support::load::Load;
 use support::rest::Hand;
 use support::shop::{Setup, Shop};
 
@@ -46,7 +45,7 @@ fn good_release(namespace: &str, on_term: &'static str) -> Result<support::load:
     let bed = bed()?;
     let mark = bed.audit_mark()?;
     let shop = Shop::delivered(bed, namespace, Setup { on_term, ..Setup::default() })?;
-    let load = Load::start(bed, namespace, 50, 5)?;
+    let load = shop.customers(50, 5)?;
     let mut life = shop.follow()?;
     shop.set_image("v2")?;
     life.until(ROLLOUT, "live on v2", |seen| seen.is_live("v2"))?;
@@ -79,7 +78,7 @@ fn a_bad_release_is_taken_back_and_only_its_own_share_fails() -> Result<()> {
     let bed = bed()?;
     let mark = bed.audit_mark()?;
     let shop = Shop::delivered(bed, "bad", Setup::default())?;
-    let load = Load::start(bed, "bad", 50, 5)?;
+    let load = shop.customers(50, 5)?;
     let mut life = shop.follow()?;
     shop.ship_broken("v2", 20)?;
     life.until(ROLLOUT, "in its first step", |seen| seen.phase() == "Canary")?;
@@ -105,7 +104,7 @@ fn what_was_taken_back_stays_away_until_something_newer_comes() -> Result<()> {
     let shop = Shop::delivered(bed()?, "sticky", Setup::default())?;
     let mut life = shop.follow()?;
     shop.ship_broken("v2", 20)?;
-    let _customers = Load::start(bed()?, "sticky", 50, 5)?;
+    let _customers = shop.customers(50, 5)?;
     life.until(ROLLOUT, "back on v1", |seen| seen.is_back("v1"))?;
     // The same content once more, as a pipeline that is run again would write it.
     shop.ship_broken("v2", 20)?;
@@ -142,7 +141,7 @@ fn foreign_changes_at_rest() -> Result<()> {
 }
 
 fn foreign_change(shop: &Shop, change: &support::changes::Change, version: &str) -> Result<support::load::Report> {
-    let load = Load::start(shop.bed, &shop.ns, 50, 5)?;
+    let load = shop.customers(50, 5)?;
     let mut life = shop.follow()?;
     (change.act)(shop, version)?;
     if change.name == "kubectl rollout resume" {
@@ -163,7 +162,7 @@ fn leave(namespace: &str, cascade: &str) -> Result<()> {
     let bed = bed()?;
     let mark = bed.audit_mark()?;
     let shop = Shop::delivered(bed, namespace, Setup::default())?;
-    let load = Load::start(bed, namespace, 50, 5)?;
+    let load = shop.customers(50, 5)?;
     let mut life = shop.follow()?;
     shop.ship_broken("v2", 20)?;
     life.until(ROLLOUT, "back on v1", |seen| seen.is_back("v1"))?;
@@ -192,7 +191,7 @@ fn deleting_the_delivery_in_the_foreground_does_so_too() -> Result<()> {
 fn deleting_the_delivery_in_mid_rollout_fails_no_request() -> Result<()> {
     let bed = bed()?;
     let shop = Shop::delivered(bed, "leave-rolling", Setup { guard: "60s", ..Setup::default() })?;
-    let load = Load::start(bed, "leave-rolling", 50, 5)?;
+    let load = shop.customers(50, 5)?;
     let mut life = shop.follow()?;
     shop.set_image("v2")?;
     life.until(ROLLOUT, "guarding", |seen| seen.phase() == "Guarding")?;

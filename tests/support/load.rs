@@ -46,15 +46,25 @@ impl Line {
 }
 
 impl Load {
-    /// Starts asking and returns when somebody was answered.
+    /// Starts asking the Service and returns when somebody was answered.
     pub(crate) fn start(bed: &Bed, namespace: &str, fresh: u32, keepalive: u32) -> Result<Self> {
         let address = bed.kubectl(&["-n", namespace, "get", "service", "shop", "-o", "jsonpath={.spec.clusterIP}"])?;
+        Self::at(bed, namespace, (&format!("{address}:80"), "shop"), (fresh, keepalive))
+    }
+
+    /// Starts asking by the gateway.
+    pub(crate) fn by_gateway(bed: &Bed, namespace: &str, host: &str, clients: (u32, u32)) -> Result<Self> {
+        Self::at(bed, namespace, (&bed.gateway()?, host), clients)
+    }
+
+    fn at(bed: &Bed, namespace: &str, (address, host): (&str, &str), (fresh, keepalive): (u32, u32)) -> Result<Self> {
         // A Service is refused until kube-proxy has heard of its pods, up to a second after they are ready.
         // kube-proxy waits for up to 30 s before it asks an API server again that was away.
-        until(Duration::from_secs(40), || said(bed.inside("curl").args(["-sf", "-m", "1", &format!("http://{address}/products")])))?;
+        let named = format!("host: {host}");
+        until(Duration::from_secs(40), || said(bed.inside("curl").args(["-sf", "-m", "1", "-H", &named, &format!("http://{address}/products")])))?;
         let (report, log) = (bed.scratch(&format!("{namespace}.json")), bed.scratch(&format!("{namespace}.csv")));
         let mut command = bed.inside(bed.released("examples/load"));
-        command.args(["--target", &format!("http://{address}:80"), "--host", "shop", "--path", "/products", "--path", "POST /orders"]);
+        command.args(["--target", &format!("http://{address}"), "--host", host, "--path", "/products", "--path", "POST /orders"]);
         command.args([
             "--fresh",
             &fresh.to_string(),

@@ -58,6 +58,12 @@ impl Bed {
         })
     }
 
+    /// Starts a Gateway API data plane in it, or uses the one that is there; where it is reached, as `IP:PORT`.
+    pub(crate) fn gateway(&self) -> Result<String> {
+        let address = said(self.cluster("gateway").arg(&self.name))?;
+        Ok(address.trim().to_owned())
+    }
+
     /// A program with the cluster's environment.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);

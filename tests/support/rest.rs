@@ -44,10 +44,25 @@ impl Shop<'_> {
         for object in [&deployment, &service] {
             owns_nothing(object)?;
         }
+        if let Some(route) = self.object_if_known("httproute", "shop")? {
+            owns_nothing(&route)?;
+            ensure!(!route.to_string().contains("haldane"), "HTTPRoute shop bears a mark of the controller: {}", route["metadata"]);
+            ensure!(!route["spec"].to_string().contains("canary"), "HTTPRoute shop leads to a canary: {}", route["spec"]["rules"]);
+        }
+        let fronts = self.bed.list(&self.ns, "services", "haldane.dev/track=canary")?.len();
+        ensure!(fronts == 0, "{fronts} Services of canaries are left");
         let others = self.bed.list(&self.ns, "deployments", "haldane.dev/track=canary")?.len();
         ensure!(others == 0, "{others} canaries are left");
         let wanted = deployment.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or_default();
         self.all_pods_run(version, wanted)
+    }
+
+    /// An object of a kind that the cluster may not know.
+    fn object_if_known(&self, kind: &str, name: &str) -> Result<Option<Value>> {
+        match self.object(kind, name) {
+            Err(error) if error.to_string().contains("doesn't have a resource type") => Ok(None),
+            other => other,
+        }
     }
 
     /// Waits until nothing is in flight, with any of these versions and hands, and says which.

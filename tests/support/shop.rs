@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::follow::Follow;
+use super::load::Load;
 use super::{Bed, said};
 
 const START: Duration = Duration::from_secs(90);
@@ -19,11 +20,20 @@ pub(crate) struct Setup {
     pub(crate) guard: &'static str,
     pub(crate) settle: &'static str,
     pub(crate) probe_at_rest: &'static str,
+    /// Its customers come by a route, and testers first for so long.
+    pub(crate) testers: Option<&'static str>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { on_term: "drain", steps: vec![(25, "3s"), (50, "3s")], guard: "3s", settle: "2s", probe_at_rest: "5s" }
+        Self { on_term: "drain", steps: vec![(25, "3s"), (50, "3s")], guard: "3s", settle: "2s", probe_at_rest: "5s", testers: None }
+    }
+}
+
+impl Setup {
+    /// The same by a route.
+    pub(crate) fn by_route() -> Self {
+        Self { testers: Some("3s"), ..Self::default() }
     }
 }
 
@@ -76,9 +86,12 @@ impl<'a> Shop<'a> {
     }
 
     pub(crate) fn delivery(&self) -> Value {
-        let steps: Vec<Value> = self.setup.steps.iter().map(|(weight, bake)| json!({"weight": weight, "bake": bake})).collect();
+        let testers = self.setup.testers.map(|bake| json!({"testers": {}, "bake": bake}));
+        let shares = self.setup.steps.iter().map(|(weight, bake)| json!({"weight": weight, "bake": bake}));
+        let steps: Vec<Value> = testers.into_iter().chain(shares).collect();
+        let routes: Vec<Value> = self.setup.testers.iter().map(|_| json!({"name": "shop"})).collect();
         json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "Delivery", "metadata": {"name": "shop"}, "spec": {
-            "workloads": [{"name": "shop", "serviceRef": {"name": "shop", "port": "http"}}],
+            "workloads": [{"name": "shop", "serviceRef": {"name": "shop", "port": "http"}, "routeRefs": routes}],
             "rollout": {"steps": steps, "guard": self.setup.guard, "settle": self.setup.settle},
             "verify": {"probes": [{"name": "buy"}]},
         }})
@@ -113,7 +126,8 @@ impl<'a> Shop<'a> {
     }
 
     fn values(&self, tag: &str) -> [String; 2] {
-        let values = format!("image.repository={}/shop,image.tag={tag},env.SHOP_ON_TERM={}", self.bed.registry, self.setup.on_term);
+        let route = self.setup.testers.map(|_| format!(",route={}", self.host())).unwrap_or_default();
+        let values = format!("image.repository={}/shop,image.tag={tag},env.SHOP_ON_TERM={}{route}", self.bed.registry, self.setup.on_term);
         ["--set-string".to_owned(), values]
     }
 
@@ -129,6 +143,19 @@ impl<'a> Shop<'a> {
 
     pub(crate) fn follow(&self) -> Result<Follow> {
         Follow::start(self.bed, &self.ns, "shop")
+    }
+
+    /// The name by which a route knows it.
+    pub(crate) fn host(&self) -> String {
+        format!("{}.test", self.ns)
+    }
+
+    /// Customers of it: by its route, if it has one, else by its Service.
+    pub(crate) fn customers(&self, fresh: u32, keepalive: u32) -> Result<Load> {
+        match self.setup.testers {
+            Some(_) => Load::by_gateway(self.bed, &self.ns, &self.host(), (fresh, keepalive)),
+            None => Load::start(self.bed, &self.ns, fresh, keepalive),
+        }
     }
 
     /// The plugin.

@@ -1,0 +1,180 @@
+//! The route way on a real cluster: a Gateway API data plane takes the customers to a shop, and kubectl, curl and the customers' own
+//! records say what became of them.
+
+#[allow(dead_code, reason = "the other tests and the measurements use the rest")]
+mod support;
+
+#[path = "routes/bad_input.rs"]
+mod bad_input;
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use serde_json::Value;
+
+use support::rest::Hand;
+use support::shop::{Setup, Shop};
+use support::{Bed, said};
+
+/// A rollout of these tests takes about 25 s on a quiet machine.
+const ROLLOUT: Duration = Duration::from_mins(2);
+/// Writes of a route in a rollout of testers and three shares: each of those, everything, home, and then our mark and our name off it.
+const WRITES: usize = 4 + 1 + 1 + 2;
+
+fn bed() -> Result<&'static Bed> {
+    static BED: OnceLock<Result<Bed, String>> = OnceLock::new();
+    BED.get_or_init(|| Bed::up("test").and_then(|bed| bed.gateway().map(|_| bed)).map_err(|error| format!("{error:#}")))
+        .as_ref()
+        .map_err(|error| anyhow!("{error}"))
+}
+
+/// Says how far a test is; the harness itself is silent until the end.
+fn tell(what: &str) {
+    eprintln!("     {what}");
+}
+
+impl Shop<'_> {
+    /// Which version answers a customer with these headers.
+    fn asked(&self, headers: &[&str]) -> Result<String> {
+        let mut command = self.bed.inside("curl");
+        command.args(["-s", "-m", "2", "-o", "/dev/null", "-w", "%header{x-shop-version} %{http_code}"]);
+        for header in headers {
+            command.args(["-H", header]);
+        }
+        let host = format!("Host: {}", self.host());
+        said(command.args(["-H", &host, &format!("http://{}/products", self.bed.gateway()?)]))
+    }
+
+    fn route(&self) -> Result<Value> {
+        self.object("httproute", "shop")?.context("HTTPRoute shop is gone")
+    }
+
+    /// The weights of the canary in its rules, in their order; a rule of testers is `t`.
+    fn weights(&self) -> Result<String> {
+        let rules = self.route()?["spec"]["rules"].as_array().cloned().unwrap_or_default();
+        let backend = |rule: &Value, name: &str| {
+            let all = rule["backendRefs"].as_array().cloned().unwrap_or_default();
+            all.into_iter().find(|backend| backend["name"] == name).and_then(|backend| backend["weight"].as_u64())
+        };
+        let said = rules.iter().map(|rule| match (backend(rule, "shop"), backend(rule, "shop-canary")) {
+            (Some(stable), Some(canary)) => format!("{stable}:{canary}"),
+            (Some(_), None) => "home".to_owned(),
+            (None, Some(_)) => "t".to_owned(),
+            (None, None) => "other".to_owned(),
+        });
+        Ok(said.collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// Ships v2 while customers ask by the route, and returns what they met.
+fn good_release(namespace: &str, on_term: &'static str) -> Result<support::load::Report> {
+    let bed = bed()?;
+    let shop = Shop::delivered(bed, namespace, Setup { on_term, steps: vec![(5, "2s"), (25, "2s"), (50, "2s")], ..Setup::by_route() })?;
+    let before = shop.route()?;
+    let mark = bed.audit_mark()?;
+    let load = shop.customers(50, 5)?;
+    let mut life = shop.follow()?;
+    shop.helm("v2", &[])?;
+    life.until(ROLLOUT, "at the testers", |seen| seen.phase() == "Canary" && seen.step() == Some(1))?;
+    support::until(Duration::from_secs(3), || {
+        let tested = (shop.asked(&["X-Haldane-Track: canary"])?, shop.asked(&[])?);
+        ensure!(tested == ("v2 200".to_owned(), "v1 200".to_owned()), "a tester and a customer were answered by {tested:?}: {}", shop.weights()?);
+        Ok(())
+    })?;
+    let seen = shop.kubectl(&["get", "dlv", "shop", "-o", "wide"])?;
+    tell(&seen);
+    life.until(ROLLOUT, "live on v2", |seen| seen.is_live("v2"))?;
+    shop.is_at_rest("v2", Hand::Haldane)?;
+    let after = shop.route()?;
+    ensure!(after["spec"] == before["spec"], "the route is not as its owner wrote it: {}\n{}", after["spec"], before["spec"]);
+    ensure!(
+        after["metadata"]["annotations"] == before["metadata"]["annotations"] && after["metadata"]["labels"] == before["metadata"]["labels"],
+        "{}",
+        after["metadata"]
+    );
+    let report = load.stop()?;
+    tell(&format!("{namespace}: {report}"));
+    ensure!(report.served_by("v2") > 0 && report.served_by("v1") > 0, "both versions serve customers in a rollout: {report}");
+    let writes: Vec<_> = bed.writes_since(mark)?.into_iter().filter(|w| w.ours() && w.succeeded() && w.namespace == namespace).collect();
+    let counted = support::audit::by_kind(&writes);
+    tell(&format!("{namespace}: {} writes: {counted:?}", writes.len()));
+    let of_route = writes.iter().filter(|w| w.resource == "httproutes").count();
+    ensure!(of_route == WRITES, "{of_route} writes of the route, not {WRITES}: {counted:?}");
+    shop.nothing_was_forbidden(mark)?;
+    shop.close()?;
+    Ok(report)
+}
+
+#[test]
+fn a_good_release_by_a_route_fails_no_request_of_an_app_that_drains() -> Result<()> {
+    let report = good_release("route-drain", "drain")?;
+    ensure!(report.failed() == 0, "{report}");
+    Ok(())
+}
+
+#[test]
+fn nor_of_one_that_exits_at_once() -> Result<()> {
+    let report = good_release("route-exit", "exit")?;
+    ensure!(report.failed() == 0, "{report}");
+    Ok(())
+}
+
+#[test]
+fn a_bad_release_by_a_route_is_taken_back_and_only_its_own_share_fails() -> Result<()> {
+    let bed = bed()?;
+    let shop = Shop::delivered(bed, "route-bad", Setup::by_route())?;
+    let before = shop.route()?;
+    let load = shop.customers(50, 5)?;
+    let mut life = shop.follow()?;
+    shop.ship_broken("v2", 40)?;
+    life.until(ROLLOUT, "in its first share", |seen| seen.phase() == "Canary" && seen.step() == Some(2))?;
+    let back = life.until(ROLLOUT, "back on v1", |seen| seen.is_back("v1"))?;
+    shop.is_at_rest("v1", Hand::Haldane)?;
+    ensure!(shop.route()?["spec"] == before["spec"], "the route is not as its owner wrote it");
+    let report = load.stop()?;
+    tell(&format!("route-bad: {report}; {}", back.message()));
+    ensure!(report.failed_beside("v2") == 0, "somebody else failed, too: {report}");
+    ensure!(report.served_by("v2") > 0, "the bad version reached nobody, so nothing was tested: {report}");
+    tell(&shop.kubectl(&["get", "dlv", "shop", "-o", "wide"])?);
+    shop.close()
+}
+
+#[test]
+fn at_full_weight_the_old_pods_are_warm_and_it_is_one_write_back() -> Result<()> {
+    let bed = bed()?;
+    let shop = Shop::delivered(bed, "route-guard", Setup { guard: "60s", ..Setup::by_route() })?;
+    let load = shop.customers(50, 5)?;
+    let mut life = shop.follow()?;
+    // Customers send 75 orders a second; at full weight they find the fault.
+    shop.ship_broken("v2", 1200)?;
+    life.until(ROLLOUT, "guarding", |seen| seen.phase() == "Guarding")?;
+    let mark = bed.audit_mark()?;
+    life.until(ROLLOUT, "back on v1", |seen| seen.is_back("v1"))?;
+    shop.is_at_rest("v1", Hand::Haldane)?;
+    let report = load.stop()?;
+    tell(&format!("route-guard: {report}"));
+    ensure!(report.failed_beside("v2") == 0, "somebody else failed, too: {report}");
+    let writes = bed.writes_since(mark)?;
+    let first = writes.iter().find(|w| w.ours() && w.namespace == "route-guard" && !w.resource.ends_with("/status"));
+    ensure!(first.is_some_and(|w| w.resource == "httproutes"), "the first write of the way back was not the route's: {first:?}");
+    shop.close()
+}
+
+#[test]
+fn deleting_the_delivery_in_mid_rollout_brings_the_route_home() -> Result<()> {
+    let bed = bed()?;
+    let shop = Shop::delivered(bed, "route-leave", Setup { guard: "60s", ..Setup::by_route() })?;
+    let before = shop.route()?;
+    let load = shop.customers(50, 5)?;
+    let mut life = shop.follow()?;
+    shop.helm("v2", &[])?;
+    life.until(ROLLOUT, "guarding", |seen| seen.phase() == "Guarding")?;
+    shop.kubectl(&["delete", "delivery", "shop", "--cascade=foreground", "--timeout=60s"])?;
+    shop.is_at_rest("v1", Hand::Owner)?;
+    ensure!(shop.route()?["spec"] == before["spec"], "the route is not as its owner wrote it");
+    let report = load.stop()?;
+    tell(&format!("route-leave: {report}"));
+    ensure!(report.failed() == 0, "{report}");
+    shop.close()
+}

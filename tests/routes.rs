@@ -79,7 +79,11 @@ fn good_release(namespace: &str, on_term: &'static str) -> Result<support::load:
     life.until(ROLLOUT, "at the testers", |seen| seen.phase() == "Canary" && seen.step() == Some(1))?;
     support::until(Duration::from_secs(3), || {
         let tested = (shop.asked(&["X-Haldane-Track: canary"])?, shop.asked(&[])?);
-        ensure!(tested == ("v2 200".to_owned(), "v1 200".to_owned()), "a tester and a customer were answered by {tested:?}: {}", shop.weights()?);
+        ensure!(
+            tested == ("v2 200".to_owned(), "v1 200".to_owned()),
+            "a tester and a customer were answered by {tested:?}: {}",
+            shop.weights()?
+        );
         Ok(())
     })?;
     let seen = shop.kubectl(&["get", "dlv", "shop", "-o", "wide"])?;
@@ -89,7 +93,8 @@ fn good_release(namespace: &str, on_term: &'static str) -> Result<support::load:
     let after = shop.route()?;
     ensure!(after["spec"] == before["spec"], "the route is not as its owner wrote it: {}\n{}", after["spec"], before["spec"]);
     ensure!(
-        after["metadata"]["annotations"] == before["metadata"]["annotations"] && after["metadata"]["labels"] == before["metadata"]["labels"],
+        after["metadata"]["annotations"] == before["metadata"]["annotations"]
+            && after["metadata"]["labels"] == before["metadata"]["labels"],
         "{}",
         after["metadata"]
     );

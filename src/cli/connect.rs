@@ -114,6 +114,13 @@ impl Cluster {
         within("create", self.of::<K>().create(&PostParams { dry_run, ..PostParams::default() }, object)).await
     }
 
+    /// An object of a kind that may be unknown here; none: there is no such object, or no such kind.
+    pub(crate) async fn dynamic(&self, kind: &ApiResource, namespace: &str, name: &str) -> Result<Option<Value>> {
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, kind);
+        let found = within(&kind.kind, api.get_opt(name)).await?;
+        found.map(|object| Ok(serde_json::to_value(object)?)).transpose()
+    }
+
     /// Who is asking: as the API server knows them, else as the kubeconfig does.
     pub(crate) async fn whoami(&self) -> String {
         let api: Api<SelfSubjectReview> = Api::all(self.client.clone());

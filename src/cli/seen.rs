@@ -12,8 +12,14 @@ use super::{
     connect::{Cluster, within},
     json,
 };
-use crate::api::{
-    DELIVERY_LABEL, POD_TEMPLATE_HASH, TRACK_CANARY, TRACK_LABEL, WORKLOAD_LABEL, delivery::Delivery, hold::Hold, release::Release,
+use crate::{
+    api::{
+        DELIVERY_LABEL, POD_TEMPLATE_HASH, TRACK_CANARY, TRACK_LABEL, WORKLOAD_LABEL,
+        delivery::{Delivery, RouteRef},
+        hold::Hold,
+        release::Release,
+    },
+    observe::routes,
 };
 
 /// One Delivery and what stands around it.
@@ -27,6 +33,10 @@ pub(crate) struct Seen {
     pub(crate) workloads: Vec<Workload>,
     /// Every Service of the namespace that selects pods of a workload.
     pub(crate) services: Vec<Value>,
+    /// The routes of its workloads, those that are there.
+    pub(crate) routes: Vec<Value>,
+    /// The Gateways that serve them, as far as the user may read them.
+    pub(crate) gateways: Vec<Value>,
     /// What could not be read, and why.
     pub(crate) unread: Vec<String>,
 }
@@ -81,7 +91,16 @@ pub(crate) fn applies(hold: &Hold, delivery: &str) -> bool {
 pub(crate) async fn read(cluster: &Cluster, name: &str) -> Result<Seen> {
     let delivery = cluster.delivery(Some(name)).await?;
     let name = delivery.name_any();
-    let mut seen = Seen { delivery, releases: vec![], holds: vec![], workloads: vec![], services: vec![], unread: vec![] };
+    let mut seen = Seen {
+        delivery,
+        releases: vec![],
+        holds: vec![],
+        workloads: vec![],
+        services: vec![],
+        routes: vec![],
+        gateways: vec![],
+        unread: vec![],
+    };
     let all = ListParams::default();
     let (releases, holds) = (cluster.of::<Release>(), cluster.of::<Hold>());
     let releases = seen.kept("Releases", within("releases", releases.list(&all)).await.map(|l| l.items));
@@ -97,7 +116,9 @@ pub(crate) async fn read(cluster: &Cluster, name: &str) -> Result<Seen> {
     let services = seen.kept("Services", cluster.values::<Service>("").await);
     let labels: Vec<Value> =
         seen.workloads.iter().filter_map(|w| w.deployment.as_ref()?.pointer("/spec/template/metadata/labels").cloned()).collect();
-    seen.services = services.into_iter().filter(|s| labels.iter().any(|l| serves(s, l))).collect();
+    let front = |s: &Value| is_canary(s) && json::label(s, DELIVERY_LABEL).is_some();
+    seen.services = services.into_iter().filter(|s| !front(s) && labels.iter().any(|l| serves(s, l))).collect();
+    seen.routes(cluster).await;
     Ok(seen)
 }
 
@@ -107,6 +128,25 @@ impl Seen {
             self.unread.push(format!("{what}: {error}"));
             T::default()
         })
+    }
+
+    /// Routes and their Gateways. Those who may not read a Gateway see the routes all the same.
+    async fn routes(&mut self, cluster: &Cluster) {
+        let named: Vec<RouteRef> = self.delivery.spec.workloads.iter().flat_map(|w| w.route_refs.clone()).collect();
+        for route in named {
+            let found = cluster.dynamic(&routes::kind(route.kind), &cluster.namespace, &route.name).await;
+            let found = self.kept("routes", found);
+            self.routes.extend(found);
+        }
+        let mut parents: Vec<(String, String)> = Vec::new();
+        for parent in self.routes.iter().flat_map(|route| json::list(route, "/spec/parentRefs")) {
+            let namespace = Some(json::text(parent, "/namespace")).filter(|n| !n.is_empty()).unwrap_or(&cluster.namespace);
+            parents.push((namespace.to_owned(), json::text(parent, "/name").to_owned()));
+        }
+        parents.dedup();
+        for (namespace, name) in parents {
+            self.gateways.extend(cluster.dynamic(&routes::gateway(), &namespace, &name).await.ok().flatten());
+        }
     }
 
     async fn workload(&mut self, cluster: &Cluster, name: &str, canaries: &[Value]) -> Workload {

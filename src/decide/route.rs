@@ -68,7 +68,7 @@ pub fn testers<'a>(case: &Case<'a>) -> Option<&'a Testers> {
 /// The greatest share that its routes give now.
 #[must_use]
 pub fn given(case: &Case<'_>, workload: &Workload) -> Weight {
-    of(case, workload).filter_map(|route| route.course.as_ref()).map(Course::weight).max().unwrap_or(Weight::ZERO)
+    of(case, workload).map(|route| route.most).max().unwrap_or(Weight::ZERO)
 }
 
 /// The share that the stage asks for when all of its pods are there.
@@ -161,10 +161,11 @@ fn stands(route: &Route, course: &Course) -> bool {
     route.course.as_ref() == Some(course) || (*course == Course::Stable && route.course == Some(Course::Left))
 }
 
-/// The canary gets more by it than it has.
+/// The canary gets more by it than it has, and nowhere less.
 fn gives_more(route: &Route, course: &Course) -> bool {
     let tested = |course: &Course| matches!(course, Course::Shared { testers: Some(_), .. });
     match &route.course {
+        _ if route.most > course.weight() => false,
         Some(now) => course.weight() > now.weight() || (tested(course) && !tested(now)),
         None => !course.is_closed(),
     }

@@ -108,6 +108,8 @@ pub struct Route {
     pub service: String,
     /// Where it sends people; none: somebody has changed what we wrote, and it is neither the owner's nor ours.
     pub course: Option<Course>,
+    /// The greatest share of everybody that any of its rules gives the canary, whoever wrote it.
+    pub most: Weight,
     /// Since when it stands as we wrote it last.
     pub since: Option<Timestamp>,
     /// It is not as we wrote it last, and who was it.
@@ -248,6 +250,19 @@ impl Pair<'_> {
         let testers = list.iter().find(|rule| self.only_canary(rule)).and_then(testers_of);
         let course = Course::Shared { weight: Weight::new(u8::try_from(percent).ok()?), testers };
         (self.rules(rules, &course).ok().as_ref() == Some(rules)).then_some(course)
+    }
+
+    /// The greatest share of everybody that any of these rules gives the canary, rounded up.
+    #[must_use]
+    pub fn most(&self, rules: &Value) -> Weight {
+        let list = rules.as_array().map(Vec::as_slice).unwrap_or_default();
+        let share = |rule: &Value| {
+            let sum = |name| self.backends(rule, name).map(weight_of).sum::<u64>();
+            let (stable, canary) = (sum(self.stable), sum(self.canary));
+            let for_testers = self.only_canary(rule) && testers_of(rule).is_some();
+            if for_testers { 0 } else { (canary * 100).div_ceil((stable + canary).max(1)) }
+        };
+        Weight::new(u8::try_from(list.iter().map(share).max().unwrap_or(0)).unwrap_or(100))
     }
 
     /// Why the canary cannot have a share by these rules, and why testers cannot be told apart by them.

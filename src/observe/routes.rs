@@ -162,12 +162,19 @@ async fn one(
 }
 
 /// How a kind of route is asked for.
+#[must_use]
 pub fn kind(kind: RouteKind) -> ApiResource {
     let (name, plural) = match kind {
         RouteKind::HTTPRoute => ("HTTPRoute", "httproutes"),
         RouteKind::GRPCRoute => ("GRPCRoute", "grpcroutes"),
     };
     gateway_api(name, plural)
+}
+
+/// How a Gateway is asked for.
+#[must_use]
+pub fn gateway() -> ApiResource {
+    gateway_api("Gateway", "gateways")
 }
 
 fn gateway_api(kind: &str, plural: &str) -> ApiResource {
@@ -193,6 +200,7 @@ fn route(raw: &DynamicObject, namespace: &str, wanted: &Wanted, testers: Option<
         uid: raw.metadata.uid.clone().unwrap_or_default(),
         workload: wanted.workload.clone(),
         service: wanted.service.clone(),
+        most: pair.most(&rules),
         since: said.and_then(|(since, _, _)| since),
         changed_by: (said.is_some() && !ours).then(|| writer(raw)),
         course,
@@ -239,7 +247,7 @@ fn word(raw: &DynamicObject) -> Word {
 
 /// A Gateway of the route that says that it serves nothing. Where we may not read it, the route's own status has to do.
 async fn unprogrammed(cluster: &Cluster, namespace: &str, raw: &DynamicObject) -> Result<Option<String>, KubeError> {
-    let kind = gateway_api("Gateway", "gateways");
+    let kind = gateway();
     let parents = raw.data.pointer("/spec/parentRefs").and_then(Value::as_array).into_iter().flatten();
     let text = |parent: &Value, key: &str| parent.get(key).and_then(Value::as_str).map(str::to_owned);
     let gateways = parents.filter(|parent| text(parent, "kind").is_none_or(|kind| kind == "Gateway"));

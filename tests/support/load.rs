@@ -61,7 +61,9 @@ impl Load {
         // A Service is refused until kube-proxy has heard of its pods, up to a second after they are ready.
         // kube-proxy waits for up to 30 s before it asks an API server again that was away.
         let named = format!("host: {host}");
-        until(Duration::from_secs(40), || said(bed.inside("curl").args(["-sf", "-m", "1", "-H", &named, &format!("http://{address}/products")])))?;
+        until(Duration::from_secs(40), || {
+            said(bed.inside("curl").args(["-sf", "-m", "1", "-H", &named, &format!("http://{address}/products")]))
+        })?;
         let (report, log) = (bed.scratch(&format!("{namespace}.json")), bed.scratch(&format!("{namespace}.csv")));
         let mut command = bed.inside(bed.released("examples/load"));
         command.args(["--target", &format!("http://{address}"), "--host", host, "--path", "/products", "--path", "POST /orders"]);

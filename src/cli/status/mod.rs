@@ -1,5 +1,6 @@
 //! `status`: all deliveries of the namespace as a table, or one as a tree.
 
+pub(crate) mod routes;
 pub(crate) mod tree;
 pub(crate) mod view;
 

@@ -53,16 +53,19 @@ pub(crate) fn of(seen: &Seen) -> Vec<RouteView> {
 fn curl(route: &Value, gateways: &[Value], testers: &Testers) -> String {
     let parent = json::list(route, "/spec/parentRefs").first();
     let gateway = parent.and_then(|parent| {
-        let namespace = Some(json::text(parent, "/namespace")).filter(|n| !n.is_empty()).unwrap_or(json::text(route, "/metadata/namespace"));
+        let namespace =
+            Some(json::text(parent, "/namespace")).filter(|n| !n.is_empty()).unwrap_or(json::text(route, "/metadata/namespace"));
         let is = |g: &&Value| json::name(g) == json::text(parent, "/name") && json::text(g, "/metadata/namespace") == namespace;
         gateways.iter().find(is)
     });
     let wanted = parent.map(|parent| json::text(parent, "/sectionName")).unwrap_or_default();
     let listeners = gateway.map(|g| json::list(g, "/spec/listeners")).unwrap_or_default();
-    let fits = |l: &&Value| matches!(json::text(l, "/protocol"), "HTTP" | "HTTPS") && (wanted.is_empty() || json::text(l, "/name") == wanted);
+    let fits =
+        |l: &&Value| matches!(json::text(l, "/protocol"), "HTTP" | "HTTPS") && (wanted.is_empty() || json::text(l, "/name") == wanted);
     let listener = listeners.iter().filter(fits).max_by_key(|l| json::text(l, "/protocol") == "HTTPS");
     let scheme = if listener.is_none_or(|l| json::text(l, "/protocol") == "HTTPS") { "https" } else { "http" };
-    let address = gateway.and_then(|g| json::list(g, "/status/addresses").first()).map(|a| json::text(a, "/value")).filter(|a| !a.is_empty());
+    let address =
+        gateway.and_then(|g| json::list(g, "/status/addresses").first()).map(|a| json::text(a, "/value")).filter(|a| !a.is_empty());
     let host = json::list(route, "/spec/hostnames").first().and_then(Value::as_str).map(|host| host.replace('*', "www"));
     let to = match (address, listener, &host) {
         (Some(address), Some(listener), Some(_)) => format!("--connect-to ::{}:{} ", bracketed(address), json::number(listener, "/port")),

@@ -81,6 +81,8 @@ pub(crate) fn seen() -> Seen {
         workloads: vec![workload],
         services: vec![json!({"metadata": {"name": "checkout", "annotations": {"haldane.dev/pinned-since": "2026-01-01T11:57:30Z"}},
             "spec": {"selector": {"app": "checkout", "pod-template-hash": "6c9d"}}})],
+        routes: vec![],
+        gateways: vec![],
         unread: vec![],
     }
 }
@@ -111,6 +113,24 @@ SERVICE    PINNED TO                         FOR
 checkout   stable (pod-template-hash=6c9d)   2m30s
 ";
     assert_eq!(tree(&view::of(&seen()), now(), Paint(false)), expected);
+}
+
+#[test]
+fn a_route_shows_its_share_and_how_to_test() {
+    let mut seen = seen();
+    seen.delivery.spec.workloads[0].route_refs = serde_json::from_value(json!([{"name": "shop"}])).unwrap();
+    let testers = crate::model::route::Testers::Header("X-Haldane-Track".to_owned());
+    let course = crate::model::route::Course::Shared { weight: crate::model::version::Weight::new(5), testers: Some(testers) };
+    let pair = crate::model::route::Pair { namespace: "shop", stable: "checkout", canary: "checkout-canary" };
+    let rules = pair.rules(&json!([{"backendRefs": [{"name": "checkout", "port": 80, "weight": 1}]}]), &course).unwrap();
+    seen.routes = vec![json!({"kind": "HTTPRoute", "metadata": {"name": "shop", "namespace": "shop"},
+        "spec": {"hostnames": ["shop.test"], "rules": rules}})];
+    let text = tree(&view::of(&seen), now(), Paint(false));
+    let block = "\
+ROUTE            CANARY   TEST IT
+HTTPRoute/shop   5 %      curl -H 'X-Haldane-Track: canary' https://shop.test/
+";
+    assert!(text.ends_with(block), "{text}");
 }
 
 #[test]

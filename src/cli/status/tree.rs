@@ -3,7 +3,10 @@
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use super::view::{Gate, HoldView, Pin, PodView, ServiceView, Side, View, WorkloadView};
+use super::{
+    routes::RouteView,
+    view::{Gate, HoldView, Pin, PodView, ServiceView, Side, View, WorkloadView},
+};
 use crate::{
     api::status::{AheadCommit, DeliveryStatus, Evidence, LastRollback, RolloutStatus},
     cli::paint::{Cell, Paint, Style, ago, between, of_phase, row, span},
@@ -16,6 +19,9 @@ pub(crate) fn tree(view: &View, now: Timestamp, paint: Paint) -> String {
     blocks.push(paint.columns(&view.workloads.iter().fold(workload_head(), workload)));
     if !view.services.is_empty() {
         blocks.push(services(&view.services, now, paint));
+    }
+    if !view.routes.is_empty() {
+        blocks.push(routes(&view.routes, paint));
     }
     if !view.unread.is_empty() {
         blocks.push(view.unread.iter().flat_map(|u| ["could not be read: ", u, "\n"]).collect());
@@ -182,6 +188,14 @@ fn pod_row(branch: &str, pod: &PodView) -> Vec<Cell> {
         (None, false) => Cell::default(),
     };
     vec!["".into(), format!("{branch}{}", pod.name).into(), ready, pod.restarts.to_string().into(), pod.digest.clone().into(), state]
+}
+
+fn routes(routes: &[RouteView], paint: Paint) -> String {
+    let rows = routes.iter().map(|r| {
+        let canary = r.canary.map_or_else(|| "changed by somebody".to_owned(), |share| format!("{share} %"));
+        row([r.name.as_str(), &canary, r.test.as_deref().unwrap_or_default()])
+    });
+    paint.columns(&std::iter::once(row(["ROUTE", "CANARY", "TEST IT"])).chain(rows).collect::<Vec<_>>())
 }
 
 fn services(services: &[ServiceView], now: Timestamp, paint: Paint) -> String {

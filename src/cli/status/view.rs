@@ -5,6 +5,7 @@ use kube::ResourceExt as _;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::routes::{self, RouteView};
 use crate::{
     api::{
         PINNED_ANNOTATION, POD_TEMPLATE_HASH, RELEASE_ANNOTATION, TRACK_LABEL,
@@ -27,6 +28,8 @@ pub(crate) struct View {
     pub(crate) delivery: Delivery,
     pub(crate) workloads: Vec<WorkloadView>,
     pub(crate) services: Vec<ServiceView>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) routes: Vec<RouteView>,
     pub(crate) probes: Vec<String>,
     pub(crate) holds: Vec<HoldView>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,6 +131,7 @@ pub(crate) fn of(seen: &Seen) -> View {
     View {
         workloads: seen.workloads.iter().map(|w| workload(seen, w)).collect(),
         services: seen.services.iter().map(service).collect(),
+        routes: routes::of(seen),
         probes: seen.delivery.spec.verify.iter().flat_map(|v| v.probes.iter().map(|p| p.name.clone())).collect(),
         holds,
         left: left(&seen.delivery, &status),

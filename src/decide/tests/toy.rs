@@ -19,7 +19,7 @@ use crate::{
         plan::{Plan, PlannedStep, PlannedWorkload, Source},
         route::{CanaryService, Course, Route, RouteKind, RouteName, Testers, Word, canary_service},
         template,
-        version::{PodHash, ReleaseName, WorkloadName},
+        version::{PodHash, ReleaseName, Weight, WorkloadName},
         world::{Canary, Observation, Pin, Pod, Release, ReplicaSet, Service, Workload},
     },
 };
@@ -148,6 +148,7 @@ impl Toy {
             workload: self::name(),
             service: APP.into(),
             course: Some(Course::Left),
+            most: Weight::ZERO,
             since: None,
             changed_by: None,
             unfit: None,
@@ -372,6 +373,7 @@ impl Toy {
                 });
                 let seen = self.seen.routes.iter_mut().find(|r| r.name == route).unwrap();
                 (seen.since, seen.changed_by) = ((course != Course::Left).then_some(now), None);
+                seen.most = course.weight();
                 seen.course = Some(course);
             }
             Effect::MakeCanaryService { service, routes } => {

@@ -88,6 +88,7 @@ fn what_somebody_changed_is_nobodys_course_and_finds_its_way_home() {
     edited[1]["backendRefs"] = json!([backend("web", 40), backend("web-canary", 60)]);
     assert_eq!(PAIR.course(&edited), None);
     assert_eq!(PAIR.rules(&edited, &Course::Left).unwrap(), rules);
+    assert_eq!((PAIR.most(&edited), PAIR.most(&ours), PAIR.most(&rules)), (Weight::new(60), Weight::new(25), Weight::ZERO));
     // Another share everywhere is a course: not the one that was asked for.
     let mut other = ours.clone();
     for at in 0..2 {
@@ -97,6 +98,7 @@ fn what_somebody_changed_is_nobodys_course_and_finds_its_way_home() {
     // The owner's Service was taken out of a rule: it comes back.
     let mut cut = ours.clone();
     cut[0]["backendRefs"] = json!([backend("web-canary", 1)]);
+    assert_eq!(PAIR.most(&cut), Weight::FULL);
     assert_eq!(PAIR.rules(&cut, &Course::Left).unwrap(), rules);
     // A rule that came meanwhile.
     let mut more = ours.as_array().unwrap().clone();

@@ -27,6 +27,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 
 use figure::Figure;
+use rollback::{Stable, Way};
 use support::Bed;
 
 /// A row of the table, or two that are measured together.
@@ -46,11 +47,15 @@ enum On {
 
 use On::{Cluster, Machine};
 
-const ALL: [Measurement; 7] = [
-    Measurement { rows: &["P2"], usually: 10, run: Cluster(|bed, n| rollback::measure(bed, n, rollback::Stable::Ready)) },
-    Measurement { rows: &["P11"], usually: 5, run: Cluster(|bed, n| rollback::measure(bed, n, rollback::Stable::OneNotReady)) },
+const ALL: [Measurement; 11] = [
+    Measurement { rows: &["P1"], usually: 10, run: Cluster(|bed, n| rollback::measure(bed, n, Way::Route, Stable::Ready)) },
+    Measurement { rows: &["P1x3"], usually: 4, run: Cluster(rollback::three) },
+    Measurement { rows: &["P2"], usually: 10, run: Cluster(|bed, n| rollback::measure(bed, n, Way::Service, Stable::Ready)) },
+    Measurement { rows: &["P11"], usually: 5, run: Cluster(|bed, n| rollback::measure(bed, n, Way::Service, Stable::OneNotReady)) },
+    Measurement { rows: &["P11r"], usually: 5, run: Cluster(|bed, n| rollback::measure(bed, n, Way::Route, Stable::OneNotReady)) },
     Measurement { rows: &["P3", "P3c", "P3i"], usually: 10, run: Cluster(merge::measure) },
-    Measurement { rows: &["P4", "P7"], usually: 4, run: Cluster(rollout::measure) },
+    Measurement { rows: &["P4", "P7"], usually: 4, run: Cluster(|bed, n| rollout::measure(bed, n, Way::Service)) },
+    Measurement { rows: &["P4r", "P7r"], usually: 4, run: Cluster(|bed, n| rollout::measure(bed, n, Way::Route)) },
     Measurement { rows: &["P6"], usually: 1, run: Cluster(idle::measure) },
     Measurement { rows: &["P10", "P10b"], usually: 5, run: Cluster(killed::measure) },
     Measurement { rows: &["P12", "P12b"], usually: 10, run: Machine(sweep::measure) },

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::figure::{Against, Figure, ms};
+use crate::rollback::Way;
 use crate::support::Bed;
 use crate::support::audit::{Write, by_kind};
 use crate::support::follow::Follow;
@@ -16,9 +17,9 @@ const SETTLE_US: i64 = 2_000_000;
 /// Each is new to the shop: one that was there before needs no records and costs fewer writes.
 const NEW: [&str; 4] = ["v2", "v3", "v4", "v5"];
 
-pub(crate) fn measure(bed: &Bed, n: usize) -> Result<Vec<Figure>> {
-    let steps = vec![(5, "3s"), (25, "3s"), (50, "3s")];
-    let shop = Shop::delivered(bed, "rollout", Setup { steps, settle: "2s", ..Setup::default() })?;
+pub(crate) fn measure(bed: &Bed, n: usize, way: Way) -> Result<Vec<Figure>> {
+    let (steps, by_route) = (vec![(5, "3s"), (25, "3s"), (50, "3s")], way == Way::Route);
+    let shop = Shop::delivered(bed, "rollout", Setup { steps, settle: "2s", testers: by_route.then_some("3s"), ..Setup::default() })?;
     let (mut own, mut counts, mut kinds, mut totals) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for version in NEW.into_iter().take(n) {
         let mark = bed.audit_mark()?;
@@ -50,8 +51,12 @@ pub(crate) fn measure(bed: &Bed, n: usize) -> Result<Vec<Figure>> {
     let kinds: Vec<String> = kinds.into_iter().map(|(kind, count)| format!("{kind} {count}")).collect();
     Ok(vec![
         Figure {
-            name: "P4",
-            what: "the controller's own time in a healthy rollout of 3 steps",
+            name: if by_route { "P4r" } else { "P4" },
+            what: if by_route {
+                "the controller's own time in a healthy rollout of testers and 3 steps, by a route"
+            } else {
+                "the controller's own time in a healthy rollout of 3 steps"
+            },
             unit: "ms",
             values: own,
             against: Some(Against {
@@ -68,8 +73,12 @@ pub(crate) fn measure(bed: &Bed, n: usize) -> Result<Vec<Figure>> {
             ],
         },
         Figure {
-            name: "P7",
-            what: "writes in a healthy rollout of 3 steps, of a new version, without Events and leases",
+            name: if by_route { "P7r" } else { "P7" },
+            what: if by_route {
+                "writes in a healthy rollout of testers and 3 steps, by a route, without Events and leases"
+            } else {
+                "writes in a healthy rollout of 3 steps, of a new version, without Events and leases"
+            },
             unit: "writes",
             values: counts,
             against: Some(Against { what: "Argo Rollouts 1.10.2, basic, a real kubelet", median: 22.0 }),

@@ -138,6 +138,11 @@ impl Report {
         self.json.pointer(&format!("/versions/{version}/all/requests")).and_then(Value::as_u64).unwrap_or_default()
     }
 
+    /// When the last request that this version answered was sent, Unix µs.
+    pub(crate) fn last_us(&self, version: &str) -> Option<i64> {
+        self.json.pointer(&format!("/versions/{version}/all/last_us")).and_then(Value::as_i64)
+    }
+
     /// When the last new connection that this version answered was opened, Unix µs.
     pub(crate) fn last_fresh_us(&self, version: &str) -> Option<i64> {
         self.json.pointer(&format!("/versions/{version}/fresh/last_us")).and_then(Value::as_i64)

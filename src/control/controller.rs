@@ -2,7 +2,7 @@
 //!
 //! Each watch has its own backoff and its errors end here: kube's `Controller` would slow down *all* triggers for one that
 //! is refused. Watched by metadata only, where the name or a label is enough: a change of status comes through all the same.
-//! Deliberately absent: `EndpointSlices` (polled while it matters), Pods at rest, Secrets.
+//! Deliberately absent: `EndpointSlices` of the owners' Services (polled while it matters), Pods at rest, Secrets.
 
 use std::{
     convert::Infallible,
@@ -18,6 +18,7 @@ use futures::{Stream, StreamExt as _, future::ready, stream, stream::BoxStream};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Pod, Service},
+    discovery::v1::EndpointSlice,
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
@@ -197,7 +198,7 @@ impl Watches {
         let all_there = |index: Arc<Index>| move |object: &DynamicObject| index.by_namespace(&object.namespace().unwrap_or_default());
         let workloads = index();
         let services = index();
-        let canary_pods = format!("{TRACK_LABEL}={TRACK_CANARY}");
+        let canaries = format!("{TRACK_LABEL}={TRACK_CANARY}");
         let (client, scope) = (&self.cluster.client, &self.scope);
         stream::select_all([
             stream::poll_fn(move |cx| nudges.poll_recv(cx)).boxed(),
@@ -207,7 +208,15 @@ impl Watches {
             self.touched(metrics, ("Service", "services"), scope.api::<PartialObjectMeta<Service>>(client), "", move |object| {
                 services.by_namespace(&object.namespace().unwrap_or_default())
             }),
-            self.touched(metrics, ("Pod", "pods"), scope.api::<PartialObjectMeta<Pod>>(client), &canary_pods, labelled),
+            self.touched(metrics, ("Pod", "pods"), scope.api::<PartialObjectMeta<Pod>>(client), &canaries, labelled),
+            // Kubernetes puts a Service's labels on its slices: these are of the Services in front of canaries alone.
+            self.touched(
+                metrics,
+                ("EndpointSlice", "endpointslices"),
+                scope.api::<PartialObjectMeta<EndpointSlice>>(client),
+                &canaries,
+                labelled,
+            ),
             self.touched(metrics, ("Release", "releases"), scope.dynamic::<Release>(client), "", referring),
             self.touched(metrics, ("Command", "commands"), scope.dynamic::<Command>(client), "", referring),
             self.routes(metrics, RouteKind::HTTPRoute),

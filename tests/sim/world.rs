@@ -154,7 +154,7 @@ impl World {
         let brain = &mut *brain;
         let found = self.api.read(|store| {
             let pod = store.list(&POD, "").find(|pod| json::text(pod, "/status/podIP") == ip)?;
-            Some((json::uid(pod).to_owned(), json::text(pod, "/spec/containers/0/image").to_owned(), serves_all(store, ip)))
+            Some((json::uid(pod).to_owned(), json::text(pod, "/spec/containers/0/image").to_owned(), serves_all(&self.plane, store, ip)))
         });
         let Some((uid, image, alone)) = found else { return Answer::Timeout };
         if !brain.pods.get(&uid).is_some_and(kubelet::Run::listens) {
@@ -286,8 +286,12 @@ impl World {
     }
 }
 
-/// Whether a Service has this pod and no other version behind it.
-fn serves_all(store: &Store, ip: &str) -> bool {
+/// Whether a Service has this pod and no other version behind it. Where there are routes, they say who serves everybody: a Service
+/// that one of them splits has one version behind it all the time.
+fn serves_all(plane: &Plane, store: &Store, ip: &str) -> bool {
+    if !plane.served().routes.is_empty() {
+        return routing::serves_all(plane, store, ip);
+    }
     traffic::shares(store).iter().any(|share| share.routed.iter().any(|pod| pod.ip == ip) && share.by_image().len() == 1)
 }
 

@@ -217,14 +217,26 @@ impl Plane {
 
 impl State {
     fn configuration(&self, store: &Store, last: &Served) -> Served {
-        let mut read = Served::default();
+        let mut read = Served::of(store);
+        for (key, (spec, open)) in &mut read.routes {
+            let frozen = matches!(self.troubles.get(key), Some(Trouble::Stuck | Trouble::Refused(_)));
+            if let Some((before, _)) = last.routes.get(key).filter(|_| frozen) {
+                spec.clone_from(before);
+            }
+            *open = store.get(key).is_some_and(|route| gateways(store, route).iter().any(|gateway| !self.down.contains(gateway)));
+        }
+        read
+    }
+}
+
+impl Served {
+    /// What is stored now, as if it were served at once by Gateways that all take requests.
+    pub fn of(store: &Store) -> Self {
+        let mut read = Self::default();
         for kind in [&HTTP_ROUTE, &GRPC_ROUTE] {
             for route in store.list(kind, "") {
                 let key = Key::new(kind, json::namespace(route), json::name(route));
-                let frozen = matches!(self.troubles.get(&key), Some(Trouble::Stuck | Trouble::Refused(_)));
-                let before = last.routes.get(&key).map(|(spec, _)| spec.clone()).filter(|_| frozen);
-                let open = gateways(store, route).iter().any(|gateway| !self.down.contains(gateway));
-                read.routes.insert(key, (before.unwrap_or_else(|| route["spec"].clone()), open));
+                read.routes.insert(key, (route["spec"].clone(), true));
             }
         }
         if read.routes.is_empty() {

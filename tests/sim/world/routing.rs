@@ -86,9 +86,13 @@ pub fn find(served: &Served, namespace: &str, name: &str) -> Option<Key> {
     keys.into_iter().find(|key| served.routes.contains_key(key))
 }
 
-/// Whom the request reaches.
+/// Whom the request reaches now.
 pub fn of_request(plane: &Plane, store: &Store, route: &Key, request: &Request) -> RouteShare {
-    let served = plane.served();
+    under(plane, store, &plane.served(), route, request)
+}
+
+/// Whom it reaches under that configuration.
+pub fn under(plane: &Plane, store: &Store, served: &Served, route: &Key, request: &Request) -> RouteShare {
     let mut nobody = RouteShare::default();
     let Some((spec, open)) = served.routes.get(route) else {
         nobody.fail(1.0, format!("{route} is not served"));
@@ -102,7 +106,7 @@ pub fn of_request(plane: &Plane, store: &Store, route: &Key, request: &Request) 
         nobody.fail(1.0, format!("no rule of {route} takes {}", request.path));
         return nobody;
     };
-    of_rule(plane, store, &served, &route.namespace, rule)
+    of_rule(plane, store, served, &route.namespace, rule)
 }
 
 /// Whom the requests of one rule reach.
@@ -140,6 +144,20 @@ fn knock(plane: &Plane, store: &Store, namespace: &str, endpoint: &Endpoint, par
         return share.fail(part, format!("pod {} does not answer any more", endpoint.pod));
     };
     share.reach(Routed::of(pod, &endpoint.ip), part);
+}
+
+/// Whether some route leads everybody whom it leads to this version to this version alone.
+pub fn serves_all(plane: &Plane, store: &Store, ip: &str) -> bool {
+    let served = plane.served();
+    let app = |image: &str| image.rsplit_once(':').map_or(image, |(name, _)| name).to_owned();
+    served.routes.iter().any(|(route, (spec, _))| {
+        let for_all = |rule: &&Value| json::list(rule, "/matches").iter().all(|one| json::list(one, "/headers").is_empty());
+        json::list(spec, "/rules").iter().filter(for_all).any(|rule| {
+            let pods = of_rule(plane, store, &served, &route.namespace, rule).pods;
+            let image = pods.iter().find(|(pod, _)| pod.ip == ip).map(|(pod, _)| pod.image.clone());
+            image.is_some_and(|image| pods.iter().all(|(pod, _)| pod.image == image || app(&pod.image) != app(&image)))
+        })
+    })
 }
 
 /// An app that does not drain is gone at SIGTERM.

@@ -96,7 +96,7 @@ impl Diary {
     fn traffic(&self, store: &Store) {
         for share in traffic::shares(store) {
             let by: Vec<String> = share.by_image().iter().map(|(image, pods)| format!("{} on {pods}", app::tag(image))).collect();
-            self.turned(&share.service, by);
+            self.turned(&share.service, &by);
         }
     }
 
@@ -109,14 +109,14 @@ impl Diary {
                 let by = share.by_image().into_iter().map(|(image, part)| format!("{} gets {part} %", image_name(&image)));
                 by.chain(failed).collect()
             };
-            self.turned(&format!("route {}", key.name), of(&[]));
+            self.turned(&format!("route {}", key.name), &of(&[]));
             let testers = routes::testers(spec).map(|header| of(&[(header, "canary")]));
-            self.turned(&format!("testers of {}", key.name), testers.unwrap_or_else(|| vec!["none".to_owned()]));
+            self.turned(&format!("testers of {}", key.name), &testers.unwrap_or_else(|| vec!["none".to_owned()]));
         }
     }
 
     /// Tells who serves there now, if that is another than before.
-    fn turned(&self, place: &str, by: Vec<String>) {
+    fn turned(&self, place: &str, by: &[String]) {
         let now = if by.is_empty() { "nobody serves".to_owned() } else { by.join(", ") };
         let before = lock(&self.book).traffic.insert(place.to_owned(), now.clone());
         if before.as_ref() != Some(&now) {

@@ -18,3 +18,4 @@ mod script;
 mod stories;
 mod town;
 mod traps;
+mod watched;

@@ -181,7 +181,7 @@ fn unverified_share(plane: &Plane, store: &Store, delivery: &Value, key: &Key, h
     let stored = Served::of(store);
     for request in home.map(requests).unwrap_or_default() {
         let share = routing::under(plane, store, &stored, key, &request);
-        let (new, all) = (share.fraction(|pod| is_canary(pod)), share.fraction(|pod| is_of(delivery, pod)));
+        let (new, all) = (share.fraction(is_canary), share.fraction(|pod| is_of(delivery, pod)));
         #[allow(clippy::cast_precision_loss, reason = "0 to 100")]
         let most = all * allowed as f64 / 100.0;
         if new > most + 1e-9 && all > new {

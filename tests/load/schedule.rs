@@ -40,7 +40,7 @@ impl Slow {
     /// Knuth's (The Art of Computer Programming, vol. 3, §6.4): 2^64 by the golden ratio.
     fn comes(&self, number: u64) -> bool {
         let lot = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        lot * 100 >> 32 < u64::from(self.percent)
+        (lot * 100) >> 32 < u64::from(self.percent)
     }
 }
 

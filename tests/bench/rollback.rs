@@ -88,7 +88,8 @@ pub(crate) fn measure(bed: &Bed, n: usize, way: Way, stable: Stable) -> Result<V
 
 /// Three apps whose new versions fail at once.
 pub(crate) fn three(bed: &Bed, n: usize) -> Result<Vec<Figure>> {
-    let shops = ["rollback-a", "rollback-b", "rollback-c"].map(|name| opened(bed, name, Way::Route)).into_iter().collect::<Result<Vec<_>>>()?;
+    let shops =
+        ["rollback-a", "rollback-b", "rollback-c"].map(|name| opened(bed, name, Way::Route)).into_iter().collect::<Result<Vec<_>>>()?;
     let mut trials = Vec::new();
     for number in 0..n {
         let each: Vec<Result<Trial>> = std::thread::scope(|scope| {
@@ -127,7 +128,8 @@ fn figure(name: &'static str, what: &'static str, way: Way, trials: &[Trial]) ->
         }
         Way::Route => notes.push(format!("the write -> last request, on kept connections too (the data plane's): {theirs} ms")),
     }
-    let against = (way == Way::Route).then_some(Against { what: "Argo Rollouts 1.10.2 with the Gateway plugin, without a second look", median: 130.0 });
+    let against = (way == Way::Route)
+        .then_some(Against { what: "Argo Rollouts 1.10.2 with the Gateway plugin, without a second look", median: 130.0 });
     Figure { name, what, unit: "ms", values: trials.iter().map(|trial| trial.total).collect(), against, notes }
 }
 

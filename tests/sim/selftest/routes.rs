@@ -332,6 +332,18 @@ async fn the_longer_path_wins_and_a_header_is_looked_at_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cookie_is_matched_by_an_expression_over_the_whole_header() {
+    let street = Street::open(59).await;
+    let cookie = json!([{"type": "RegularExpression", "name": "Cookie", "value": "(.*; *)?track=canary( *;.*)?"}]);
+    street.rules(json!([{"matches": [{"headers": cookie}], "backendRefs": backends(0, 1)}, {"backendRefs": backends(1, 0)}]));
+    street.pass(Duration::from_millis(100)).await;
+    let canary =
+        |cookie: &str| near(street.shop.world.share_of_route("shop", "web", &[("cookie", cookie)]).fraction(|p| p.image == V2), 1.0);
+    assert!(canary("track=canary") && canary("a=b; track=canary; c=d"));
+    assert!(!canary("track=canaries") && !canary("backtrack=canary") && !canary("a=b"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_grpc_route_is_split_in_the_same_way() {
     let street = Street::open(55).await;
     let orders = json!({"method": {"service": "shop.Orders"}});

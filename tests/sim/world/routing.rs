@@ -1,9 +1,10 @@
 //! Whom a request through a route would reach now: rules, weights, endpoints.
 //!
-//! Pure over a configuration and the store. Deliberately absent: query parameters and regular expressions, which match nothing here.
+//! Pure over a configuration and the store. Deliberately absent: query parameters, which match nothing here.
 
 use std::collections::BTreeMap;
 
+use regex::Regex;
 use serde_json::Value;
 
 use super::{
@@ -190,8 +191,8 @@ fn rank(route: &Key, one: &Value, request: &Request) -> Option<Rank> {
     }
     let wanted = json::list(one, "/headers");
     let has = |header: &Value| {
-        let same = |(name, value): &(String, String)| name.eq_ignore_ascii_case(text(header, "/name")) && value == text(header, "/value");
-        text(header, "/type") == "Exact" && request.headers.iter().any(same)
+        let same = |(name, value): &(String, String)| name.eq_ignore_ascii_case(text(header, "/name")) && says(header, value);
+        request.headers.iter().any(same)
     };
     if !wanted.iter().all(has) {
         return None;
@@ -204,10 +205,19 @@ fn rank(route: &Key, one: &Value, request: &Request) -> Option<Rank> {
     let exact = match text(one, "/path/type") {
         "Exact" => (path == request.path).then_some(true),
         "PathPrefix" => begins(&request.path, path).then_some(false),
-        _ => None,
+        _ => says(&one["path"], &request.path).then_some(false),
     }?;
     let method = text(one, "/method");
     (method.is_empty() || method == request.method).then_some((exact, path.len(), !method.is_empty(), wanted.len()))
+}
+
+/// Whether the value is the wanted one; an expression takes the whole of it, as Envoy has it.
+fn says(wanted: &Value, value: &str) -> bool {
+    let wants = text(wanted, "/value");
+    match text(wanted, "/type") {
+        "RegularExpression" => Regex::new(&format!("^(?:{wants})$")).is_ok_and(|expression| expression.is_match(value)),
+        _ => wants == value,
+    }
 }
 
 /// By whole segments: `/shop` takes `/shop/cart` and not `/shopping`.

@@ -5,7 +5,7 @@ SHELL := bash
 env := . tests/support/env.sh &&
 
 .DEFAULT_GOAL := help
-.PHONY: help setup components demo demo-down test test-code test-cluster matrix bench lint cluster cluster-down cluster-check
+.PHONY: help setup components demo demo-down test test-code test-cluster matrix bench soak lint cluster cluster-down cluster-check
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -33,6 +33,10 @@ matrix: ## every phase of a rollout x everything that others may do meanwhile, a
 bench: ## the figures of the README (ROWS="P2 P4" N=5)
 	$(env) cargo run --locked --example bench
 	@tests/cluster/cluster down bench
+
+soak: ## good and bad releases under load by the gateway, and how many requests failed (MINUTES=30)
+	$(env) MINUTES=$(MINUTES) cargo run --locked --example soak
+	@tests/cluster/cluster down soak
 
 lint: ## format, clippy, documentation, licences
 	cargo fmt --check

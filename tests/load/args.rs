@@ -43,6 +43,13 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(0..=5000))]
     pub(crate) keepalive_rate: u32,
 
+    /// So many in a hundred of all requests ask for --slow-path instead
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) slow: u8,
+
+    #[arg(long, default_value = "/slow?ms=800")]
+    pub(crate) slow_path: Ask,
+
     /// Seconds (or 500ms, 90s, 2m), at most 1 h; SIGTERM and SIGINT end the run earlier, with its report
     #[arg(long, default_value = "60s", value_parser = duration)]
     pub(crate) duration: Duration,
@@ -147,5 +154,6 @@ mod tests {
         assert!(parse(&["--max-requests", "1000001"]).is_err());
         assert!(parse(&["--duration", "61m"]).is_err());
         assert!(parse(&["--fresh", "1001"]).is_err());
+        assert!(parse(&["--slow", "101"]).is_err());
     }
 }

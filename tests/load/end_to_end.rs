@@ -114,6 +114,22 @@ async fn a_version_that_fails_after_twenty_requests_is_seen_to_fail_from_the_nex
 }
 
 #[tokio::test]
+async fn slow_requests_are_mixed_in_on_connections_of_both_kinds() {
+    let (mut shop, url) = shop(&[("SHOP_VERSION", "v1")]).await;
+    let log = file("slow.csv");
+    let args = ["--target", &url, "--host", "shop.test", "--slow", "20", "--slow-path", "/slow?ms=200", "--max-requests", "200"];
+    let mut load = Running::start("load", &[&args[..], &["--keepalive-rate", "50", "--log", &log]].concat(), &[]);
+    load.ended_well().await;
+    shop.terminate().await;
+    shop.ended_well().await;
+    let log = take(&log);
+    let of = |kind: &str| log.lines().filter(|line| line.contains(kind) && line.contains("/slow?ms=200,200,v1")).count();
+    assert!(of(",fresh,") > 5 && of(",keepalive,") > 5 && (25..=55).contains(&(of(",fresh,") + of(",keepalive,"))), "{log}");
+    let took = |line: &str| line.split(',').nth(2).and_then(|us| us.parse::<u64>().ok());
+    assert!(log.lines().filter(|line| line.contains("/slow")).all(|line| took(line) >= Some(200_000)), "{log}");
+}
+
+#[tokio::test]
 async fn customers_of_a_shop_that_drains_lose_nothing_and_leave() {
     let (mut shop, url) = shop(&[("SHOP_VERSION", "v1"), ("SHOP_ON_TERM", "drain")]).await;
     let json = file("drain.json");

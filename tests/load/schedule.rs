@@ -29,10 +29,26 @@ pub(crate) struct Ran {
     pub(crate) latest_start_us: u64,
 }
 
+/// Requests that take long, so that some are under way whenever something is moved.
+struct Slow {
+    percent: u8,
+    ask: Arc<Ask>,
+}
+
+impl Slow {
+    /// Scattered over the numbers and the same in every run: every twentieth would always be the same client's. The multiplier is
+    /// Knuth's (The Art of Computer Programming, vol. 3, §6.4): 2^64 by the golden ratio.
+    fn comes(&self, number: u64) -> bool {
+        let lot = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        (lot * 100) >> 32 < u64::from(self.percent)
+    }
+}
+
 /// The plan of one run.
 pub(crate) struct Schedule {
     client: Client,
     asks: Vec<Arc<Ask>>,
+    slow: Slow,
     standing: Vec<Arc<Standing>>,
     fresh_rate: u32,
     keepalive_rate: u32,
@@ -57,6 +73,7 @@ impl Schedule {
                 clock,
             },
             asks: args.paths.iter().cloned().map(Arc::new).collect(),
+            slow: Slow { percent: args.slow, ask: Arc::new(args.slow_path.clone()) },
             standing: (0..args.keepalive).map(|_| Arc::default()).collect(),
             fresh_rate: args.fresh,
             keepalive_rate: if args.keepalive == 0 { 0 } else { args.keepalive_rate },
@@ -129,8 +146,11 @@ impl Schedule {
         });
     }
 
-    /// The paths take turns; a keep-alive client begins each round one further, so that every client asks for every path.
+    /// Now and then something slow; else the paths take turns, and a keep-alive client begins each round one further, so that every client asks for every path.
     fn ask(&self, kind: Kind, number: u64) -> Option<Arc<Ask>> {
+        if self.slow.comes(number) {
+            return Some(Arc::clone(&self.slow.ask));
+        }
         let round = match kind {
             Kind::Fresh => 0,
             Kind::Keepalive => u64::try_from(self.standing.len()).ok().and_then(|clients| number.checked_div(clients)).unwrap_or(0),
@@ -160,6 +180,17 @@ mod tests {
         assert_eq!(due(start, 0, 50), Some(start));
         assert_eq!(due(start, 50, 50), Some(start + Duration::from_secs(1)));
         assert_eq!(due(start, 3, 0), None, "a rate of 0 sends nothing");
+    }
+
+    #[test]
+    fn slow_requests_come_as_often_as_asked_for_and_to_every_client() {
+        let slow = |percent| Slow { percent, ask: Arc::new("/slow?ms=800".parse().unwrap()) };
+        let of_client = |client: u64| (0..10_000_u64).map(|round| round * 5 + client).filter(|number| slow(5).comes(*number)).count();
+        for client in 0..5 {
+            assert!((450..=550).contains(&of_client(client)), "client {client}: {}", of_client(client));
+        }
+        assert!(!(0..1_000).any(|number| slow(0).comes(number)));
+        assert!((0..1_000).all(|number| slow(100).comes(number)));
     }
 
     #[test]

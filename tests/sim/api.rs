@@ -14,6 +14,7 @@ pub mod managed;
 pub mod patch;
 pub mod refusal;
 pub mod request;
+mod routing;
 pub mod selector;
 mod serve;
 pub mod store;

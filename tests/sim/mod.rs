@@ -1,8 +1,8 @@
 //! A Kubernetes cluster in memory, on tokio's paused clock.
 //!
-//! [`api`] is the API server: it stores objects and gives `kube::Client`s. [`world`] plays the controllers and the kubelet
-//! over the same store. Both are driven by virtual time and a seed, so that one seed is one history. What is deliberately
-//! absent: real HTTP, schemas of custom resources, admission, quota, nodes.
+//! [`api`] is the API server: it stores objects and gives `kube::Client`s. [`world`] plays the controllers, the kubelet and the
+//! data plane of routes over the same store. Both are driven by virtual time and a seed, so that one seed is one history. What
+//! is deliberately absent: real HTTP, schemas of custom resources, admission, quota, nodes.
 //!
 //! A fake is for faults. Each behaviour here that a decision leans on is named in `selftest` after what a real cluster did.
 #![allow(dead_code, reason = "each test binary that includes this module uses another part of it")]
@@ -20,5 +20,5 @@ pub mod world;
 pub use self::{
     api::{ApiServer, Incarnation, Options, faults::Fault, kinds::Key, kinds::Kind, refusal::Refusal, store::Store},
     clock::SimClock,
-    world::{World, behaviour::Answer, behaviour::Answers, behaviour::Behaviour},
+    world::{World, behaviour::Answer, behaviour::Answers, behaviour::Behaviour, plane::Lag, plane::Trouble},
 };

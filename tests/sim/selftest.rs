@@ -11,6 +11,8 @@ mod sim;
 mod controller;
 #[path = "selftest/gate.rs"]
 mod gate;
+#[path = "selftest/routes.rs"]
+mod routes;
 #[path = "selftest/server.rs"]
 mod server;
 #[path = "selftest/support.rs"]

@@ -9,13 +9,16 @@ pub mod behaviour;
 mod collect;
 mod deployment;
 mod endpoints;
+mod gateway;
 pub mod kubectl;
 pub mod kubelet;
 pub mod manifests;
 mod owner;
+pub mod plane;
 mod progress;
 mod queue;
 mod replicaset;
+pub mod routing;
 mod scaling;
 pub mod traffic;
 
@@ -30,13 +33,17 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use self::{
     behaviour::{Answer, Answers, Behaviour},
+    plane::{Lag, Plane, Trouble},
     queue::{Queue, Work},
+    routing::{Request, RouteShare},
     traffic::Share,
 };
 use super::{
     api::{
         ApiServer,
-        kinds::{DEPLOYMENT, EVENT, Key, LEASE, NAMESPACE, NEW_EVENT, POD, REPLICA_SET, SERVICE},
+        kinds::{
+            DEPLOYMENT, EVENT, GATEWAY, GATEWAY_CLASS, GRPC_ROUTE, HTTP_ROUTE, Key, LEASE, NAMESPACE, NEW_EVENT, POD, REPLICA_SET, SERVICE,
+        },
         managed::Writer,
         store::{Change, Store},
         write::Deletion,
@@ -49,6 +56,7 @@ use super::{
 pub struct World {
     api: ApiServer,
     brain: Arc<Mutex<Brain>>,
+    plane: Plane,
     task: JoinHandle<()>,
 }
 
@@ -65,6 +73,7 @@ struct Brain {
     asked: BTreeMap<String, u64>,
     /// What Helm remembers of its last release.
     releases: BTreeMap<Key, Value>,
+    plane: Plane,
 }
 
 /// One piece of work: the store, locked, and the memory.
@@ -74,6 +83,7 @@ pub struct Turn<'a> {
     behaviours: &'a BTreeMap<String, Behaviour>,
     pods: &'a mut BTreeMap<String, kubelet::Run>,
     addresses: &'a mut u64,
+    plane: &'a Plane,
 }
 
 impl Turn<'_> {
@@ -102,6 +112,7 @@ impl Drop for World {
 impl World {
     /// Starts the cluster around the server.
     pub fn start(api: &ApiServer, seed: u64) -> Self {
+        let plane = Plane::default();
         let brain = Brain {
             rng: Rng::new(seed),
             queue: Queue::default(),
@@ -111,10 +122,11 @@ impl World {
             addresses: 0,
             asked: BTreeMap::new(),
             releases: BTreeMap::new(),
+            plane: plane.clone(),
         };
         let brain = Arc::new(Mutex::new(brain));
         let task = tokio::spawn(run(api.clone(), brain.clone()));
-        Self { api: api.clone(), brain, task }
+        Self { api: api.clone(), brain, plane, task }
     }
 
     /// The server that this world lives in.
@@ -125,6 +137,7 @@ impl World {
     /// How pods of that image behave from now on, also those that run already.
     pub fn set_behaviour(&self, image: &str, behaviour: Behaviour) {
         let pods: Vec<Key> = self.api.read(|store| store.list(&POD, "").map(|pod| key_of(&POD, pod)).collect());
+        self.plane.set_drains(image, behaviour.drains);
         let mut brain = self.brain();
         brain.behaviours.insert(image.to_owned(), behaviour);
         for pod in pods {
@@ -141,7 +154,7 @@ impl World {
         let brain = &mut *brain;
         let found = self.api.read(|store| {
             let pod = store.list(&POD, "").find(|pod| json::text(pod, "/status/podIP") == ip)?;
-            Some((json::uid(pod).to_owned(), json::text(pod, "/spec/containers/0/image").to_owned(), serves_all(store, ip)))
+            Some((json::uid(pod).to_owned(), json::text(pod, "/spec/containers/0/image").to_owned(), serves_all(&self.plane, store, ip)))
         });
         let Some((uid, image, alone)) = found else { return Answer::Timeout };
         if !brain.pods.get(&uid).is_some_and(kubelet::Run::listens) {
@@ -168,6 +181,62 @@ impl World {
     /// Where new connections of one Service go right now.
     pub fn share(&self, namespace: &str, service: &str) -> Share {
         self.api.read(|store| traffic::share(store, namespace, service)).unwrap_or_else(|| panic!("no Service {namespace}/{service}"))
+    }
+
+    /// The data plane behind the routes.
+    pub fn plane(&self) -> &Plane {
+        &self.plane
+    }
+
+    /// How far the data plane is behind, from now on.
+    pub fn set_lag(&self, lag: Lag) {
+        self.plane.set_lag(lag);
+    }
+
+    /// What is wrong with a route at the data plane, from now on.
+    pub fn set_trouble(&self, route: &Key, trouble: Trouble) {
+        self.plane.set_trouble(route, trouble);
+        self.look_at(Work::Route(route.clone()));
+    }
+
+    /// Whether the Gateway takes requests, from now on.
+    pub fn set_programmed(&self, namespace: &str, gateway: &str, programmed: bool) {
+        let gateway = Key::new(&GATEWAY, namespace, gateway);
+        self.plane.set_down(&gateway, !programmed);
+        self.look_at(Work::Gateway(gateway));
+    }
+
+    fn look_at(&self, work: Work) {
+        self.api.read(|store| self.plane.read(store));
+        self.brain().queue.add(work, Duration::from_millis(1));
+        self.api.wake();
+    }
+
+    /// Which pods a GET of `/` through the route reaches now, and with which probability.
+    pub fn share_of_route(&self, namespace: &str, route: &str, headers: &[(&str, &str)]) -> RouteShare {
+        self.share_of_request(namespace, route, &Request::with(headers))
+    }
+
+    /// The same for any request.
+    pub fn share_of_request(&self, namespace: &str, route: &str, request: &Request) -> RouteShare {
+        let served = self.plane.served();
+        let key = routing::find(&served, namespace, route).unwrap_or_else(|| Key::new(&HTTP_ROUTE, namespace, route));
+        self.api.read(|store| routing::of_request(&self.plane, store, &key, request))
+    }
+
+    /// What one request through the route is answered, and by which pod's image.
+    pub fn ask_route(&self, namespace: &str, route: &str, request: &Request) -> (Answer, Option<String>) {
+        let share = self.share_of_request(namespace, route, request);
+        #[allow(clippy::cast_precision_loss, reason = "a thousandth is enough")]
+        let mut lot = self.brain().rng.below(1_000) as f64 / 1_000.0;
+        for (pod, part) in share.pods {
+            lot -= part;
+            if lot < 0.0 {
+                return (self.ask(&pod.ip), Some(pod.image));
+            }
+        }
+        // Seen: 503 of Traefik and 500 of Envoy.
+        (Answer::Status(503), None)
     }
 
     /// Waits, on virtual time, until the stored state is so; whether it became so within the limit.
@@ -217,8 +286,12 @@ impl World {
     }
 }
 
-/// Whether a Service has this pod and no other version behind it.
-fn serves_all(store: &Store, ip: &str) -> bool {
+/// Whether a Service has this pod and no other version behind it. Where there are routes, they say who serves everybody: a Service
+/// that one of them splits has one version behind it all the time.
+fn serves_all(plane: &Plane, store: &Store, ip: &str) -> bool {
+    if !plane.served().routes.is_empty() {
+        return routing::serves_all(plane, store, ip);
+    }
     traffic::shares(store).iter().any(|share| share.routed.iter().any(|pod| pod.ip == ip) && share.by_image().len() == 1)
 }
 
@@ -233,7 +306,7 @@ async fn run(api: ApiServer, brain: Arc<Mutex<Brain>>) {
         let next = {
             let mut brain = brain.lock().unwrap_or_else(PoisonError::into_inner);
             brain.work(&api);
-            brain.queue.next()
+            brain.queue.next().into_iter().chain(brain.plane.next()).min()
         };
         let alarm = async {
             match next {
@@ -259,17 +332,20 @@ impl Brain {
                 self.queue.add(work, time.max(Duration::from_millis(1)));
             }
         }
+        api.read(|store| self.plane.advance(store));
     }
 
     fn pass(&mut self, store: &mut Store, work: &Work) -> Option<Duration> {
-        let Self { rng, behaviours, pods, addresses, .. } = self;
-        let turn = &mut Turn { store, rng, behaviours, pods, addresses };
+        let Self { rng, behaviours, pods, addresses, plane, .. } = self;
+        let turn = &mut Turn { store, rng, behaviours, pods, addresses, plane };
         match work {
             Work::Deployment(key) => deployment::sync(turn, key),
             Work::ReplicaSet(key) => replicaset::sync(turn, key),
             Work::Pod(key) => kubelet::sync(turn, key),
             Work::Service(key) => endpoints::sync(turn, key),
             Work::Namespace(key) => collect::namespace(turn, key),
+            Work::Route(key) => gateway::route(turn, key),
+            Work::Gateway(key) => gateway::gateway(turn, key),
             Work::Collect => collect::sync(turn),
         }
     }
@@ -279,8 +355,11 @@ impl Brain {
         let fresh: Vec<(Work, Duration)> = api.write(|store| {
             let changes = store.since(self.seen).to_vec();
             self.seen = store.version();
-            let Self { rng, behaviours, pods, addresses, .. } = self;
-            let turn = Turn { store, rng, behaviours, pods, addresses };
+            let Self { rng, behaviours, pods, addresses, plane, .. } = self;
+            let turn = Turn { store, rng, behaviours, pods, addresses, plane };
+            if changes.iter().any(Plane::reads) {
+                plane.read(turn.store);
+            }
             let work: Vec<Work> = changes.iter().flat_map(|change| interested(&turn, change)).collect();
             work.into_iter().map(|work| (work.clone(), delay(turn.rng, &work))).collect()
         });
@@ -295,6 +374,8 @@ fn delay(rng: &mut Rng, work: &Work) -> Duration {
     match work {
         Work::Collect => rng.millis(100, 400),
         Work::Pod(_) => rng.millis(1, 10),
+        // Seen: 8–14 ms in the middle.
+        Work::Route(_) | Work::Gateway(_) => rng.millis(2, 20),
         _ => rng.millis(5, 45),
     }
 }
@@ -319,6 +400,14 @@ fn interested(turn: &Turn<'_>, change: &Change) -> Vec<Work> {
         }
     } else if key.kind == &SERVICE {
         work.push(Work::Service(key.clone()));
+        if change.removed || change.before.is_none() {
+            work.extend(routes(turn).filter(|route| names(turn, route, key)).map(Work::Route));
+        }
+    } else if key.kind.routes() {
+        work.push(Work::Route(key.clone()));
+    } else if key.kind == &GATEWAY || key.kind == &GATEWAY_CLASS {
+        work.extend((key.kind == &GATEWAY).then(|| Work::Gateway(key.clone())));
+        work.extend(routes(turn).map(Work::Route));
     } else if key.kind == &NAMESPACE && json::is_terminating(object) {
         work.push(Work::Namespace(key.clone()));
     }
@@ -327,4 +416,14 @@ fn interested(turn: &Turn<'_>, change: &Change) -> Vec<Work> {
         work.push(Work::Collect);
     }
     work
+}
+
+fn routes(turn: &Turn<'_>) -> impl Iterator<Item = Key> {
+    let of = |kind: &'static super::Kind| turn.store.list(kind, "").map(move |route| key_of(kind, route));
+    of(&HTTP_ROUTE).chain(of(&GRPC_ROUTE))
+}
+
+fn names(turn: &Turn<'_>, route: &Key, service: &Key) -> bool {
+    let rules = turn.store.get(route).map_or(&[][..], |route| json::list(route, "/spec/rules"));
+    rules.iter().flat_map(|rule| json::list(rule, "/backendRefs")).any(|backend| json::text(backend, "/name") == service.name)
 }

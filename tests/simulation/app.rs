@@ -11,6 +11,27 @@ pub const V2: &str = "registry/web:v2";
 pub const V3: &str = "registry/web:v3";
 /// Pods of the owner's Deployment.
 pub const REPLICAS: i64 = 3;
+/// Another app, which shares a rule with ours.
+pub const HELP: &str = "help";
+pub const GATEWAY: &str = "edge";
+
+/// How the app gets its share of the traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    #[default]
+    Service,
+    Route,
+}
+
+impl Way {
+    /// Every sweep goes these ways.
+    pub const SWEPT: [Self; 1] = [Self::Service];
+}
+
+/// What an app runs before the story begins.
+pub fn first_image(name: &str) -> String {
+    if name == HELP { format!("registry/{HELP}:v1") } else { V1.to_owned() }
+}
 
 /// The owner's Deployment with that image.
 pub fn deployment(name: &str, image: &str) -> Value {
@@ -22,6 +43,37 @@ pub fn deployment(name: &str, image: &str) -> Value {
 /// Its Service.
 pub fn service(name: &str) -> Value {
     manifests::service(NAMESPACE, name)
+}
+
+/// Three rules, as people write them: with a filter and no weight, beside another app, and for the other app alone.
+pub fn route(name: &str) -> Value {
+    let path = |value: &str| json!([{"path": {"type": "PathPrefix", "value": value}}]);
+    let marked = json!([{"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": "x-api", "value": "1"}]}}]);
+    let rules = json!([
+        {"matches": path("/api"), "filters": marked, "backendRefs": [{"name": name, "port": 80}]},
+        {"matches": path("/"), "backendRefs": [{"name": name, "port": 80, "weight": 3}, {"name": HELP, "port": 80, "weight": 1}]},
+        {"matches": path("/static"), "backendRefs": [{"name": HELP, "port": 80}]},
+    ]);
+    manifests::route("HTTPRoute", NAMESPACE, name, GATEWAY, &rules)
+}
+
+/// The Gateway above it.
+pub fn gateway() -> Value {
+    manifests::gateway(NAMESPACE, GATEWAY)
+}
+
+/// Delivered that way: by its route, testers come first.
+pub fn by(way: Way, mut delivery: Value) -> Value {
+    if way == Way::Route {
+        let workload = &mut delivery["spec"]["workloads"][0];
+        workload["routeRefs"] = json!([{"kind": "HTTPRoute", "name": workload["name"]}]);
+        let steps = &mut delivery["spec"]["rollout"]["steps"];
+        let bake = steps[0]["bake"].clone();
+        if let Some(steps) = steps.as_array_mut() {
+            steps.insert(0, json!({"testers": {}, "bake": bake}));
+        }
+    }
+    delivery
 }
 
 /// One path, asked every five seconds in a rollout.

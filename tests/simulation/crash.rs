@@ -16,6 +16,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
+    app::Way,
     script::Script,
     sim::{
         Fault,
@@ -59,6 +60,7 @@ impl fmt::Display for Blow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
     pub script: Script,
+    pub way: Way,
     pub seed: u64,
     pub blow: Option<(Blow, usize)>,
 }
@@ -66,6 +68,9 @@ pub struct Schedule {
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} seed={}", self.script, self.seed)?;
+        if self.way == Way::Route {
+            write!(f, " way=route")?;
+        }
         self.blow.map_or(Ok(()), |(blow, k)| write!(f, " {blow}={k}"))
     }
 }
@@ -74,9 +79,13 @@ impl Schedule {
     fn parse(text: &str) -> Option<Self> {
         let mut words = text.split_whitespace();
         let script = Script::named(words.next()?)?;
-        let mut schedule = Self { script, seed: SEED, blow: None };
+        let mut schedule = Self { script, way: Way::Service, seed: SEED, blow: None };
         for word in words {
             let (name, number) = word.split_once('=')?;
+            if name == "way" {
+                schedule.way = Way::Route;
+                continue;
+            }
             match Blow::ALL.iter().find(|b| b.to_string() == name) {
                 Some(blow) => schedule.blow = Some((*blow, number.parse().ok()?)),
                 None => schedule.seed = number.parse().ok()?,
@@ -99,7 +108,7 @@ struct Ended {
 }
 
 async fn played(schedule: Schedule) -> Ended {
-    let town = Town::hurried(schedule.seed).await;
+    let town = Town::hurried_by(schedule.way, schedule.seed).await;
     town.diary.begin();
     let before = town.api.writes(USER).len();
     if let Some((blow, k)) = schedule.blow {
@@ -188,17 +197,16 @@ fn diff(should: &str, is: &str) -> Vec<String> {
 #[expect(clippy::disallowed_methods, reason = "how long the sweep takes is printed, and nothing depends on it")]
 fn every_crash_and_every_lost_reply_ends_the_same() {
     let wall = Instant::now();
-    let golden: Vec<Ended> = Script::ALL
-        .into_iter()
-        .map(|script| run(Schedule { script, seed: SEED, blow: None }).unwrap_or_else(|what| panic!("{script}: {what}")))
-        .collect();
+    let histories: Vec<Schedule> =
+        Way::SWEPT.into_iter().flat_map(|way| Script::ALL.map(|script| Schedule { script, way, seed: SEED, blow: None })).collect();
+    let golden: Vec<Ended> = histories.iter().map(|h| run(*h).unwrap_or_else(|what| panic!("{h}: {what}"))).collect();
     let mut schedules: Vec<(Schedule, usize)> = Vec::new();
-    for (at, (script, golden)) in Script::ALL.into_iter().zip(&golden).enumerate() {
-        println!("{script}: {} writes", golden.writes);
+    for (at, (history, golden)) in histories.iter().zip(&golden).enumerate() {
+        println!("{history}: {} writes", golden.writes);
         for blow in Blow::ALL {
             // SWEEP=all tries everything; else every crash after a write, and every fourth of the others.
             let every = if blow == Blow::CrashAfter || std::env::var("SWEEP").is_ok_and(|s| s == "all") { 1 } else { 4 };
-            schedules.extend((1..=golden.writes).step_by(every).map(|k| (Schedule { script, seed: SEED, blow: Some((blow, k)) }, at)));
+            schedules.extend((1..=golden.writes).step_by(every).map(|k| (Schedule { blow: Some((blow, k)), ..*history }, at)));
         }
     }
     let (next, failed, ran) = (AtomicUsize::new(0), Arc::new(Mutex::new(Vec::new())), AtomicUsize::new(0));

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::{
     app,
+    routes::{self, is_ours},
     sim::{
         Answer, ApiServer, SimClock, Store,
         api::{
@@ -17,7 +18,11 @@ use crate::{
             store::Change,
         },
         json::{self, count, flag, text},
-        world::traffic,
+        world::{
+            plane::Plane,
+            routing::{self, Request},
+            traffic,
+        },
     },
     town::{USER, lock},
 };
@@ -45,15 +50,18 @@ impl Diary {
     }
 
     /// Reads along from now on.
-    pub fn read(&self, api: &ApiServer) {
-        let diary = self.clone();
+    pub fn read(&self, api: &ApiServer, plane: &Plane) {
+        let (diary, routed) = (self.clone(), plane.clone());
         api.observe(Box::new(move |store, change| {
             for (who, words) in words(change) {
                 diary.tell(who, words);
             }
             diary.traffic(store);
+            diary.routes(&routed, store);
             Ok(())
         }));
+        let (diary, routed) = (self.clone(), plane.clone());
+        plane.watch(Box::new(move |store| diary.routes(&routed, store)));
     }
 
     /// A line of its own.
@@ -88,11 +96,31 @@ impl Diary {
     fn traffic(&self, store: &Store) {
         for share in traffic::shares(store) {
             let by: Vec<String> = share.by_image().iter().map(|(image, pods)| format!("{} on {pods}", app::tag(image))).collect();
-            let now = if by.is_empty() { "nobody serves".to_owned() } else { by.join(", ") };
-            let before = lock(&self.book).traffic.insert(share.service.clone(), now.clone());
-            if before.as_ref() != Some(&now) {
-                self.tell("traffic", format!("{}: {now}", share.service));
-            }
+            self.turned(&share.service, &by);
+        }
+    }
+
+    /// Whom everybody reaches through each route, and whom its testers.
+    fn routes(&self, plane: &Plane, store: &Store) {
+        for (key, (spec, _)) in &plane.served().routes {
+            let of = |headers: &[(&str, &str)]| -> Vec<String> {
+                let share = routing::of_request(plane, store, key, &Request::with(headers));
+                let failed = (share.failed > 0.0).then(|| format!("{:.0} % fail", share.failed * 100.0));
+                let by = share.by_image().into_iter().map(|(image, part)| format!("{} gets {part} %", image_name(&image)));
+                by.chain(failed).collect()
+            };
+            self.turned(&format!("route {}", key.name), &of(&[]));
+            let testers = routes::testers(spec).map(|header| of(&[(header, "canary")]));
+            self.turned(&format!("testers of {}", key.name), &testers.unwrap_or_else(|| vec!["none".to_owned()]));
+        }
+    }
+
+    /// Tells who serves there now, if that is another than before.
+    fn turned(&self, place: &str, by: &[String]) {
+        let now = if by.is_empty() { "nobody serves".to_owned() } else { by.join(", ") };
+        let before = lock(&self.book).traffic.insert(place.to_owned(), now.clone());
+        if before.as_ref() != Some(&now) {
+            self.tell("traffic", format!("{place}: {now}"));
         }
     }
 
@@ -145,7 +173,10 @@ fn words(change: &Change) -> Vec<(&'static str, String)> {
         return Vec::new();
     }
     if kind == &SERVICE {
-        return service(before, now);
+        return if is_ours(now) { made(before, name, change.removed) } else { service(before, now) };
+    }
+    if kind.routes() {
+        return route(before, now, name);
     }
     if kind == &DEPLOYMENT {
         let ours = json::labels(now).contains_key("haldane.dev/workload");
@@ -182,6 +213,30 @@ fn service(before: Option<&Value>, now: &Value) -> Vec<(&'static str, String)> {
         (_, is) if is.is_empty() => vec![("write", format!("Service {name} as its owner wrote it"))],
         (_, is) => vec![("write", format!("Service {name} pinned to {is}"))],
     }
+}
+
+/// A Service in front of the canary.
+fn made(before: Option<&Value>, name: &str, removed: bool) -> Vec<(&'static str, String)> {
+    match before {
+        None => vec![("write", format!("Service {name} made"))],
+        Some(_) if removed => vec![("write", format!("Service {name} ends"))],
+        Some(_) => Vec::new(),
+    }
+}
+
+fn route(before: Option<&Value>, now: &Value, name: &str) -> Vec<(&'static str, String)> {
+    let said = |route: &Value| match (routes::weight(&route["spec"]), routes::testers(&route["spec"])) {
+        (None, None) => "as its owner wrote it".to_owned(),
+        (weight, None) => format!("with {} % to the canary", weight.unwrap_or(0)),
+        (weight, Some(_)) => format!("with testers and {} % to the canary", weight.unwrap_or(0)),
+    };
+    if before.map(said) == Some(said(now)) { Vec::new() } else { vec![("write", format!("route {name} {}", said(now)))] }
+}
+
+/// `v2` of ours, `help` of another app.
+fn image_name(image: &str) -> &str {
+    let name = image.rsplit('/').next().unwrap_or(image);
+    if name.starts_with(app::APP) { app::tag(image) } else { name.split(':').next().unwrap_or(name) }
 }
 
 fn image(object: &Value) -> &str {

@@ -178,7 +178,7 @@ async fn deleted_in_any_phase() {
             town.delete_delivery(how);
             town.until("it is gone", |s| s.find(&DELIVERY, NAMESPACE, APP).is_none()).await;
             town.rest().await;
-            let end = town.api.read(crate::invariants::i16);
+            let end = town.gone();
             assert!(end.is_ok(), "{phase}: {end:?}\n{}", town.report());
             town.check();
         }

@@ -14,13 +14,15 @@ use serde_json::Value;
 
 use crate::{
     app::{APP, NAMESPACE},
+    routes::{self, is_ours},
     sim::{
-        ApiServer, SimClock, Store,
+        ApiServer, Kind, SimClock, Store,
         api::{
             kinds::{CONTROLLER_REVISION, DELIVERY, DEPLOYMENT, POD, REPLICA_SET, SERVICE},
             store::Change,
         },
         json::{self, count, flag, labels, text},
+        world::plane::Plane,
     },
     town::{USER, lock},
 };
@@ -36,6 +38,7 @@ const IMAGE: &str = "/spec/template/spec/containers/0/image";
 pub struct Watchman {
     watch: Arc<Mutex<Watch>>,
     clock: SimClock,
+    plane: Plane,
 }
 
 /// What the invariants need to remember.
@@ -56,14 +59,15 @@ pub struct Watch {
     served: BTreeSet<String>,
     /// Services whose pin matches nobody, since when.
     empty: BTreeMap<String, Duration>,
+    routes: routes::Book,
     defects: Vec<String>,
 }
 
-type Found = Result<(), String>;
+pub type Found = Result<(), String>;
 
 impl Watchman {
-    pub fn new(clock: SimClock) -> Self {
-        Self { watch: Arc::default(), clock }
+    pub fn new(clock: SimClock, plane: &Plane) -> Self {
+        Self { watch: Arc::default(), clock, plane: plane.clone() }
     }
 
     /// From now on.
@@ -84,10 +88,23 @@ impl Watchman {
                 i22(&mut watch, store, now),
                 i23(&watch, change),
                 i25(&watch, store),
+                routed(&mut watch, &watchman.plane, store, Some(change), now),
             ];
             let broken: Vec<String> = found.into_iter().filter_map(Result::err).collect();
             if broken.is_empty() { Ok(()) } else { Err(broken.join("; ")) }
         }));
+        let watchman = self.clone();
+        self.plane.watch(Box::new(move |store| {
+            let (mut watch, now) = (lock(&watchman.watch), watchman.clock.elapsed());
+            if let Err(what) = routed(&mut watch, &watchman.plane, store, None, now) {
+                watch.defects.push(format!("{} once served: {what}", watchman.clock.now()));
+            }
+        }));
+    }
+
+    /// I24 for routes.
+    pub fn is_home(&self, api: &ApiServer) -> Found {
+        api.read(|store| lock(&self.watch).routes.is_home(store))
     }
 
     /// The world takes pods away for that long.
@@ -138,6 +155,7 @@ impl Watchman {
 
 impl Watch {
     fn learn(&mut self, store: &Store, change: &Change) {
+        self.routes.learn(change);
         let object = change.object.as_ref();
         let proves = ["Finalizing", "Live"].contains(&text(object, "/status/phase"));
         if change.key.kind == &DELIVERY && json::name(object) == APP && proves {
@@ -155,6 +173,11 @@ impl Watch {
             }
         }
     }
+}
+
+fn routed(watch: &mut Watch, plane: &Plane, store: &Store, change: Option<&Change>, now: Duration) -> Found {
+    let disturbed = now < watch.disturbed;
+    watch.routes.look(plane, store, change, now, disturbed)
 }
 
 fn is_canary(object: &Value) -> bool {
@@ -193,7 +216,7 @@ fn i1(watch: &mut Watch, store: &Store, now: Duration) -> Found {
     if now < watch.disturbed {
         return Ok(());
     }
-    for service in store.list(&SERVICE, NAMESPACE) {
+    for service in store.list(&SERVICE, NAMESPACE).filter(|service| !is_ours(service)) {
         let Some(deployment) = app_of(store, service) else { continue };
         let reached = ready(store, &json::strings(service, "/spec/selector")).len();
         if reached >= floor(&deployment) {
@@ -239,7 +262,7 @@ fn i2(store: &Store, now: Duration, watch: &Watch) -> Found {
 /// I3: a pin matches a ready pod at the moment it is written.
 fn i3(store: &Store, change: &Change) -> Found {
     let service = change.object.as_ref();
-    if change.key.kind != &SERVICE || change.by != USER || !pinned(service) {
+    if change.key.kind != &SERVICE || change.by != USER || !pinned(service) || is_ours(service) {
         return Ok(());
     }
     let selector = json::strings(service, "/spec/selector");
@@ -252,7 +275,7 @@ fn i3(store: &Store, change: &Change) -> Found {
 /// I22: a pin that matches nobody, while somebody else is ready, comes off at once.
 fn i22(watch: &mut Watch, store: &Store, now: Duration) -> Found {
     let mut found = Ok(());
-    let services: Vec<Value> = store.list(&SERVICE, NAMESPACE).cloned().collect();
+    let services: Vec<Value> = store.list(&SERVICE, NAMESPACE).filter(|service| !is_ours(service)).cloned().collect();
     for service in services {
         let name = json::name(&service).to_owned();
         let empty = pinned(&service)
@@ -308,25 +331,28 @@ fn i15(change: &Change) -> Found {
         return Ok(());
     }
     let ours = ["deliveries", "releases", "controllerrevisions", "commands", "events", "leases"];
-    if ours.contains(&kind.plural) || (kind == &DEPLOYMENT && is_canary(&change.object)) {
+    let made = (kind == &DEPLOYMENT && is_canary(&change.object)) || (kind == &SERVICE && is_ours(&change.object));
+    if ours.contains(&kind.plural) || made {
         return Ok(());
     }
-    let (Some(before), true) = (change.before.as_deref(), kind == &DEPLOYMENT || kind == &SERVICE) else {
+    let (Some(before), true) = (change.before.as_deref(), kind == &DEPLOYMENT || kind == &SERVICE || kind.routes()) else {
         return Err(format!("I15: writes {}", change.key));
     };
-    if change.removed || owners_part(before, kind == &SERVICE) != owners_part(&change.object, kind == &SERVICE) {
+    if change.removed || owners_part(before, kind) != owners_part(&change.object, kind) {
         return Err(format!("I15: changes more of {} than is ours", change.key));
     }
     Ok(())
 }
 
-fn owners_part(object: &Value, service: bool) -> Value {
+fn owners_part(object: &Value, kind: &Kind) -> Value {
     let mut part = object.clone();
     let metadata = ["managedFields", "resourceVersion", "generation"].map(|f| format!("/metadata/{f}"));
     for place in &metadata {
         json::remove(&mut part, place);
     }
-    if service {
+    if kind.routes() {
+        json::remove(&mut part, "/spec/rules");
+    } else if kind == &SERVICE {
         json::remove(&mut part, &format!("/spec/selector/{HASH}"));
         json::remove(&mut part, "/spec/selector/haldane.dev~1track");
     } else {
@@ -384,6 +410,9 @@ pub fn i24(store: &Store) -> Found {
     let manager = |o: &Value| json::list(o, "/metadata/managedFields").iter().any(|e| text(e, "/manager") == USER);
     for service in store.list(&SERVICE, NAMESPACE) {
         let notes = json::strings(service, "/metadata/annotations");
+        if is_ours(service) {
+            return Err(format!("I24: Service {} is left", json::name(service)));
+        }
         if pinned(service) || notes.keys().any(|k| k.starts_with("haldane.dev/")) || manager(service) {
             return Err(format!("I24: Service {} still carries something of ours", json::name(service)));
         }

@@ -4,7 +4,6 @@ use std::fmt;
 
 use crate::{
     app::{V2, V3},
-    invariants::{i16, i24},
     sim::{
         Behaviour, Store, World,
         api::{kinds::DELIVERY, write::Propagation},
@@ -41,7 +40,7 @@ impl Script {
         self.begin(town);
         self.go_on(town).await;
         town.rest().await;
-        let end = town.api.read(if self == Self::Deleted { i16 } else { i24 });
+        let end = if self == Self::Deleted { town.gone() } else { town.home() };
         if let Err(what) = end {
             panic!("{what}\n{}", town.report());
         }

@@ -7,7 +7,6 @@ use serde_json::json;
 use crate::{
     app::{self, APP, NAMESPACE, V1, V2, V3},
     crash::settled,
-    invariants::{i16, i24},
     script::held_for,
     sim::{
         Behaviour, Store,
@@ -28,7 +27,7 @@ async fn told(town: &Town, name: &str, title: &str) {
     town.rest().await;
     let text = format!("# {title}\n{}", town.diary.text());
     let there = town.api.read(|s| s.find(&DELIVERY, NAMESPACE, APP).is_some());
-    let end = town.api.read(if there { i24 } else { i16 });
+    let end = if there { town.home() } else { town.gone() };
     assert!(end.is_ok(), "{end:?}\n{}", town.report());
     town.check();
     if there {

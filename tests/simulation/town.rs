@@ -22,13 +22,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{self, APP, NAMESPACE},
+    app::{self, APP, NAMESPACE, Way},
     diary::Diary,
-    invariants::Watchman,
+    invariants::{Watchman, i16, i24},
     sim::{
         Answer, ApiServer, Incarnation, Key, SimClock, Store, World,
         api::{
-            kinds::{CONTROLLER_REVISION, DELIVERY, DEPLOYMENT, POD, RELEASE, SERVICE},
+            kinds::{CONTROLLER_REVISION, DELIVERY, DEPLOYMENT, HTTP_ROUTE, POD, RELEASE, SERVICE},
             write::{Deletion, Propagation},
         },
         json,
@@ -56,6 +56,7 @@ pub struct Town {
     pub watchman: Watchman,
     controllers: Mutex<Vec<Controller>>,
     seed: u64,
+    way: Way,
 }
 
 /// A process that Kubernetes starts again.
@@ -88,20 +89,37 @@ impl Drop for Controller {
 impl Town {
     /// Three pods of v1 behind a Service, and no controller yet.
     pub async fn built(seed: u64) -> Self {
+        Self::built_by(Way::Service, seed).await
+    }
+
+    /// The same for an app of that way: its route stands too.
+    pub async fn built_by(way: Way, seed: u64) -> Self {
         let api = ApiServer::new(seed);
         let world = Arc::new(World::start(&api, seed));
         api.add_namespace(NAMESPACE);
-        let town =
-            Self { diary: Diary::new(api.clock()), watchman: Watchman::new(api.clock()), api, world, controllers: Mutex::default(), seed };
-        town.diary.read(&town.api);
+        let (diary, watchman) = (Diary::new(api.clock()), Watchman::new(api.clock(), world.plane()));
+        let town = Self { diary, watchman, api, world, controllers: Mutex::default(), seed, way };
+        town.diary.read(&town.api, town.world.plane());
         town.watchman.watch(&town.api);
+        if way == Way::Route {
+            town.settle_app(app::HELP).await;
+        }
         town.settle_app(APP).await;
+        if way == Way::Route {
+            town.api.seed(&app::gateway());
+            town.world.apply(&app::route(APP)).unwrap();
+            town.world.settle_for(Duration::from_secs(3), LONG).await;
+        }
         town
     }
 
     /// The same with a controller that has adopted it.
     pub async fn open(seed: u64) -> Self {
-        let town = Self::built(seed).await;
+        Self::open_by(Way::Service, seed).await
+    }
+
+    pub async fn open_by(way: Way, seed: u64) -> Self {
+        let town = Self::built_by(way, seed).await;
         town.start();
         town.adopt(APP).await;
         town
@@ -109,9 +127,13 @@ impl Town {
 
     /// The same in a hurry.
     pub async fn hurried(seed: u64) -> Self {
-        let town = Self::built(seed).await;
+        Self::hurried_by(Way::Service, seed).await
+    }
+
+    pub async fn hurried_by(way: Way, seed: u64) -> Self {
+        let town = Self::built_by(way, seed).await;
         town.api.seed(&app::hurried_probe(APP));
-        town.api.seed(&app::hurried(APP));
+        town.api.seed(&app::by(way, app::hurried(APP)));
         town.start();
         town.phase("Live").await;
         town.rest().await;
@@ -120,14 +142,14 @@ impl Town {
 
     pub async fn adopt(&self, name: &str) {
         self.api.seed(&app::probe(name));
-        self.api.seed(&app::delivery(name));
+        self.api.seed(&app::by(self.way, app::delivery(name)));
         self.phase_of(name, "Live").await;
         self.rest().await;
     }
 
     /// One more app, its pods ready.
     pub async fn settle_app(&self, name: &str) {
-        self.world.apply(&app::deployment(name, app::V1)).unwrap();
+        self.world.apply(&app::deployment(name, &app::first_image(name))).unwrap();
         self.world.apply(&app::service(name)).unwrap();
         let all = |store: &Store| {
             store.find(&DEPLOYMENT, NAMESPACE, name).is_some_and(|d| json::count(d, "/status/availableReplicas") == app::REPLICAS)
@@ -254,7 +276,7 @@ impl Town {
     /// Everything that should be the same at the end, however the way there was.
     pub fn end_state(&self) -> Value {
         self.api.read(|store| {
-            let kinds = [&DEPLOYMENT, &SERVICE, &DELIVERY, &RELEASE, &CONTROLLER_REVISION];
+            let kinds = [&DEPLOYMENT, &SERVICE, &HTTP_ROUTE, &DELIVERY, &RELEASE, &CONTROLLER_REVISION];
             let objects =
                 kinds.iter().flat_map(|kind| store.list(kind, NAMESPACE).map(|o| (format!("{} {}", kind.kind, json::name(o)), masked(o))));
             let mut all: serde_json::Map<String, Value> = objects.collect();
@@ -263,6 +285,18 @@ impl Town {
             all.insert("pods".to_owned(), pods.into());
             Value::Object(all)
         })
+    }
+
+    /// At rest the owner's objects are as they wrote them.
+    pub fn home(&self) -> Result<(), String> {
+        self.api.read(i24)?;
+        self.watchman.is_home(&self.api)
+    }
+
+    /// After the Delivery is gone, everything is its owner's again.
+    pub fn gone(&self) -> Result<(), String> {
+        self.api.read(i16)?;
+        self.watchman.is_home(&self.api)
     }
 
     /// What happened, for a failing test.
@@ -301,7 +335,7 @@ fn masked(object: &Value) -> Value {
         json::remove(&mut object, place);
     }
     match object["kind"].as_str() {
-        Some("Deployment" | "Service") => json::remove(&mut object, "/status"),
+        Some("Deployment" | "Service" | "HTTPRoute") => json::remove(&mut object, "/status"),
         Some("Release") => {
             let outcome = object["status"]["outcome"].clone();
             object["status"] = outcome;

@@ -1,11 +1,12 @@
-//! What the real server fills in and refuses, for the built-in kinds whose defaults a comparison of templates would meet.
+//! What the real server fills in and refuses, for the kinds whose defaults a comparison would meet.
 
 use serde_json::{Value, json};
 
 use super::{
     super::json::{self, default},
-    kinds::{DEPLOYMENT, Key, NAMESPACE, POD, REPLICA_SET, SERVICE},
+    kinds::{DEPLOYMENT, Key, NAMESPACE, POD, REPLICA_SET, ROUTING, SERVICE},
     refusal::Refusal,
+    routing,
 };
 
 /// Fills the defaults of the kind. `old` keeps what is given once, such as the address of a Service.
@@ -21,6 +22,7 @@ pub fn fill(key: &Key, new: &mut Value, old: Option<&Value>, serial: u64) {
             default(new, "/status/phase", json!("Pending"));
         }
         kind if kind == &SERVICE => service(new, old, serial),
+        kind if kind.group == ROUTING => routing::fill(key, new),
         kind if kind == &NAMESPACE && old.is_none() => {
             default(new, "/spec/finalizers", json!(["kubernetes"]));
             default(new, "/status", json!({"phase": "Active"}));
@@ -84,6 +86,9 @@ fn service(new: &mut Value, old: Option<&Value>, serial: u64) {
 pub fn check(key: &Key, new: &Value, old: Option<&Value>) -> Result<(), Refusal> {
     if key.kind == &DEPLOYMENT || key.kind == &REPLICA_SET {
         workload(key, new, old)?;
+    }
+    if key.kind.routes() {
+        routing::check(key, new)?;
     }
     let finalizers = |object| json::list(object, "/metadata/finalizers").to_vec();
     if let Some(old) = old.filter(|object| json::is_terminating(object)) {

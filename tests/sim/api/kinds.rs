@@ -28,6 +28,7 @@ const fn driven(group: &'static str, plural: &'static str, version: &'static str
 }
 
 const OURS: &str = "haldane.dev";
+pub const ROUTING: &str = "gateway.networking.k8s.io";
 
 pub static POD: Kind = driven("", "pods", "v1", "Pod");
 pub static SERVICE: Kind = Kind { status: true, ..row("", "services", "v1", "Service") };
@@ -41,6 +42,10 @@ pub static EVENT: Kind = row("", "events", "v1", "Event");
 pub static NEW_EVENT: Kind = row("events.k8s.io", "events", "v1", "Event");
 pub static DELIVERY: Kind = driven(OURS, "deliveries", "v1alpha1", "Delivery");
 pub static RELEASE: Kind = driven(OURS, "releases", "v1alpha1", "Release");
+pub static HTTP_ROUTE: Kind = driven(ROUTING, "httproutes", "v1", "HTTPRoute");
+pub static GRPC_ROUTE: Kind = driven(ROUTING, "grpcroutes", "v1", "GRPCRoute");
+pub static GATEWAY: Kind = driven(ROUTING, "gateways", "v1", "Gateway");
+pub static GATEWAY_CLASS: Kind = Kind { namespaced: false, ..driven(ROUTING, "gatewayclasses", "v1", "GatewayClass") };
 pub static CRD: Kind =
     Kind { namespaced: false, ..driven("apiextensions.k8s.io", "customresourcedefinitions", "v1", "CustomResourceDefinition") };
 /// Asked, never stored.
@@ -54,13 +59,12 @@ static PROBE_RUN: Kind = driven(OURS, "proberuns", "v1alpha1", "ProbeRun");
 static POLICY: Kind = driven(OURS, "deliverypolicies", "v1alpha1", "DeliveryPolicy");
 static HOLD: Kind = driven(OURS, "holds", "v1alpha1", "Hold");
 static COMMAND: Kind = driven(OURS, "commands", "v1alpha1", "Command");
-/// Stored and watched only: nothing in this world acts on these three.
+/// Stored and watched only: nothing in this world acts on these two.
 static AUTOSCALER: Kind = driven("autoscaling", "horizontalpodautoscalers", "v2", "HorizontalPodAutoscaler");
 static BUDGET: Kind = driven("policy", "poddisruptionbudgets", "v1", "PodDisruptionBudget");
-static ROUTE: Kind = driven("gateway.networking.k8s.io", "httproutes", "v1", "HTTPRoute");
 
 /// Every kind of the server.
-pub static KINDS: [&Kind; 24] = [
+pub static KINDS: [&Kind; 27] = [
     &POD,
     &SERVICE,
     &NAMESPACE,
@@ -84,7 +88,10 @@ pub static KINDS: [&Kind; 24] = [
     &COMMAND,
     &AUTOSCALER,
     &BUDGET,
-    &ROUTE,
+    &HTTP_ROUTE,
+    &GRPC_ROUTE,
+    &GATEWAY,
+    &GATEWAY_CLASS,
 ];
 
 impl Kind {
@@ -116,7 +123,12 @@ impl Kind {
 
     /// A kind that a CRD defines: stricter about updates, and items of a list carry their type.
     pub fn is_custom(&self) -> bool {
-        self.group == OURS || self.group == "gateway.networking.k8s.io"
+        self.group == OURS || self.group == ROUTING
+    }
+
+    /// A route of the Gateway API that this world serves.
+    pub fn routes(&self) -> bool {
+        self == &HTTP_ROUTE || self == &GRPC_ROUTE
     }
 
     /// Whether `/scale` is served.

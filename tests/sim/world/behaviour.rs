@@ -17,6 +17,8 @@ pub struct Behaviour {
     pub image_pull_error: bool,
     /// No node takes the pod.
     pub unschedulable: bool,
+    /// Serves on while it ends. Without it: gone at SIGTERM, so whoever still sends it requests through a route sees them fail.
+    pub drains: bool,
     pub answers: Answers,
 }
 

@@ -26,3 +26,21 @@ pub fn service(namespace: &str, name: &str) -> Value {
         "spec": {"selector": {"app": name}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]},
     })
 }
+
+/// A Gateway with one listener for plain HTTP.
+pub fn gateway(namespace: &str, name: &str) -> Value {
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"gatewayClassName": "example", "listeners": [{"name": "http", "protocol": "HTTP", "port": 80}]},
+    })
+}
+
+/// A route of that kind below that Gateway, with these rules.
+pub fn route(kind: &str, namespace: &str, name: &str, gateway: &str, rules: &Value) -> Value {
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"parentRefs": [{"name": gateway}], "hostnames": ["shop.test"], "rules": rules},
+    })
+}

@@ -14,6 +14,8 @@ pub enum Work {
     Pod(Key),
     Service(Key),
     Namespace(Key),
+    Route(Key),
+    Gateway(Key),
     /// Walk the owner references of everything.
     Collect,
 }

@@ -25,6 +25,19 @@ pub struct Routed {
     pub hash: String,
 }
 
+impl Routed {
+    pub fn of(pod: &Value, ip: &str) -> Self {
+        let labels = json::labels(pod);
+        Self {
+            pod: json::name(pod).to_owned(),
+            ip: ip.to_owned(),
+            image: text(pod, "/spec/containers/0/image").to_owned(),
+            hash: labels.get(super::deployment::HASH).cloned().unwrap_or_default(),
+            labels,
+        }
+    }
+}
+
 /// Where the new connections of one Service go.
 #[derive(Clone, Debug)]
 pub struct Share {
@@ -85,12 +98,5 @@ fn of_service(store: &Store, service: &Value) -> Share {
 fn routed(store: &Store, namespace: &str, endpoint: &Value) -> Option<Routed> {
     // A slice that still names a pod that is gone sends its connections nowhere; no version gets them.
     let pod = store.find(&POD, namespace, text(endpoint, "/targetRef/name"))?;
-    let labels = json::labels(pod);
-    Some(Routed {
-        pod: json::name(pod).to_owned(),
-        ip: text(endpoint, "/addresses/0").to_owned(),
-        image: text(pod, "/spec/containers/0/image").to_owned(),
-        hash: labels.get(super::deployment::HASH).cloned().unwrap_or_default(),
-        labels,
-    })
+    Some(Routed::of(pod, text(endpoint, "/addresses/0")))
 }

@@ -25,7 +25,7 @@ pub enum Way {
 
 impl Way {
     /// Every sweep goes these ways.
-    pub const SWEPT: [Self; 1] = [Self::Service];
+    pub const SWEPT: [Self; 2] = [Self::Service, Self::Route];
 }
 
 /// What an app runs before the story begins.

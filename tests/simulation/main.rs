@@ -13,6 +13,7 @@ mod crash;
 mod diary;
 mod faults;
 mod invariants;
+mod routed;
 mod routes;
 mod script;
 mod stories;

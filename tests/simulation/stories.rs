@@ -23,7 +23,7 @@ use crate::{
 const SEED: u64 = 7;
 
 /// Compares the story with its text, and looks at what must hold at every end.
-async fn told(town: &Town, name: &str, title: &str) {
+pub async fn told(town: &Town, name: &str, title: &str) {
     town.rest().await;
     let text = format!("# {title}\n{}", town.diary.text());
     let there = town.api.read(|s| s.find(&DELIVERY, NAMESPACE, APP).is_some());

@@ -1,0 +1,172 @@
+//! The stories of an app behind a route. `UPDATE=1` writes them anew.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::{
+    app::{self, APP, GATEWAY, NAMESPACE, V2, Way},
+    sim::{
+        Behaviour, Key, Lag, Trouble,
+        api::{
+            kinds::{DELIVERY, HTTP_ROUTE},
+            managed::Writer,
+            write::Propagation,
+        },
+        json as place,
+        world::behaviour::Answers,
+    },
+    stories::told,
+    town::Town,
+};
+
+const SEED: u64 = 7;
+
+async fn open() -> Town {
+    let town = Town::open_by(Way::Route, SEED).await;
+    town.diary.begin();
+    town
+}
+
+fn route() -> Key {
+    Key::new(&HTTP_ROUTE, NAMESPACE, APP)
+}
+
+fn bad() -> Behaviour {
+    Behaviour::answering(Answers::Always(500))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_good_version_goes_live() {
+    let town = open().await;
+    town.set_image(V2);
+    town.live("v2").await;
+    told(&town, "route-good", "A good version goes all the way, testers first.").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_version_leaves_before_its_first_customer() {
+    let town = open().await;
+    town.world.set_behaviour(V2, bad());
+    town.set_image(V2);
+    town.phase("RolledBack").await;
+    told(&town, "route-bad-first", "A bad version leaves before its first customer.").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_turns_bad_for_its_testers_leaves_before_its_first_customer() {
+    let town = open().await;
+    town.set_image(V2);
+    town.phase("Canary").await;
+    town.world.set_behaviour(V2, bad());
+    town.phase("RolledBack").await;
+    told(&town, "route-bad-for-testers", "A version that turns bad while its testers have it.").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_turns_bad_at_a_weight_is_suspended_then_taken_back() {
+    let town = open().await;
+    town.set_image(V2);
+    town.until("v2 has a fourth", |s| s.get(&route()).is_some_and(|r| crate::routes::weight(&r["spec"]) == Some(25))).await;
+    town.world.set_behaviour(V2, bad());
+    town.phase("RolledBack").await;
+    told(&town, "route-bad-at-a-step", "A version that turns bad at a fourth of the requests.").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_fails_under_all_of_the_traffic_goes_back_in_one_write() {
+    let town = open().await;
+    town.world.set_behaviour(V2, Behaviour::answering(Answers::FailsWhenServingAll));
+    town.set_image(V2);
+    town.phase("RolledBack").await;
+    told(&town, "route-bad-in-guarding", "A version that fails only when it serves everything.").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_deleted_at_a_step() {
+    let town = open().await;
+    town.set_image(V2);
+    town.phase("Canary").await;
+    town.delete_delivery(Propagation::Background);
+    town.until("the Delivery is gone", |s| s.find(&DELIVERY, NAMESPACE, APP).is_none()).await;
+    told(&town, "route-deleted-in-canary", "The Delivery is deleted at a step.").await;
+}
+
+/// Traefik's default: two seconds between two configurations.
+#[tokio::test(start_paused = true)]
+async fn a_slow_data_plane_fails_nobody_on_the_way_up_and_on_the_way_back() {
+    for behaviour in [Behaviour::default(), Behaviour::answering(Answers::FailsWhenServingAll)] {
+        for lag in [Lag::throttled(Duration::from_secs(2)), Lag::of(Duration::from_secs(2))] {
+            let town = open().await;
+            town.world.set_lag(lag);
+            town.world.set_behaviour(V2, behaviour.clone());
+            town.set_image(V2);
+            let ends = |phase: &str| ["Live", "RolledBack"].contains(&phase);
+            town.phase("Preflight").await;
+            town.until("it ends", |s| s.find(&DELIVERY, NAMESPACE, APP).is_some_and(|d| ends(place::text(d, "/status/phase")))).await;
+            town.rest().await;
+            town.check();
+            town.home().unwrap();
+        }
+    }
+}
+
+/// What the route's status says is never proof, and nothing stops the way back.
+#[tokio::test(start_paused = true)]
+async fn a_silent_status_does_not_stop_the_way_back() {
+    for trouble in [Trouble::Silent, Trouble::Refused("UnsupportedValue"), Trouble::Stuck] {
+        let town = open().await;
+        town.set_image(V2);
+        town.until("v2 has a fourth", |s| s.get(&route()).is_some_and(|r| crate::routes::weight(&r["spec"]) == Some(25))).await;
+        town.pass(Duration::from_secs(3)).await;
+        town.world.set_trouble(&route(), trouble);
+        town.world.set_behaviour(V2, bad());
+        let none = |s: &crate::sim::Store| s.get(&route()).is_some_and(|r| crate::routes::weight(&r["spec"]).unwrap_or(0) == 0);
+        town.until("the canary has no weight", none).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_is_not_programmed_is_no_reason_to_give_weight() {
+    let town = open().await;
+    town.watchman.disturb(Duration::from_mins(3));
+    town.does("the Gateway loses its address", |w| w.set_programmed(NAMESPACE, GATEWAY, false));
+    town.set_image(V2);
+    town.pass(Duration::from_secs(90)).await;
+    town.does("the Gateway has its address again", |w| w.set_programmed(NAMESPACE, GATEWAY, true));
+    town.live("v2").await;
+    town.check();
+}
+
+/// A tool that keeps writing its own rules back: told, never a fight.
+#[tokio::test(start_paused = true)]
+async fn rules_that_are_written_back_are_no_fight() {
+    let town = open().await;
+    town.set_image(V2);
+    town.until("v2 has a fourth", |s| s.get(&route()).is_some_and(|r| crate::routes::weight(&r["spec"]) == Some(25))).await;
+    let before = town.api.writes("haldane").len();
+    for _ in 0..6 {
+        town.does("kubectl apply of the route", |w| w.apply(&app::route(APP)).unwrap());
+        town.pass(Duration::from_secs(5)).await;
+    }
+    let writes = town.api.writes("haldane").split_off(before);
+    let ours = writes.iter().filter(|entry| entry.call.is_about("httproutes")).count();
+    assert!(ours <= 3, "{ours} writes of the route in half a minute\n{}", town.report());
+    town.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_person_changes_in_mid_rollout_is_kept() {
+    let town = open().await;
+    town.set_image(V2);
+    town.until("v2 has a fourth", |s| s.get(&route()).is_some_and(|r| crate::routes::weight(&r["spec"]) == Some(25))).await;
+    town.does("kubectl edit of the route's host names", |w| {
+        let by = Writer::new("kubectl-edit");
+        w.api().write(|s| s.edit(&by, &route(), "", |r| r["spec"]["hostnames"] = json!(["other.test"]))).unwrap();
+    });
+    town.live("v2").await;
+    town.check();
+    town.home().unwrap();
+    let hosts = town.get(&HTTP_ROUTE, APP).unwrap()["spec"]["hostnames"].clone();
+    assert_eq!(hosts, json!(["other.test"]));
+}

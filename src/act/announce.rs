@@ -184,6 +184,8 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::Overtaken { .. }
         | R::DeliveryDeleted
         | R::Held { .. }
+        | R::ApprovalRequired { .. }
+        | R::Approved { .. }
         | R::ScaledToZero { .. } => false,
     }
 }

@@ -34,6 +34,7 @@ const LADDER: [fn(&mut DeliveryStatus); 13] = [
     },
     |s| {
         oldest_quarantine(s, 4);
+        texts(s, 24);
         quarantine(s, 1);
         conditions(s, 1);
         s.message = s.message.as_deref().map(|text| cut(text, 96));

@@ -64,6 +64,7 @@ fn phase(status: &DeliveryStatus, live: bool, now: Timestamp) -> Phase {
             stage: stage(status.phase.as_deref().unwrap_or_default(), rollout),
             book: rollout.evidence.as_ref().map(book).unwrap_or_default(),
             suspended: rollout.suspended_since.as_ref().map(|time| time.0),
+            approved: rollout.approved.iter().filter_map(|step| usize::try_from(*step).ok()?.checked_sub(1)).collect(),
             fought: rollout.fought.as_ref().map(|f| Fought { template: TemplateHash::new(&f.template), at: f.at.0 }),
         });
     }
@@ -172,6 +173,7 @@ fn in_flight(rollout: &Rollout, previous: Option<&ReleaseName>) -> RolloutStatus
         previous: previous.map(ToString::to_string),
         started_at: Some(time(rollout.started_at)),
         suspended_since: rollout.suspended.map(time),
+        approved: rollout.approved.iter().filter_map(|step| i32::try_from(step + 1).ok()).collect(),
         fought: rollout.fought.as_ref().map(|f| FoughtStatus { template: f.template.to_string(), at: time(f.at) }),
         evidence: Some(evidence(&rollout.book)).filter(|e| *e != Evidence::default()),
         ..RolloutStatus::default()

@@ -346,6 +346,20 @@ pub struct StepSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('24h')").message("bake: at most 24h"))]
     pub bake: Option<Span>,
+    /// Whether a person must say yes before it is entered: `kubectl haldane approve`. It waits at the step before, until the deadline.
+    /// Default None.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+}
+
+/// Whether a person must say yes before a step. None (the default): nobody. Required: it is entered after an Approve.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Approval {
+    /// Nobody.
+    #[default]
+    None,
+    /// It is entered after an Approve.
+    Required,
 }
 
 /// Who tests: requests with that header, or that cookie, set to `canary`.

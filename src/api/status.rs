@@ -172,6 +172,14 @@ pub struct RolloutStatus {
     /// How many steps the plan has.
     #[schemars(range(min = 0, max = 20))]
     pub steps: i32,
+    /// The steps that a person has approved, from 1; one more than there are steps is all of the traffic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 21), inner(range(min = 1, max = 21)))]
+    pub approved: Vec<i32>,
+    /// The step that it stands before and that waits for an approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 21))]
+    pub awaits: Option<i32>,
     /// The share of traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<WeightStatus>,

@@ -74,6 +74,7 @@ fn stalled(case: &Case<'_>, decision: &Decision) -> Option<Why> {
         !matches!(
             r,
             Reason::Held { .. }
+                | Reason::ApprovalRequired { .. }
                 | Reason::WorkloadRolling { .. }
                 | Reason::NoData { .. }
                 | Reason::BothFailing { .. }

@@ -4,6 +4,7 @@
 //! what may (holds, bakes). Every answer carries its reason. Absent on purpose: clients, clocks, randomness, async, and
 //! the types of Kubernetes; `now` is an argument.
 
+pub mod approval;
 pub mod candidate;
 pub mod check;
 pub mod command;
@@ -92,6 +93,7 @@ fn mended_unseen(case: &Case<'_>, mut decision: Decision) -> Decision {
         matches!(
             hold,
             Reason::Held { .. }
+                | Reason::ApprovalRequired { .. }
                 | Reason::SourceSilent { .. }
                 | Reason::SourceUnread { .. }
                 | Reason::RepositoryRenamed { .. }

@@ -298,6 +298,7 @@ fn roll(case: &Case<'_>, release: &ReleaseName, from: &ReleaseName, direction: D
         book: super::evidence::Book { until: Some(case.now), ..super::evidence::Book::default() },
         suspended: None,
         fought: None,
+        approved: Vec::new(),
     };
     Decision::stay(&case.state.to(Phase::Rolling(rollout), case.now), reason, Wait::Now)
 }
@@ -355,7 +356,7 @@ fn obey(case: &Case<'_>, live: &Release, order: &crate::model::world::Command) -
             let effects = open.map(|w| Effect::CloseGate { workload: w.name.clone(), exact: false }).collect();
             Decision::stay(case.state, Reason::Adopted { workload: names(case), version: live.version.clone() }, Wait::Now).first(effects)
         }
-        Action::Promote | Action::Abort => Decision::stay(case.state, resting(case, live), Wait::Now),
+        Action::Promote | Action::Abort | Action::Approve => Decision::stay(case.state, resting(case, live), Wait::Now),
     };
     decision.next.last_command = Some(order.name.clone());
     decision

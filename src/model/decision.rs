@@ -354,6 +354,10 @@ reasons! {
     Returning { version: String, why: String } => "{version} comes back: {why}",
     /// A person holds.
     Held { by: String, message: String } => "held by {by}: {message}",
+    /// A person must say yes first.
+    ApprovalRequired { delivery: String, version: String, step: usize, share: String } => "{version} waits for an approval before step {step} ({share}): kubectl haldane approve {delivery}",
+    /// A person said yes.
+    Approved { version: String, step: usize, by: String, why: String } => "step {step} of {version} is approved by {by}: {why}",
     /// The probes say nothing.
     NoData { why: String } => "no verdict: {why}",
     /// Canary and stable fail alike.
@@ -436,6 +440,14 @@ impl Reason {
             Self::ProbeMissing { probe } | Self::ProbeInvalid { probe, .. } => Some(probe),
             _ => None,
         }
+    }
+}
+
+impl Reason {
+    /// The step that waits for an approval, from 1, where that is the reason.
+    #[must_use]
+    pub fn waits_for(&self) -> Option<usize> {
+        if let Self::ApprovalRequired { step, .. } = self { Some(*step) } else { None }
     }
 }
 

@@ -110,6 +110,8 @@ pub struct Rollout {
     pub suspended: Option<Timestamp>,
     /// The template that a foreign hand wrote last while the gate was open for this one.
     pub fought: Option<Fought>,
+    /// The steps that a person has approved, from 0; as many as the plan has is all of the traffic.
+    pub approved: Vec<usize>,
 }
 
 /// A foreign template in the place of one that rolls.

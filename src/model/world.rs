@@ -270,6 +270,8 @@ pub struct Command {
     pub release: ReleaseName,
     /// The order.
     pub action: Action,
+    /// With an approval: the step, from 1.
+    pub step: Option<usize>,
     /// Who.
     pub by: String,
     /// Why.

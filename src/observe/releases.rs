@@ -145,6 +145,7 @@ pub(super) fn commands(raw: &[RawCommand], delivery: &str) -> Vec<Command> {
         name: c.name_any(),
         release: ReleaseName::new(&c.spec.release),
         action: c.spec.action,
+        step: c.spec.step.and_then(|step| usize::try_from(step).ok()),
         by: c.spec.by.clone(),
         reason: c.spec.reason.clone(),
     };

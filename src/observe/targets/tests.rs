@@ -117,6 +117,7 @@ fn state(stage: Option<Stage>) -> State {
         book: Book::default(),
         suspended: Some(Timestamp::UNIX_EPOCH),
         fought: None,
+        approved: vec![],
     };
     State { phase: Phase::Rolling(rollout), ..at_rest }
 }

@@ -110,6 +110,8 @@ pub fn is_bad_news(reason: &Reason) -> bool {
     match reason {
         R::WorkloadStuck { .. }
         | R::Suspended { .. }
+        | R::Halted { .. }
+        | R::Doubted { .. }
         | R::CanaryFailed { .. }
         | R::CanaryCrashed { .. }
         | R::LiveFailed { .. }

@@ -83,6 +83,9 @@ fn texts(status: &mut DeliveryStatus, limit: usize) {
     if let Some(back) = &mut rollout.back {
         back.why.message = cut(&back.why.message, limit);
     }
+    if let Some(halted) = &mut rollout.halted {
+        halted.why.message = cut(&halted.why.message, limit);
+    }
     if let Some(why) = &mut rollout.why {
         why.message = cut(&why.message, limit);
     }

@@ -179,6 +179,9 @@ pub(crate) struct ReleaseArgs {
     /// A link to where it came from
     #[arg(long)]
     pub(crate) url: Option<String>,
+    /// There is no way back from it, and why: it needs an approval before all of the traffic, and halts instead of going back
+    #[arg(long, value_name = "WHY")]
+    pub(crate) barrier: Option<String>,
     /// Wait for the outcome and print every change
     #[arg(long)]
     pub(crate) wait: bool,

@@ -210,6 +210,11 @@ fn rollback(name: &str, status: &DeliveryStatus) -> Result<Sound> {
 }
 
 fn retried(name: &str, status: &DeliveryStatus, release: Option<String>) -> Result<Sound> {
+    if let Some(halted) = status.rollout.as_ref().filter(|r| r.halted.is_some() && release.as_ref().is_none_or(|named| *named == r.release))
+    {
+        let release = halted.release.clone();
+        return Ok(Sound { says: format!("forgets what was seen of {release} and asks it anew where it stands"), release, step: None });
+    }
     let latest = status.desired.as_ref().map(|d| d.release.clone()).filter(|d| status.quarantine.iter().any(|q| q.release == *d));
     let release = release.or(latest).or_else(|| status.quarantine.last().map(|q| q.release.clone()));
     let release = release.with_context(|| format!("nothing of {name} is in quarantine; name the Release: kubectl get releases"))?;

@@ -4,7 +4,7 @@
 //! needs an approval is not entered without it, whatever else is well; steps that are one stop by their pods wait together.
 //! Deliberately absent: the way back, and a version that comes back. Neither asks anybody.
 
-use super::{Case, command, step, verdict, words};
+use super::{Case, barrier, command, step, verdict, words};
 use crate::{
     api::command::Action,
     model::{
@@ -46,7 +46,12 @@ fn open(case: &Case<'_>, rollout: &Rollout, place: usize) -> bool {
 }
 
 fn needs(case: &Case<'_>, rollout: &Rollout, place: usize) -> bool {
-    rollout.direction == Direction::Forward && case.plan.steps.get(place).is_some_and(|step| step.approval)
+    let asked = || match case.plan.steps.get(place) {
+        Some(step) => step.approval,
+        // Beyond a barrier there is no way back.
+        None => place == case.plan.steps.len() && barrier::between(case, &rollout.release, &rollout.from).is_some(),
+    };
+    rollout.direction == Direction::Forward && asked()
 }
 
 fn wanted(case: &Case<'_>, rollout: &Rollout, place: usize) -> Reason {

@@ -50,6 +50,7 @@ fn void(case: &Case<'_>, command: &Command) -> Option<String> {
                 },
             }
         }
+        (Phase::Rolling(rollout), Action::Retry) if rollout.halted.is_some() && rollout.release == command.release => None,
         (_, Action::Retry) if case.state.quarantine.iter().any(|q| q.release == command.release) => None,
         (_, Action::Retry) => Some(format!("{} is not quarantined", command.release)),
         (_, Action::Adopt) if opened(case) || rewritten(case) => None,

@@ -33,6 +33,9 @@ fn desired(case: &Case<'_>, decision: &Decision) -> Option<crate::model::version
 }
 
 fn unavailable(case: &Case<'_>, decision: &Decision) -> Option<Why> {
+    if let Some(halted) = halted(case) {
+        return Some(halted.clone());
+    }
     let both = decision.holds.iter().find(|r| matches!(r, Reason::BothFailing { .. } | Reason::ServiceChangedAhead { .. }));
     if let Some(reason) = both {
         return Some(Why::from(reason));
@@ -49,6 +52,10 @@ fn unavailable(case: &Case<'_>, decision: &Decision) -> Option<Why> {
     }
 }
 
+fn halted<'a>(case: &Case<'a>) -> Option<&'a Why> {
+    case.state.phase.rollout()?.halted.as_ref()
+}
+
 /// Production fails its probes at rest.
 fn red(case: &Case<'_>) -> Option<Why> {
     let since = case.state.live.as_ref()?.since;
@@ -57,6 +64,9 @@ fn red(case: &Case<'_>) -> Option<Why> {
 
 /// What serves was asked: well, badly, or not at all.
 fn verified(case: &Case<'_>) -> Option<Result<(), Why>> {
+    if let Some(halted) = halted(case) {
+        return Some(Err(halted.clone()));
+    }
     if case.plan.probes.is_empty() {
         return None;
     }

@@ -5,6 +5,7 @@
 //! the types of Kubernetes; `now` is an argument.
 
 pub mod approval;
+pub mod barrier;
 pub mod candidate;
 pub mod check;
 pub mod command;

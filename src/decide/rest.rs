@@ -1,6 +1,6 @@
 //! At rest: adoption, keeping things as they are, and starting the next version.
 
-use super::{Case, candidate, command, hold, pin, pin::Side, rollback, route, stable, stable::Resumed, verdict};
+use super::{Case, barrier, candidate, command, hold, pin, pin::Side, rollback, route, stable, stable::Resumed, verdict};
 use crate::{
     api::{
         command::Action,
@@ -299,6 +299,7 @@ fn roll(case: &Case<'_>, release: &ReleaseName, from: &ReleaseName, direction: D
         suspended: None,
         fought: None,
         approved: Vec::new(),
+        halted: None,
     };
     Decision::stay(&case.state.to(Phase::Rolling(rollout), case.now), reason, Wait::Now)
 }
@@ -307,6 +308,9 @@ fn roll(case: &Case<'_>, release: &ReleaseName, from: &ReleaseName, direction: D
 fn taken_back(case: &Case<'_>, live: &Release) -> Option<Decision> {
     let since = case.state.live.as_ref()?.since;
     let failure = failing(case, since)?;
+    if case.state.previous.as_ref().is_some_and(|previous| barrier::between(case, &live.name, previous).is_some()) {
+        return None;
+    }
     if after(since, case.plan.rollback_window) <= case.now {
         return None;
     }

@@ -7,7 +7,7 @@
 //! before anything is done for it. Only the way back and a suspension act first and store afterwards.
 
 use super::{
-    Case, approval, candidate, command, hold, pin,
+    Case, approval, barrier, candidate, command, hold, pin,
     pin::Side,
     rollback, route, size, stable,
     stable::Resumed,
@@ -49,8 +49,10 @@ fn answer(case: &Case<'_>, rollout: &Rollout) -> Decision {
         return rollback::next(case, rollout);
     }
     let judgement = verdict::judge(case, rollout);
-    if let Judgement::Fail(reason) = judgement {
-        return rollback::begin(case, rollout, Outcome::RolledBack, reason);
+    if let Judgement::Fail(reason) = &judgement
+        && !barrier::stands(case, rollout)
+    {
+        return rollback::begin(case, rollout, Outcome::RolledBack, reason.clone());
     }
     if let Some(back) = called_back(case, rollout) {
         return back;
@@ -63,9 +65,13 @@ fn answer(case: &Case<'_>, rollout: &Rollout) -> Decision {
         }
         return lost;
     };
+    if let Some(decision) = barrier::next(case, rollout, from, &judgement) {
+        return decision;
+    }
     if let Judgement::Suspend(failure) = &judgement
         && rollout.suspended.is_none()
         && rollout.stage != Stage::Finalizing
+        && !barrier::passed(case, rollout)
     {
         return suspend(case, rollout, failure.clone());
     }
@@ -73,7 +79,7 @@ fn answer(case: &Case<'_>, rollout: &Rollout) -> Decision {
         return approved;
     }
     let mut holds = held(case, rollout);
-    holds.extend(approval::awaited(case, rollout));
+    holds.extend(barrier::hold(case, rollout, &judgement).or_else(|| approval::awaited(case, rollout)));
     if let Judgement::Hold(reason) = &judgement {
         holds.push(reason.clone());
     }
@@ -134,7 +140,8 @@ fn held(case: &Case<'_>, rollout: &Rollout) -> Vec<Reason> {
 /// Why a newer version takes the place of the one on its way: it takes that one back, or that one is held or failing, and the newer
 /// one may be the mend.
 fn superseding(case: &Case<'_>, rollout: &Rollout, holds: &[Reason], judgement: &Judgement) -> Option<Reason> {
-    if rollout.stage == Stage::Finalizing {
+    // What has its traffic off already can make room for its mend, also beyond a barrier.
+    if rollout.stage == Stage::Finalizing || (barrier::stands(case, rollout) && rollout.suspended.is_none()) {
         return None;
     }
     let wish = candidate::wish(case)?;
@@ -178,7 +185,12 @@ fn suspend(case: &Case<'_>, rollout: &Rollout, failure: String) -> Decision {
 fn overdue(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Option<Decision> {
     let counts = matches!(rollout.stage, Stage::Preflight | Stage::Canary { .. } | Stage::Promoting);
     let late = after(rollout.started_at, case.plan.deadline) <= case.now;
-    if !counts || !late || rollout.direction != Direction::Forward || case.plan.on_deadline == OnDeadline::Hold {
+    if !counts
+        || !late
+        || rollout.direction != Direction::Forward
+        || case.plan.on_deadline == OnDeadline::Hold
+        || barrier::stands(case, rollout)
+    {
         return None;
     }
     let waited_for = holds.first().map_or_else(|| rollout.stage.label().to_owned(), ToString::to_string);
@@ -210,7 +222,7 @@ fn up(case: &Case<'_>, rollout: &Rollout, (to, from): (&Release, &Release), mut 
     if let Some(hold) = holds.first() {
         decision.reason = hold.clone();
     }
-    if rollout.suspended.is_some() && !recovered {
+    if rollout.suspended.is_some() && !recovered && rollout.halted.is_none() {
         let failure = rollout.book.failure.clone().unwrap_or_default();
         decision.reason = Reason::Suspended { version: verdict::version_of(case, rollout), failure };
     }
@@ -249,7 +261,7 @@ fn side<'a>(case: &Case<'_>, rollout: &Rollout, workload: &Workload, from: &'a R
 }
 
 /// The writes that move the traffic of a workload to where it belongs at the stage: they are carried out at once.
-fn moved_to(case: &Case<'_>, rollout: &Rollout, workload: &Workload, side: Side<'_>) -> Vec<Effect> {
+pub(super) fn moved_to(case: &Case<'_>, rollout: &Rollout, workload: &Workload, side: Side<'_>) -> Vec<Effect> {
     let routes = route::writes(case, workload, &route::up(case, rollout, workload));
     routes.into_iter().chain(pin::writes(case, workload, side)).collect()
 }

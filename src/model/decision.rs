@@ -358,6 +358,10 @@ reasons! {
     ApprovalRequired { delivery: String, version: String, step: usize, share: String } => "{version} waits for an approval before step {step} ({share}): kubectl haldane approve {delivery}",
     /// A person said yes.
     Approved { version: String, step: usize, by: String, why: String } => "step {step} of {version} is approved by {by}: {why}",
+    /// It failed beyond its barrier.
+    Halted { version: String, why: String, barrier: String } => "{version} is halted ({why}); by itself nothing takes it back: {barrier}. Decide: kubectl haldane rollback, retry or promote",
+    /// It may be bad, and it has all of the traffic beyond its barrier.
+    Doubted { version: String, failure: String, barrier: String } => "{version} is asked again before it goes on ({failure}); by itself nothing takes it back: {barrier}",
     /// The probes say nothing.
     NoData { why: String } => "no verdict: {why}",
     /// Canary and stable fail alike.

@@ -112,6 +112,8 @@ pub struct Rollout {
     pub fought: Option<Fought>,
     /// The steps that a person has approved, from 0; as many as the plan has is all of the traffic.
     pub approved: Vec<usize>,
+    /// It failed beyond its barrier: nothing of it is moved until a person decides. Why.
+    pub halted: Option<Why>,
 }
 
 /// A foreign template in the place of one that rolls.
@@ -185,6 +187,7 @@ impl Phase {
             Self::Adopting => "Adopting",
             Self::Live => "Live",
             Self::RolledBack { .. } => "RolledBack",
+            Self::Rolling(rollout) if rollout.halted.is_some() && !matches!(rollout.stage, Stage::RollingBack { .. }) => "Halted",
             Self::Rolling(rollout) => rollout.stage.label(),
         }
     }

@@ -228,6 +228,8 @@ pub struct Release {
     pub place: Option<i64>,
     /// The commits that came with it, newest first, and how many there are with those that are left out.
     pub brought: (Vec<Brought>, u64),
+    /// Why there is no way back from it, if so.
+    pub barrier: Option<String>,
     /// What it reverts: commits and `#12`.
     pub reverts: Vec<String>,
     /// What its repository sets at its commit.

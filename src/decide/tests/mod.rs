@@ -4,6 +4,7 @@
 mod any_order;
 mod approvals;
 mod back;
+mod barriers;
 mod pins;
 mod route;
 mod source;

@@ -336,6 +336,7 @@ impl Toy {
                 let made = self.seen.releases.iter_mut().find(|r| r.name == merge.name).unwrap();
                 (made.manual, made.place, made.commit) = (false, Some(merge.place), merge.commit.map(|commit| commit.to_string()));
                 (made.brought, made.reverts) = ((merge.brought, merge.brought_count), merge.reverts);
+                made.barrier = merge.barrier;
                 (made.config, made.refused) = (merge.config.clone().ok(), merge.config.err());
             }
             Effect::KeepTemplates { release, templates } => {
@@ -458,6 +459,7 @@ impl Toy {
                 manual,
                 place: None,
                 brought: <_>::default(),
+                barrier: None,
                 reverts: vec![],
                 config: None,
                 refused: None,

@@ -111,6 +111,10 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         R::WorkloadStuck { .. }
         | R::Suspended { .. }
         | R::Halted { .. }
+        | R::SharedCause { .. }
+        | R::PolicyMissing { .. }
+        | R::PolicyInvalid { .. }
+        | R::RulesUnread { .. }
         | R::Doubted { .. }
         | R::CanaryFailed { .. }
         | R::CanaryCrashed { .. }
@@ -187,6 +191,8 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::DeliveryDeleted
         | R::Held { .. }
         | R::ApprovalRequired { .. }
+        | R::WindowClosed { .. }
+        | R::CapReached { .. }
         | R::Approved { .. }
         | R::ScaledToZero { .. } => false,
     }

@@ -81,20 +81,19 @@ fn verified(case: &Case<'_>) -> Option<Result<(), Why>> {
 /// Nothing moves until a person acts.
 fn stalled(case: &Case<'_>, decision: &Decision) -> Option<Why> {
     let mendable = |r: &&Reason| {
-        !matches!(
-            r,
-            Reason::Held { .. }
-                | Reason::ApprovalRequired { .. }
-                | Reason::WorkloadRolling { .. }
-                | Reason::NoData { .. }
-                | Reason::BothFailing { .. }
-                | Reason::ClusterRefuses { .. }
-                | Reason::ScaledToZero { .. }
-                | Reason::GateForced { .. }
-                | Reason::StableNotRolling { .. }
-                | Reason::SourceSilent { .. }
-                | Reason::RepositoryRenamed { .. }
-        )
+        !r.passes()
+            && !matches!(
+                r,
+                Reason::WorkloadRolling { .. }
+                    | Reason::NoData { .. }
+                    | Reason::BothFailing { .. }
+                    | Reason::ClusterRefuses { .. }
+                    | Reason::ScaledToZero { .. }
+                    | Reason::GateForced { .. }
+                    | Reason::StableNotRolling { .. }
+                    | Reason::SourceSilent { .. }
+                    | Reason::RepositoryRenamed { .. }
+            )
     };
     if let Phase::RolledBack { why, .. } = &case.state.phase {
         return Some(why.clone());

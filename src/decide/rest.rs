@@ -1,6 +1,6 @@
 //! At rest: adoption, keeping things as they are, and starting the next version.
 
-use super::{Case, barrier, candidate, command, hold, pin, pin::Side, rollback, route, stable, stable::Resumed, verdict};
+use super::{Case, barrier, candidate, command, hold, pin, pin::Side, policy, rollback, route, shared, stable, stable::Resumed, verdict};
 use crate::{
     api::{
         command::Action,
@@ -227,6 +227,7 @@ fn quiet(case: &Case<'_>, live: &Release, holds: &mut Vec<Reason>) -> Decision {
         return decision;
     }
     holds.extend(hold::reasons(case, Some(&name)).into_iter().filter(|r| !case.seen.problems.contains(r)));
+    holds.extend(policy::reasons(case));
     holds.extend(hold::away(case));
     holds.extend(hold::unswitchable(case));
     // Templates that are kept under an earlier name show which that is only afterwards.
@@ -252,7 +253,14 @@ fn brings_back(case: &Case<'_>, release: &Release, bad: &ReleaseName) -> bool {
 }
 
 fn until(case: &Case<'_>) -> Wait {
-    case.seen.holds.iter().filter_map(|h| h.until).min().map_or(Wait::Change, Wait::Until)
+    case.seen
+        .holds
+        .iter()
+        .filter_map(|h| h.until)
+        .chain(policy::until(case))
+        .chain(shared::until(case))
+        .min()
+        .map_or(Wait::Change, Wait::Until)
 }
 
 /// What serves is what is desired. A newer Release of the same content is live without a rollout.

@@ -225,6 +225,12 @@ impl State {
     }
 }
 
+/// `at` minus a duration, at least the beginning of time.
+#[must_use]
+pub fn before(at: Timestamp, span: Duration) -> Timestamp {
+    at.checked_sub(span).unwrap_or(Timestamp::MIN)
+}
+
 /// `at` plus a duration, at most the end of time.
 #[must_use]
 pub fn after(at: Timestamp, span: Duration) -> Timestamp {

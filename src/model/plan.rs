@@ -4,6 +4,7 @@ use std::{borrow::Cow, collections::BTreeSet, time::Duration};
 
 use super::{
     phase::Adopted,
+    policy::Limits,
     repo_config::{Permitted, RepoConfig},
     route::{RouteName, Testers},
     source::{Branch, ConfigPlan, ImagePlan, MergePlan, Queue, Repository, Rules, TagPlan, When},
@@ -53,6 +54,8 @@ pub struct Plan {
     pub settle: Duration,
     /// Names of the probes.
     pub probes: Vec<String>,
+    /// What no policy lets it go below.
+    pub limits: Limits,
 }
 
 /// One workload of the plan.
@@ -173,6 +176,7 @@ impl Plan {
             on_deadline: rollout.on_deadline.unwrap_or_default(),
             settle: span(rollout.settle, SETTLE),
             probes: spec.verify.iter().flat_map(|v| v.probes.iter().map(|p| p.name.clone())).collect(),
+            limits: Limits::default(),
         }
     }
 
@@ -189,6 +193,7 @@ impl Plan {
         let mut plan = self.clone();
         if let Some(steps) = config.steps.as_ref().filter(|_| permitted.steps) {
             plan.steps = still_approved(steps.clone(), &self.steps);
+            plan.limits.hold(&mut plan.steps);
         }
         if permitted.probes {
             plan.probes.extend(config.probes.iter().filter(|probe| !self.probes.contains(probe)).cloned());

@@ -274,6 +274,7 @@ impl Home {
             on_deadline: OnDeadline::Return,
             settle: Duration::ZERO,
             probes: vec![],
+            limits: <_>::default(),
         };
         let since = Sha::parse(&repo.head("main"));
         // What is live came before everything that is told here.

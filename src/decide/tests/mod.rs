@@ -6,6 +6,7 @@ mod approvals;
 mod back;
 mod barriers;
 mod pins;
+mod policies;
 mod route;
 mod source;
 mod toy;

@@ -109,6 +109,7 @@ impl Toy {
                 on_deadline: OnDeadline::Return,
                 settle: Duration::from_secs(5),
                 probes: vec!["home".into()],
+                limits: <_>::default(),
             },
             state: State::new(now),
             seen: Observation { delivery: APP.into(), workloads: vec![workload], services: vec![service], ..Observation::default() },

@@ -13,6 +13,7 @@ mod crash;
 mod diary;
 mod faults;
 mod invariants;
+mod rules;
 mod script;
 mod stories;
 mod town;

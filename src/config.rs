@@ -258,7 +258,13 @@ impl RunArgs {
     pub fn options(&self) -> Options {
         // An empty variable is the chart's way to say "all".
         let namespaces = self.namespaces.iter().map(|n| n.trim().to_owned()).filter(|n| !n.is_empty()).collect();
-        Options { namespaces, instance: self.pod_name.clone(), listen: Some(self.listen), ..Options::default() }
+        Options {
+            namespaces,
+            instance: self.pod_name.clone(),
+            listen: Some(self.listen),
+            home: self.lease_namespace.clone(),
+            ..Options::default()
+        }
     }
 }
 

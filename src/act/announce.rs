@@ -110,6 +110,12 @@ pub fn is_bad_news(reason: &Reason) -> bool {
     match reason {
         R::WorkloadStuck { .. }
         | R::Suspended { .. }
+        | R::Halted { .. }
+        | R::SharedCause { .. }
+        | R::PolicyMissing { .. }
+        | R::PolicyInvalid { .. }
+        | R::RulesUnread { .. }
+        | R::Doubted { .. }
         | R::CanaryFailed { .. }
         | R::CanaryCrashed { .. }
         | R::LiveFailed { .. }
@@ -184,6 +190,10 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::Overtaken { .. }
         | R::DeliveryDeleted
         | R::Held { .. }
+        | R::ApprovalRequired { .. }
+        | R::WindowClosed { .. }
+        | R::CapReached { .. }
+        | R::Approved { .. }
         | R::ScaledToZero { .. } => false,
     }
 }

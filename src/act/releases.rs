@@ -260,7 +260,7 @@ fn status(release: &Value, settled: &Settled<'_>, now: Timestamp) -> Option<Valu
 fn ended(outcome: Outcome) -> bool {
     match outcome {
         Outcome::Live | Outcome::RolledBack | Outcome::Undecided | Outcome::Superseded | Outcome::Refused => true,
-        Outcome::Waiting | Outcome::Rolling => false,
+        Outcome::Waiting | Outcome::Rolling | Outcome::Halted => false,
     }
 }
 
@@ -268,7 +268,7 @@ fn succeeded(release: &Value, settled: &Settled<'_>, message: &str, now: &str) -
     let word = match settled.outcome {
         Outcome::Live => "True",
         Outcome::RolledBack | Outcome::Undecided | Outcome::Refused | Outcome::Superseded => "False",
-        Outcome::Rolling | Outcome::Waiting => "Unknown",
+        Outcome::Rolling | Outcome::Waiting | Outcome::Halted => "Unknown",
     };
     let before = release.pointer("/status/conditions/0").filter(|c| text(c, "/status") == word);
     let since = before.map_or(now, |c| text(c, "/lastTransitionTime"));

@@ -34,6 +34,7 @@ const LADDER: [fn(&mut DeliveryStatus); 13] = [
     },
     |s| {
         oldest_quarantine(s, 4);
+        texts(s, 24);
         quarantine(s, 1);
         conditions(s, 1);
         s.message = s.message.as_deref().map(|text| cut(text, 96));
@@ -81,6 +82,9 @@ fn texts(status: &mut DeliveryStatus, limit: usize) {
     let Some(rollout) = &mut status.rollout else { return };
     if let Some(back) = &mut rollout.back {
         back.why.message = cut(&back.why.message, limit);
+    }
+    if let Some(halted) = &mut rollout.halted {
+        halted.why.message = cut(&halted.why.message, limit);
     }
     if let Some(why) = &mut rollout.why {
         why.message = cut(&why.message, limit);

@@ -20,7 +20,7 @@ use crate::{
         },
     },
     model::{
-        decision::{Ahead, Decision, Effect},
+        decision::{Ahead, Decision, Effect, Reason},
         phase::{Direction, Phase, Rollout, Stage, Why},
         plan::Plan,
         version::ReleaseName,
@@ -56,6 +56,7 @@ pub fn status_of(plan: Option<&Plan>, decision: &Decision, seen: &Observation, d
             decision.health.weight.map(|(asked, served)| WeightStatus { asked: asked.percent().into(), served: served.percent().into() });
         shown.until = shown.until.take().or(decision.health.until.map(time));
         shown.canary = canary(seen, rollout);
+        shown.awaits = decision.holds.iter().find_map(Reason::waits_for).map(bounded);
     }
     status.way_back = way_back(decision, &names);
     status.last_rollback = last_rollback(decision, before, &names, now);

@@ -12,8 +12,8 @@ use crate::{
     api::{
         release::Outcome,
         status::{
-            Back, DeliveryStatus, Evidence, FoughtStatus, Gated, LiveVersion, ProbeCount, QUARANTINE, QuarantineEntry, RolloutStatus,
-            SinceWhy, Told,
+            Back, DeliveryStatus, Evidence, FoughtStatus, Gated, HaltedStatus, LiveVersion, ProbeCount, QUARANTINE, QuarantineEntry,
+            RolloutStatus, SinceWhy, Told,
         },
     },
     decide::evidence::Book,
@@ -61,9 +61,11 @@ fn phase(status: &DeliveryStatus, live: bool, now: Timestamp) -> Phase {
             from: ReleaseName::new(&rollout.from),
             direction: direction(rollout),
             started_at: at(rollout.started_at.as_ref(), at(status.since.as_ref(), now)),
-            stage: stage(status.phase.as_deref().unwrap_or_default(), rollout),
+            stage: stage(rollout.halted.as_ref().map_or(status.phase.as_deref(), |h| Some(&h.at)).unwrap_or_default(), rollout),
+            halted: rollout.halted.as_ref().map(|halted| why(&halted.why)),
             book: rollout.evidence.as_ref().map(book).unwrap_or_default(),
             suspended: rollout.suspended_since.as_ref().map(|time| time.0),
+            approved: rollout.approved.iter().filter_map(|step| usize::try_from(*step).ok()?.checked_sub(1)).collect(),
             fought: rollout.fought.as_ref().map(|f| Fought { template: TemplateHash::new(&f.template), at: f.at.0 }),
         });
     }
@@ -172,6 +174,8 @@ fn in_flight(rollout: &Rollout, previous: Option<&ReleaseName>) -> RolloutStatus
         previous: previous.map(ToString::to_string),
         started_at: Some(time(rollout.started_at)),
         suspended_since: rollout.suspended.map(time),
+        halted: rollout.halted.as_ref().map(|why| HaltedStatus { why: told(why), at: rollout.stage.label().to_owned() }),
+        approved: rollout.approved.iter().filter_map(|step| i32::try_from(step + 1).ok()).collect(),
         fought: rollout.fought.as_ref().map(|f| FoughtStatus { template: f.template.to_string(), at: time(f.at) }),
         evidence: Some(evidence(&rollout.book)).filter(|e| *e != Evidence::default()),
         ..RolloutStatus::default()

@@ -16,6 +16,7 @@ use super::release::DeliveryRef;
     status = "CommandStatus",
     derive = "PartialEq",
     validation = Rule::new("self.spec == oldSelf.spec").message("spec: a Command never changes; make another one"),
+    validation = Rule::new("!has(self.spec.step) || self.spec.action == 'Approve'").message("spec.step: belongs to the action Approve"),
     printcolumn = r#"{"name":"Delivery","type":"string","jsonPath":".spec.deliveryRef.name"}"#,
     printcolumn = r#"{"name":"Action","type":"string","jsonPath":".spec.action"}"#,
     printcolumn = r#"{"name":"Release","type":"string","jsonPath":".spec.release"}"#,
@@ -32,8 +33,14 @@ pub struct CommandSpec {
     pub release: String,
     /// The order. Promote: go on to the next step now; verdicts still count. Abort: take the rollout back; not a verdict,
     /// and not started again by itself. Rollback: take the live version back to the last good one. Retry: lift the
-    /// quarantine of the Release and try it again. Adopt: close the gate again after it was opened by hand.
+    /// quarantine of the Release and try it again. Adopt: close the gate again after it was opened by hand. Approve: let the
+    /// rollout enter a step that needs an approval.
     pub action: Action,
+    /// With Approve: the step that is approved, from 1; one more than there are steps is all of the traffic. Absent: the next one
+    /// that needs an approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 21))]
+    pub step: Option<i32>,
     /// Why, for the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
@@ -56,6 +63,8 @@ pub enum Action {
     Retry,
     /// Close the gate again after it was opened by hand.
     Adopt,
+    /// Let the rollout enter a step that needs an approval.
+    Approve,
 }
 
 /// What became of an order.

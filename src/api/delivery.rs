@@ -41,6 +41,10 @@ const SAME_WORKLOADS: &str = "!has(oldSelf.status) || !has(oldSelf.status.gated)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DeliverySpec {
+    /// The DeliveryPolicy of this namespace that it goes by. Default: the one called default, if there is one. The one called default in
+    /// Haldane's own namespace binds it besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_ref: Option<PolicyRef>,
     /// The workloads of this app, 1 to 8; the order is the order of rolling. All of them get a new version, or none.
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -57,6 +61,14 @@ pub struct DeliverySpec {
     /// What the app's own repository may set, by a file in it. Default: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<ConfigSpec>,
+}
+
+/// A DeliveryPolicy of this namespace.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 63), regex(pattern = NAME))]
+    pub name: String,
 }
 
 /// A file in the app's repository that sets how its versions are delivered. It is read at the commit of each version and has the
@@ -346,6 +358,20 @@ pub struct StepSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('24h')").message("bake: at most 24h"))]
     pub bake: Option<Span>,
+    /// Whether a person must say yes before it is entered: `kubectl haldane approve`. It waits at the step before, until the deadline.
+    /// Default None.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+}
+
+/// Whether a person must say yes before a step. None (the default): nobody. Required: it is entered after an Approve.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Approval {
+    /// Nobody.
+    #[default]
+    None,
+    /// It is entered after an Approve.
+    Required,
 }
 
 /// Who tests: requests with that header, or that cookie, set to `canary`.

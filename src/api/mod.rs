@@ -14,10 +14,13 @@ pub mod crd_yaml;
 pub mod delivery;
 pub mod duration;
 pub mod hold;
+pub mod policy;
 pub mod probe;
 pub mod release;
 pub mod status;
 
+/// The DeliveryPolicy that is meant where none is named.
+pub const DEFAULT_POLICY: &str = "default";
 /// The label that says which Delivery an object of ours belongs to.
 pub const DELIVERY_LABEL: &str = "haldane.dev/delivery";
 /// The label that marks the pods (and only the pods) of the new side: `haldane.dev/track: canary`.

@@ -46,7 +46,10 @@ pub struct ReleaseSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub place: Option<i64>,
-    /// Its commit says that there is no way back from it. Kept for people to read; a failure takes it back all the same.
+    /// There is no way back from it, and why: a migration that the version before it cannot live with. Its rollout gets all of the
+    /// traffic only after an Approve, and once it has traffic nothing takes it back by itself. Beside the old version a failure
+    /// takes its traffic off and halts it; with all of the traffic it halts it and moves nothing. Then a person decides: Rollback,
+    /// Retry or Promote. A failure before it has traffic takes it back as any other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub barrier: Option<Barrier>,
     /// Identity of (image, normalised template) over all workloads. Absent: the image alone is wished for, and the
@@ -219,7 +222,7 @@ pub struct ReleaseStatus {
 
 /// The latest word on a Release. Waiting: its turn has not come. Rolling: under way. Live: it serves. RolledBack: found bad
 /// and taken back; its content is quarantined. Undecided: taken back without a verdict. Superseded: a newer one took its
-/// place. Refused: it cannot be delivered.
+/// place. Refused: it cannot be delivered. Halted: it failed beyond its barrier and waits for a person.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// Its turn has not come.
@@ -236,4 +239,6 @@ pub enum Outcome {
     Superseded,
     /// It cannot be delivered.
     Refused,
+    /// It failed, there is no way back from it by itself, and it waits for a person.
+    Halted,
 }

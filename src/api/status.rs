@@ -21,7 +21,7 @@ pub struct DeliveryStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = MICROSECONDS))]
     pub observed_generation: Option<i64>,
-    /// Adopting, Live, Preflight, Canary, Promoting, Guarding, Finalizing, RollingBack or RolledBack.
+    /// Adopting, Live, Preflight, Canary, Promoting, Guarding, Finalizing, Halted, RollingBack or RolledBack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub phase: Option<String>,
@@ -172,6 +172,14 @@ pub struct RolloutStatus {
     /// How many steps the plan has.
     #[schemars(range(min = 0, max = 20))]
     pub steps: i32,
+    /// The steps that a person has approved, from 1; one more than there are steps is all of the traffic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 21), inner(range(min = 1, max = 21)))]
+    pub approved: Vec<i32>,
+    /// The step that it stands before and that waits for an approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 21))]
+    pub awaits: Option<i32>,
     /// The share of traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<WeightStatus>,
@@ -187,6 +195,9 @@ pub struct RolloutStatus {
     /// Another template that somebody wrote while stable rolled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fought: Option<FoughtStatus>,
+    /// It failed beyond its barrier and waits for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halted: Option<HaltedStatus>,
     /// Pods of the canary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<PodCount>,
@@ -235,6 +246,17 @@ pub struct PodCount {
 pub struct Back {
     /// What becomes of the Release.
     pub outcome: Outcome,
+    /// Why.
+    #[serde(flatten)]
+    pub why: Told,
+    /// The phase it was in.
+    #[schemars(length(max = 32))]
+    pub at: String,
+}
+
+/// Why and where a rollout was halted.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HaltedStatus {
     /// Why.
     #[serde(flatten)]
     pub why: Told,

@@ -69,6 +69,8 @@ pub(crate) enum Verb {
     Wait(WaitArgs),
     /// Go on to the next step now; a verdict against the version still takes it back
     Promote(Order),
+    /// Let the rollout enter a step that needs an approval
+    Approve(Approve),
     /// End the rollout in flight and go back; the version is not started again by itself
     Abort(Order),
     /// Take the live version back to the last good one
@@ -177,6 +179,9 @@ pub(crate) struct ReleaseArgs {
     /// A link to where it came from
     #[arg(long)]
     pub(crate) url: Option<String>,
+    /// There is no way back from it, and why: it needs an approval before all of the traffic, and halts instead of going back
+    #[arg(long, value_name = "WHY")]
+    pub(crate) barrier: Option<String>,
     /// Wait for the outcome and print every change
     #[arg(long)]
     pub(crate) wait: bool,
@@ -201,6 +206,16 @@ pub(crate) struct Order {
     /// Why, for the record
     #[arg(short = 'm', long)]
     pub(crate) reason: Option<String>,
+}
+
+/// `approve`
+#[derive(Debug, Args)]
+pub(crate) struct Approve {
+    #[command(flatten)]
+    pub(crate) order: Order,
+    /// The step, from 1; one more than there are steps is all of the traffic. Default: the one that waits
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(1..=21))]
+    pub(crate) step: Option<i32>,
 }
 
 /// `retry`

@@ -47,7 +47,7 @@ pub(crate) async fn ungate(cluster: &Cluster, args: &args::Ungate) -> Result<End
             println!("would end the rollout of {release} first");
             return Ok(End::Done);
         }
-        order::give(cluster, &seen.delivery, Action::Abort, None, Some("ungate")).await?;
+        order::give(cluster, &seen.delivery, Action::Abort, order::About::default(), Some("ungate")).await?;
         seen = home(cluster, &name).await?;
     }
     complete(&seen)?;

@@ -94,6 +94,7 @@ async fn command(cli: &Cli) -> Result<End> {
         Verb::Release(args) => release::run(&cluster, args).await,
         Verb::Wait(args) => wait::run(&cluster, args).await,
         Verb::Promote(args) => order::run(&cluster, Action::Promote, args).await,
+        Verb::Approve(args) => order::approve(&cluster, args).await,
         Verb::Abort(args) => order::run(&cluster, Action::Abort, args).await,
         Verb::Rollback(args) => order::run(&cluster, Action::Rollback, args).await,
         Verb::Retry(args) => order::retry(&cluster, args).await,

@@ -94,7 +94,7 @@ pub(crate) fn row<const N: usize>(fields: [&str; N]) -> Vec<Cell> {
 pub(crate) fn of_phase(phase: &str) -> Style {
     match phase {
         "Live" => Style::Good,
-        "RolledBack" | "RollingBack" | "Refused" => Style::Bad,
+        "RolledBack" | "RollingBack" | "Halted" | "Refused" => Style::Bad,
         "" => Style::Plain,
         _ => Style::Warn,
     }

@@ -16,7 +16,7 @@ use crate::{
     api::{
         DELIVERY_LABEL,
         delivery::Delivery,
-        release::{DeliveryRef, Origin, OriginType, Release, ReleaseSpec},
+        release::{Barrier, DeliveryRef, Origin, OriginType, Release, ReleaseSpec},
     },
     model::{
         template,
@@ -39,7 +39,13 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::ReleaseArgs) -> Result<E
             deployment.with_context(|| format!("Deployment {} does not exist in namespace {}", workload.name, cluster.namespace))?;
         templates.insert(WorkloadName::new(&workload.name), deployment.pointer("/spec/template").cloned().unwrap_or_default());
     }
-    let wish = Wish { image: &args.image, commit: args.commit.as_deref(), version: args.version.as_deref(), url: args.url.as_deref() };
+    let wish = Wish {
+        image: &args.image,
+        commit: args.commit.as_deref(),
+        version: args.version.as_deref(),
+        url: args.url.as_deref(),
+        barrier: args.barrier.as_deref(),
+    };
     let (mut release, identity) = compose(&delivery, &wish, &templates, &cluster.whoami().await)?;
     let all = within("releases", cluster.of::<Release>().list(&ListParams::default())).await?.items;
     let (name, there) = named(&release, &identity, &all);
@@ -72,6 +78,7 @@ struct Wish<'a> {
     commit: Option<&'a str>,
     version: Option<&'a str>,
     url: Option<&'a str>,
+    barrier: Option<&'a str>,
 }
 
 /// Why a Release would not be looked at, if so.
@@ -137,7 +144,7 @@ fn compose(delivery: &Delivery, wish: &Wish, templates: &BTreeMap<WorkloadName, 
             image: wish.image.to_owned(),
             template_hash: None,
             place: None,
-            barrier: None,
+            barrier: wish.barrier.map(|reason| Barrier { reason: reason.chars().take(256).collect() }),
             origin: Some(Origin {
                 type_: OriginType::Manual,
                 url: wish.url.map(str::to_owned),
@@ -216,7 +223,7 @@ mod tests {
     }
 
     fn wish(image: &str) -> Wish<'_> {
-        Wish { image, commit: None, version: None, url: None }
+        Wish { image, commit: None, version: None, url: None, barrier: None }
     }
 
     #[test]

@@ -102,7 +102,7 @@ fn over(release: &str, status: &DeliveryStatus, wanted: &ReleaseStatus) -> Optio
     }
     match wanted.outcome? {
         Outcome::Live => status.live.as_ref().is_some_and(|l| l.release == release).then_some(End::Done),
-        Outcome::Waiting | Outcome::Rolling => None,
+        Outcome::Waiting | Outcome::Rolling | Outcome::Halted => None,
         other => Some(ended(other)),
     }
 }

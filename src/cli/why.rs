@@ -15,7 +15,7 @@ use super::{
     status::{tree, view},
 };
 use crate::api::{
-    delivery::{Delivery, StepSpec},
+    delivery::{Approval, Delivery, StepSpec},
     release::{Release, ReleaseConfig},
     status::{Evidence, SinceWhy},
 };
@@ -179,11 +179,10 @@ fn brought(release: &Release) -> Vec<Vec<Cell>> {
 /// What the file in its repository sets, in a line.
 fn set(config: &ReleaseConfig) -> String {
     let bake = |step: &StepSpec| step.bake.map(|bake| format!(" for {bake}")).unwrap_or_default();
+    let approval = |step: &StepSpec| if step.approval == Some(Approval::Required) { " after an approval" } else { "" };
     let steps = config.steps.iter().map(|steps| {
-        let steps: Vec<String> = steps
-            .iter()
-            .map(|step| format!("{}{}", step.weight.map_or_else(|| "testers".to_owned(), |weight| format!("{weight} %")), bake(step)))
-            .collect();
+        let share = |step: &StepSpec| step.weight.map_or_else(|| "testers".to_owned(), |weight| format!("{weight} %"));
+        let steps: Vec<String> = steps.iter().map(|step| format!("{}{}{}", share(step), bake(step), approval(step))).collect();
         format!("steps {}", steps.join(", "))
     });
     let probes = (!config.probes.is_empty()).then(|| {

@@ -46,6 +46,7 @@ use crate::{
         command::Command,
         delivery::{Delivery, RouteKind},
         hold::Hold,
+        policy::DeliveryPolicy,
         probe::ProductionProbe,
         release::Release,
     },
@@ -62,6 +63,9 @@ const LOOK_FOR_ROUTES: Duration = Duration::from_mins(1);
 pub const CONCURRENCY: u16 = 32;
 /// How long the passes in hand may take when the process is asked to stop.
 pub const GRACE: Duration = Duration::from_secs(2);
+
+/// A kind and its plural.
+const POLICIES: (&str, &str) = ("DeliveryPolicy", "deliverypolicies");
 
 /// Where the Deliveries are that this process looks after.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +134,8 @@ pub struct Watches {
     pub cluster: Cluster,
     /// Where.
     pub scope: Scope,
+    /// Haldane's own namespace: its policy and its holds concern all.
+    pub home: String,
     /// What leads from objects to Deliveries.
     pub index: Arc<Index>,
     /// Whether its Deliveries are known.
@@ -176,6 +182,9 @@ impl Watches {
             ready(match event {
                 Ok(event) => {
                     index.apply(&event).iter().for_each(|key| ctx.gone(key));
+                    if let watcher::Event::Apply(object) | watcher::Event::InitApply(object) = &event {
+                        ctx.saw(object);
+                    }
                     if matches!(event, watcher::Event::InitDone) {
                         synced.set_done();
                     }
@@ -199,6 +208,13 @@ impl Watches {
         let workloads = index();
         let services = index();
         let canaries = format!("{TRACK_LABEL}={TRACK_CANARY}");
+        let of_people = |index: Arc<Index>| {
+            let home = self.home.clone();
+            move |object: &DynamicObject| match object.namespace().unwrap_or_default() {
+                namespace if namespace == home => index.all(),
+                namespace => index.by_namespace(&namespace),
+            }
+        };
         let (client, scope) = (&self.cluster.client, &self.scope);
         stream::select_all([
             stream::poll_fn(move |cx| nudges.poll_recv(cx)).boxed(),
@@ -222,7 +238,9 @@ impl Watches {
             self.routes(metrics, RouteKind::HTTPRoute),
             self.routes(metrics, RouteKind::GRPCRoute),
             // Rare, and what they spoke of before is not to be seen any more: all of the namespace.
-            self.touched(metrics, ("Hold", "holds"), scope.dynamic::<Hold>(client), "", all_there(index())),
+            self.touched(metrics, ("Hold", "holds"), scope.dynamic::<Hold>(client), "", of_people(index())),
+            self.touched(metrics, POLICIES, scope.dynamic::<DeliveryPolicy>(client), "", of_people(index())),
+            self.at_home(metrics),
             self.touched(
                 metrics,
                 ("ProductionProbe", "productionprobes"),
@@ -255,6 +273,21 @@ impl Watches {
         })
         .flatten()
         .boxed()
+    }
+
+    /// What is said of all in Haldane's own namespace, where the scope does not show it.
+    fn at_home(&self, metrics: &Arc<Metrics>) -> BoxStream<'static, Key> {
+        let home = Scope::Namespace(self.home.clone());
+        if self.scope == Scope::Cluster || self.scope == home {
+            return stream::empty().boxed();
+        }
+        let client = &self.cluster.client;
+        let all = || {
+            let index = self.index.clone();
+            move |_: &DynamicObject| index.all()
+        };
+        let holds = self.touched(metrics, ("Hold", "holds"), home.dynamic::<Hold>(client), "", all());
+        stream::select(holds, self.touched(metrics, POLICIES, home.dynamic::<DeliveryPolicy>(client), "", all())).boxed()
     }
 
     /// The Deliveries that a change of such an object concerns. Errors end here, each watch with its own backoff.

@@ -38,7 +38,7 @@ use crate::{
     clock::Clock,
     edge::{kube::Cluster, probe::Prober},
     metrics::Metrics,
-    observe::{MergeBoard, Observer, ProbeBoard, merges::Sources},
+    observe::{MergeBoard, Observer, ProbeBoard, fleet::Fleet, merges::Sources},
     web::{
         door::{self, Door, Relay, Secrets},
         server::{Health, serve},
@@ -126,6 +126,8 @@ pub struct Options {
     pub instance: String,
     /// Where health and metrics are served; none: nowhere.
     pub listen: Option<SocketAddr>,
+    /// Haldane's own namespace: its policy and its holds bind all.
+    pub home: String,
     /// Whether the CRDs in the cluster are compared with our own. Off in a simulation that has none.
     pub compare_definitions: bool,
     /// Passes at the same time.
@@ -138,6 +140,7 @@ impl Default for Options {
             namespaces: Vec::new(),
             instance: "haldane".to_owned(),
             listen: None,
+            home: "haldane-system".to_owned(),
             compare_definitions: true,
             concurrency: controller::CONCURRENCY,
         }
@@ -208,15 +211,17 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
         beside.spawn(merges.clone().recall());
     }
     let cluster = Cluster::new(parts.client.clone());
+    let fleet = Arc::new(Fleet::default());
     let ctx = Arc::new(Ctx {
         pass: Box::new(Reconciler {
             client: parts.client.clone(),
             clock: parts.clock.clone(),
-            observer: Observer::new(cluster.clone(), board.clone(), merges.clone()),
+            observer: Observer::new(cluster.clone(), board.clone(), merges.clone(), fleet.clone(), &parts.options.home),
             actor: Actor::new(cluster.clone(), parts.clock.clone()),
             announcer: Announcer::new(cluster.clone(), parts.clock.clone(), &parts.options.instance),
             board: board.clone(),
             merges: merges.clone(),
+            fleet,
             metrics: metrics.clone(),
             outdated,
         }),
@@ -231,7 +236,8 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
         let (woken, calls) = unbounded_channel();
         let index = Arc::new(Index::default());
         wakers.push(Waker { scope: scope.clone(), index: index.clone(), woken });
-        let watches = Watches { cluster: cluster.clone(), scope, index, synced, concurrency: parts.options.concurrency };
+        let home = parts.options.home.clone();
+        let watches = Watches { cluster: cluster.clone(), scope, home, index, synced, concurrency: parts.options.concurrency };
         loops.spawn(watches.run(ctx.clone(), calls, stop.clone()));
     }
     beside.spawn(merges.clone().sweep());

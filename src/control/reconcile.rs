@@ -39,9 +39,10 @@ use crate::{
         decision::{Decision, Effect, Reason, Wait},
         phase::{State, Why},
         plan::Plan,
+        policy,
         world::Observation,
     },
-    observe::{MergeBoard, ObserveError, Observer, ProbeBoard},
+    observe::{MergeBoard, ObserveError, Observer, ProbeBoard, fleet::Fleet},
 };
 
 /// For one call to the API server.
@@ -130,6 +131,8 @@ pub struct Reconciler {
     pub board: Arc<ProbeBoard>,
     /// Where branches are read.
     pub merges: Arc<MergeBoard>,
+    /// What the other Deliveries do.
+    pub fleet: Arc<Fleet>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// A problem of all Deliveries: the definitions in the cluster are older than this controller.
@@ -141,8 +144,15 @@ impl Pass for Reconciler {
         self.reconcile(key, proof, memory).boxed()
     }
 
+    fn saw(&self, object: &Guarded) {
+        if let Ok(delivery) = &object.0 {
+            self.fleet.saw(delivery);
+        }
+    }
+
     fn gone(&self, key: &Key) {
         let gone = ObjectRef::new(&key.name).within(&key.namespace);
+        self.fleet.forget(&gone);
         self.board.forget(&gone);
         self.merges.forget(&gone);
     }
@@ -187,6 +197,9 @@ impl Reconciler {
         let mut seen = self.observer.observe(&delivery, &plan, &state, now).await?;
         seen.problems.extend(self.outdated.borrow().clone());
         seen.problems.extend(memory.problem());
+        // What is said of many Deliveries is read beside the rest, and says how this one is delivered.
+        let (plan, flaw) =
+            if seen.policies.is_empty() { (plan, flaw) } else { policy::ruled(&stored.spec, &state.adopted, &seen.policies) };
         seen.problems.extend(flaw.map(|error| Reason::Invalid { why: error.to_string() }));
         Ok(Looked { plan, seen })
     }
@@ -207,6 +220,11 @@ impl Reconciler {
         let plan = &*plan.with(seen.config(&state));
         let decision = decide(plan, &state, seen, now);
         check(plan, &state, seen, &decision, now)?;
+        let starts = state.phase.rollout().is_none() && advances(&state, &decision.next);
+        if starts && !self.fleet.take(&ObjectRef::from_obj(&stored), &seen.policies) {
+            // Another took the last place since this one looked.
+            return Ok(Moved::On(pace::AGAIN));
+        }
         let done = match self.actor.act(proof, &delivery, seen, &decision.effects).await {
             Ok(done) => done,
             Err(error) => return Err(self.refused(proof, &stored, &delivery, error).await),
@@ -219,7 +237,16 @@ impl Reconciler {
         let again = pace::after(decision.wait, decision.next.phase.rollout().is_some(), now, &stored.uid().unwrap_or_default());
         let forward = advances(&state, &decision.next);
         let entered = decision.effects.is_empty() && decision.wait == Wait::Now;
-        Ok(match self.record(proof, Recorded { stored, delivery, plan, seen, decision, done, now, forward }, memory).await {
+        let (of, uid) = (ObjectRef::from_obj(&stored), stored.uid().unwrap_or_default());
+        let kept = self.record(proof, Recorded { stored, delivery, plan, seen, decision, done, now, forward }, memory).await;
+        match (&kept, memory.status(&uid)) {
+            (Kept::Stored(left), _) => {
+                self.fleet.left(&of, left.status.as_ref().unwrap_or(&<_>::default()), left.resource_version().as_deref());
+            }
+            (Kept::Later(_), Some(status)) => self.fleet.left(&of, status, None),
+            (Kept::Later(_), None) | (Kept::Same, _) => {}
+        }
+        Ok(match kept {
             Kept::Stored(stored) if entered => Moved::Entered(stored),
             Kept::Stored(_) | Kept::Same => Moved::On(again),
             // It waits to be stored, and nothing is done for it before.

@@ -32,6 +32,9 @@ pub trait Pass: Send + Sync {
 
     /// The Delivery is gone.
     fn gone(&self, key: &Key);
+
+    /// The watch shows a Delivery, or what of it can be decoded.
+    fn saw(&self, _object: &Guarded) {}
 }
 
 /// How a pass ended.
@@ -56,6 +59,11 @@ pub struct Ctx {
 }
 
 impl Ctx {
+    /// The watch shows a Delivery.
+    pub fn saw(&self, object: &Guarded) {
+        self.pass.saw(object);
+    }
+
     /// The Delivery is gone: nothing of it is kept.
     pub fn gone(&self, key: &Key) {
         self.pass.gone(key);

@@ -178,7 +178,7 @@ pub(super) fn had_its_turn<'a>(case: &Case<'a>, waits: &Release) -> Option<&'a R
 pub(super) fn over(outcome: Option<Outcome>) -> bool {
     match outcome {
         Some(Outcome::RolledBack | Outcome::Undecided | Outcome::Superseded | Outcome::Refused | Outcome::Live) => true,
-        Some(Outcome::Waiting | Outcome::Rolling) | None => false,
+        Some(Outcome::Waiting | Outcome::Rolling | Outcome::Halted) | None => false,
     }
 }
 
@@ -230,6 +230,7 @@ pub fn known<'a>(case: &Case<'a>, name: &ReleaseName) -> Cow<'a, Release> {
         manual: false,
         place: None,
         brought: <_>::default(),
+        barrier: None,
         reverts: Vec::new(),
         config: None,
         refused: None,

@@ -1,7 +1,7 @@
 //! What may never happen, asked of every decision before it is carried out, and in every test. A decision that breaks one
 //! of these is a defect of ours: it is not carried out, it is logged and counted, and production stays as it is.
 
-use super::{Case, route, size};
+use super::{Case, approval, route, size};
 use crate::model::{
     decision::{Decision, Effect},
     phase::{Direction, Phase, Stage, State},
@@ -46,6 +46,7 @@ pub fn check(plan: &Plan, state: &State, seen: &Observation, decision: &Decision
             _ => {}
         }
     }
+    approved(&case, decision)?;
     advances_unheld(state, decision)
 }
 
@@ -148,6 +149,15 @@ fn not_below_traffic(seen: &Observation, name: &WorkloadName, replicas: u32) -> 
     let by_route = |route: &Route| route.workload == *name && route.course.as_ref().is_some_and(|c| c.weight() == Weight::FULL);
     let carries = seen.services_of(name).any(|s| s.pin == Pin::Canary) || seen.routes.iter().any(by_route);
     if carries && replicas < floor { broken("I1", format!("makes a canary that serves smaller than {floor}")) } else { Ok(()) }
+}
+
+/// I20: no step forward without the approval that it needs.
+fn approved(case: &Case<'_>, decision: &Decision) -> Result<(), Broken> {
+    let (Some(before), Some(next)) = (case.state.phase.rollout(), decision.next.phase.rollout()) else { return Ok(()) };
+    match approval::missing(case, before, &next.stage) {
+        Some(place) => broken("I20", format!("enters step {} without its approval", place + 1)),
+        None => Ok(()),
+    }
 }
 
 /// I8, I20: no step forward while something holds.

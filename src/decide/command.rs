@@ -2,7 +2,7 @@
 //! says so. The state remembers the last order that was carried out before the order itself is marked done, so that a
 //! crash in between neither loses it nor carries it out twice.
 
-use super::Case;
+use super::{Case, approval};
 use crate::{
     api::command::{Action, CommandResult},
     model::{
@@ -26,17 +26,18 @@ fn done(case: &Case<'_>, command: &Command) -> bool {
 fn void(case: &Case<'_>, command: &Command) -> Option<String> {
     let no = |text: &str| Some(text.to_owned());
     match (&case.state.phase, command.action) {
-        (Phase::Rolling(rollout), Action::Promote | Action::Abort | Action::Rollback) => {
+        (Phase::Rolling(rollout), Action::Promote | Action::Abort | Action::Rollback | Action::Approve) => {
             if rollout.release != command.release {
                 return Some(format!("{} is not on its way, {} is", command.release, rollout.release));
             }
             match (&rollout.stage, command.action) {
                 (Stage::RollingBack { .. }, _) => no("it is already on its way back"),
                 (Stage::Finalizing, Action::Promote) => no("it has all of the traffic already"),
+                (_, Action::Approve) => approval::about(case, rollout, command).err(),
                 _ => None,
             }
         }
-        (_, Action::Promote | Action::Abort) => no("no rollout is in flight"),
+        (_, Action::Promote | Action::Abort | Action::Approve) => no("no rollout is in flight"),
         (Phase::Adopting, Action::Rollback) => no("nothing is proven yet"),
         (Phase::Live | Phase::RolledBack { .. }, Action::Rollback) => {
             let live = case.state.live.as_ref().map(|l| &l.release);
@@ -49,6 +50,7 @@ fn void(case: &Case<'_>, command: &Command) -> Option<String> {
                 },
             }
         }
+        (Phase::Rolling(rollout), Action::Retry) if rollout.halted.is_some() && rollout.release == command.release => None,
         (_, Action::Retry) if case.state.quarantine.iter().any(|q| q.release == command.release) => None,
         (_, Action::Retry) => Some(format!("{} is not quarantined", command.release)),
         (_, Action::Adopt) if opened(case) || rewritten(case) => None,

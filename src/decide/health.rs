@@ -33,6 +33,9 @@ fn desired(case: &Case<'_>, decision: &Decision) -> Option<crate::model::version
 }
 
 fn unavailable(case: &Case<'_>, decision: &Decision) -> Option<Why> {
+    if let Some(halted) = halted(case) {
+        return Some(halted.clone());
+    }
     let both = decision.holds.iter().find(|r| matches!(r, Reason::BothFailing { .. } | Reason::ServiceChangedAhead { .. }));
     if let Some(reason) = both {
         return Some(Why::from(reason));
@@ -49,6 +52,10 @@ fn unavailable(case: &Case<'_>, decision: &Decision) -> Option<Why> {
     }
 }
 
+fn halted<'a>(case: &Case<'a>) -> Option<&'a Why> {
+    case.state.phase.rollout()?.halted.as_ref()
+}
+
 /// Production fails its probes at rest.
 fn red(case: &Case<'_>) -> Option<Why> {
     let since = case.state.live.as_ref()?.since;
@@ -57,6 +64,9 @@ fn red(case: &Case<'_>) -> Option<Why> {
 
 /// What serves was asked: well, badly, or not at all.
 fn verified(case: &Case<'_>) -> Option<Result<(), Why>> {
+    if let Some(halted) = halted(case) {
+        return Some(Err(halted.clone()));
+    }
     if case.plan.probes.is_empty() {
         return None;
     }
@@ -71,19 +81,19 @@ fn verified(case: &Case<'_>) -> Option<Result<(), Why>> {
 /// Nothing moves until a person acts.
 fn stalled(case: &Case<'_>, decision: &Decision) -> Option<Why> {
     let mendable = |r: &&Reason| {
-        !matches!(
-            r,
-            Reason::Held { .. }
-                | Reason::WorkloadRolling { .. }
-                | Reason::NoData { .. }
-                | Reason::BothFailing { .. }
-                | Reason::ClusterRefuses { .. }
-                | Reason::ScaledToZero { .. }
-                | Reason::GateForced { .. }
-                | Reason::StableNotRolling { .. }
-                | Reason::SourceSilent { .. }
-                | Reason::RepositoryRenamed { .. }
-        )
+        !r.passes()
+            && !matches!(
+                r,
+                Reason::WorkloadRolling { .. }
+                    | Reason::NoData { .. }
+                    | Reason::BothFailing { .. }
+                    | Reason::ClusterRefuses { .. }
+                    | Reason::ScaledToZero { .. }
+                    | Reason::GateForced { .. }
+                    | Reason::StableNotRolling { .. }
+                    | Reason::SourceSilent { .. }
+                    | Reason::RepositoryRenamed { .. }
+            )
     };
     if let Phase::RolledBack { why, .. } = &case.state.phase {
         return Some(why.clone());

@@ -1,6 +1,6 @@
 //! Reasons of people and of the set-up not to move forward. Nothing here is ever asked on the way back.
 
-use super::Case;
+use super::{Case, shared};
 use crate::model::{decision::Reason, version::ReleaseName};
 
 /// The reasons that apply to a Release now.
@@ -13,7 +13,7 @@ pub fn reasons(case: &Case<'_>, release: Option<&ReleaseName>) -> Vec<Reason> {
         .filter(|h| h.until.is_none_or(|until| until > case.now))
         .filter(|h| h.release.is_none() || h.release.as_ref() == release)
         .map(|h| Reason::Held { by: h.by.clone(), message: h.message.clone() });
-    case.seen.problems.iter().cloned().chain(people).collect()
+    case.seen.problems.iter().cloned().chain(people).chain(shared::cause(case)).collect()
 }
 
 /// What keeps a rollout from starting at all: traffic that cannot be switched by one write.

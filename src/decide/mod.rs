@@ -4,6 +4,8 @@
 //! what may (holds, bakes). Every answer carries its reason. Absent on purpose: clients, clocks, randomness, async, and
 //! the types of Kubernetes; `now` is an argument.
 
+pub mod approval;
+pub mod barrier;
 pub mod candidate;
 pub mod check;
 pub mod command;
@@ -13,9 +15,11 @@ pub mod hold;
 pub mod home;
 pub mod leave;
 pub mod pin;
+pub mod policy;
 pub mod rest;
 pub mod rollback;
 pub mod route;
+pub mod shared;
 pub mod size;
 pub mod source;
 pub mod stable;
@@ -89,15 +93,17 @@ fn blind(case: &Case<'_>, barred: &Reason) -> Decision {
 /// that goes. What people hold, they lift before our eyes, and what forges and registries say we are told.
 fn mended_unseen(case: &Case<'_>, mut decision: Decision) -> Decision {
     let told = |hold: &Reason| {
-        matches!(
-            hold,
-            Reason::Held { .. }
-                | Reason::SourceSilent { .. }
-                | Reason::SourceUnread { .. }
-                | Reason::RepositoryRenamed { .. }
-                | Reason::ReleaseRefused { .. }
-                | Reason::ImageRefused { .. }
-        )
+        // That a place is free is told to nobody.
+        let free = matches!(hold, Reason::CapReached { .. });
+        (hold.passes() && !free)
+            || matches!(
+                hold,
+                Reason::SourceSilent { .. }
+                    | Reason::SourceUnread { .. }
+                    | Reason::RepositoryRenamed { .. }
+                    | Reason::ReleaseRefused { .. }
+                    | Reason::ImageRefused { .. }
+            )
     };
     if decision.holds.iter().any(|hold| !told(hold)) {
         decision.wait = decision.wait.sooner(Wait::Until(after(case.now, LOOK_AGAIN)));

@@ -1,6 +1,6 @@
 //! At rest: adoption, keeping things as they are, and starting the next version.
 
-use super::{Case, candidate, command, hold, pin, pin::Side, rollback, route, stable, stable::Resumed, verdict};
+use super::{Case, barrier, candidate, command, hold, pin, pin::Side, policy, rollback, route, shared, stable, stable::Resumed, verdict};
 use crate::{
     api::{
         command::Action,
@@ -227,6 +227,7 @@ fn quiet(case: &Case<'_>, live: &Release, holds: &mut Vec<Reason>) -> Decision {
         return decision;
     }
     holds.extend(hold::reasons(case, Some(&name)).into_iter().filter(|r| !case.seen.problems.contains(r)));
+    holds.extend(policy::reasons(case));
     holds.extend(hold::away(case));
     holds.extend(hold::unswitchable(case));
     // Templates that are kept under an earlier name show which that is only afterwards.
@@ -252,7 +253,14 @@ fn brings_back(case: &Case<'_>, release: &Release, bad: &ReleaseName) -> bool {
 }
 
 fn until(case: &Case<'_>) -> Wait {
-    case.seen.holds.iter().filter_map(|h| h.until).min().map_or(Wait::Change, Wait::Until)
+    case.seen
+        .holds
+        .iter()
+        .filter_map(|h| h.until)
+        .chain(policy::until(case))
+        .chain(shared::until(case))
+        .min()
+        .map_or(Wait::Change, Wait::Until)
 }
 
 /// What serves is what is desired. A newer Release of the same content is live without a rollout.
@@ -298,6 +306,8 @@ fn roll(case: &Case<'_>, release: &ReleaseName, from: &ReleaseName, direction: D
         book: super::evidence::Book { until: Some(case.now), ..super::evidence::Book::default() },
         suspended: None,
         fought: None,
+        approved: Vec::new(),
+        halted: None,
     };
     Decision::stay(&case.state.to(Phase::Rolling(rollout), case.now), reason, Wait::Now)
 }
@@ -306,6 +316,9 @@ fn roll(case: &Case<'_>, release: &ReleaseName, from: &ReleaseName, direction: D
 fn taken_back(case: &Case<'_>, live: &Release) -> Option<Decision> {
     let since = case.state.live.as_ref()?.since;
     let failure = failing(case, since)?;
+    if case.state.previous.as_ref().is_some_and(|previous| barrier::between(case, &live.name, previous).is_some()) {
+        return None;
+    }
     if after(since, case.plan.rollback_window) <= case.now {
         return None;
     }
@@ -355,7 +368,7 @@ fn obey(case: &Case<'_>, live: &Release, order: &crate::model::world::Command) -
             let effects = open.map(|w| Effect::CloseGate { workload: w.name.clone(), exact: false }).collect();
             Decision::stay(case.state, Reason::Adopted { workload: names(case), version: live.version.clone() }, Wait::Now).first(effects)
         }
-        Action::Promote | Action::Abort => Decision::stay(case.state, resting(case, live), Wait::Now),
+        Action::Promote | Action::Abort | Action::Approve => Decision::stay(case.state, resting(case, live), Wait::Now),
     };
     decision.next.last_command = Some(order.name.clone());
     decision

@@ -24,7 +24,7 @@ pub const CONFIRM: Duration = Duration::from_secs(30);
 pub(super) fn begin(case: &Case<'_>, rollout: &Rollout, outcome: Outcome, reason: Reason) -> Decision {
     let why = Why::from(&reason);
     let stage = Stage::RollingBack { outcome, why: why.clone(), at: rollout.stage.label().to_owned() };
-    let back = Rollout { stage, suspended: None, ..rollout.clone() };
+    let back = Rollout { stage, suspended: None, halted: None, ..rollout.clone() };
     let mut turned = case.state.to(Phase::Rolling(back.clone()), case.now);
     if rollout.direction == Direction::Forward && outcome != Outcome::Superseded {
         quarantine(case, &mut turned, &rollout.release, outcome, why);

@@ -7,7 +7,7 @@
 //! before anything is done for it. Only the way back and a suspension act first and store afterwards.
 
 use super::{
-    Case, candidate, command, hold, pin,
+    Case, approval, barrier, candidate, command, hold, pin,
     pin::Side,
     rollback, route, size, stable,
     stable::Resumed,
@@ -23,7 +23,7 @@ use crate::{
     model::{
         decision::{Decision, Effect, Reason, Wait},
         phase::{Direction, Phase, Rollout, Stage, State, after},
-        world::{Canary, Pin, Release, Service, Workload},
+        world::{Canary, Command, Pin, Release, Service, Workload},
     },
 };
 
@@ -49,8 +49,10 @@ fn answer(case: &Case<'_>, rollout: &Rollout) -> Decision {
         return rollback::next(case, rollout);
     }
     let judgement = verdict::judge(case, rollout);
-    if let Judgement::Fail(reason) = judgement {
-        return rollback::begin(case, rollout, Outcome::RolledBack, reason);
+    if let Judgement::Fail(reason) = &judgement
+        && !barrier::stands(case, rollout)
+    {
+        return rollback::begin(case, rollout, Outcome::RolledBack, reason.clone());
     }
     if let Some(back) = called_back(case, rollout) {
         return back;
@@ -63,13 +65,21 @@ fn answer(case: &Case<'_>, rollout: &Rollout) -> Decision {
         }
         return lost;
     };
+    if let Some(decision) = barrier::next(case, rollout, from, &judgement) {
+        return decision;
+    }
     if let Judgement::Suspend(failure) = &judgement
         && rollout.suspended.is_none()
         && rollout.stage != Stage::Finalizing
+        && !barrier::passed(case, rollout)
     {
         return suspend(case, rollout, failure.clone());
     }
+    if let Some(approved) = approval::given(case, rollout) {
+        return approved;
+    }
     let mut holds = held(case, rollout);
+    holds.extend(barrier::hold(case, rollout, &judgement).or_else(|| approval::awaited(case, rollout)));
     if let Judgement::Hold(reason) = &judgement {
         holds.push(reason.clone());
     }
@@ -96,7 +106,9 @@ fn called_back(case: &Case<'_>, rollout: &Rollout) -> Option<Decision> {
         let (by, why) = command::words(order);
         let (outcome, reason) = match order.action {
             Action::Rollback => (Outcome::RolledBack, Reason::RolledBackBy { version, by, why }),
-            Action::Abort | Action::Promote | Action::Retry | Action::Adopt => (Outcome::Undecided, Reason::Aborted { version, by, why }),
+            Action::Abort | Action::Promote | Action::Retry | Action::Adopt | Action::Approve => {
+                (Outcome::Undecided, Reason::Aborted { version, by, why })
+            }
         };
         let mut decision = rollback::begin(case, rollout, outcome, reason);
         decision.next.last_command = Some(order.name.clone());
@@ -128,7 +140,8 @@ fn held(case: &Case<'_>, rollout: &Rollout) -> Vec<Reason> {
 /// Why a newer version takes the place of the one on its way: it takes that one back, or that one is held or failing, and the newer
 /// one may be the mend.
 fn superseding(case: &Case<'_>, rollout: &Rollout, holds: &[Reason], judgement: &Judgement) -> Option<Reason> {
-    if rollout.stage == Stage::Finalizing {
+    // What has its traffic off already can make room for its mend, also beyond a barrier.
+    if rollout.stage == Stage::Finalizing || (barrier::stands(case, rollout) && rollout.suspended.is_none()) {
         return None;
     }
     let wish = candidate::wish(case)?;
@@ -147,7 +160,8 @@ fn superseding(case: &Case<'_>, rollout: &Rollout, holds: &[Reason], judgement: 
     // A probe that its own file names and that cannot be asked: the next commit may mend that.
     let own = here.and_then(|here| here.config.as_ref()).map(|config| config.probes.as_slice()).unwrap_or_default();
     let unasked = case.seen.problems.iter().filter_map(Reason::probe).any(|probe| own.iter().any(|named| named == probe));
-    let stopped = rollout.suspended.is_some() || matches!(judgement, Judgement::Hold(_)) || own_hold(case, rollout) || unasked;
+    let awaits = holds.iter().any(|hold| hold.waits_for().is_some());
+    let stopped = rollout.suspended.is_some() || matches!(judgement, Judgement::Hold(_)) || own_hold(case, rollout) || unasked || awaits;
     let yields = early && stopped && !(holds.is_empty() && rollout.suspended.is_none());
     yields.then_some(Reason::Superseded { version, by })
 }
@@ -171,7 +185,12 @@ fn suspend(case: &Case<'_>, rollout: &Rollout, failure: String) -> Decision {
 fn overdue(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Option<Decision> {
     let counts = matches!(rollout.stage, Stage::Preflight | Stage::Canary { .. } | Stage::Promoting);
     let late = after(rollout.started_at, case.plan.deadline) <= case.now;
-    if !counts || !late || rollout.direction != Direction::Forward || case.plan.on_deadline == OnDeadline::Hold {
+    if !counts
+        || !late
+        || rollout.direction != Direction::Forward
+        || case.plan.on_deadline == OnDeadline::Hold
+        || barrier::stands(case, rollout)
+    {
         return None;
     }
     let waited_for = holds.first().map_or_else(|| rollout.stage.label().to_owned(), ToString::to_string);
@@ -203,7 +222,7 @@ fn up(case: &Case<'_>, rollout: &Rollout, (to, from): (&Release, &Release), mut 
     if let Some(hold) = holds.first() {
         decision.reason = hold.clone();
     }
-    if rollout.suspended.is_some() && !recovered {
+    if rollout.suspended.is_some() && !recovered && rollout.halted.is_none() {
         let failure = rollout.book.failure.clone().unwrap_or_default();
         decision.reason = Reason::Suspended { version: verdict::version_of(case, rollout), failure };
     }
@@ -242,7 +261,7 @@ fn side<'a>(case: &Case<'_>, rollout: &Rollout, workload: &Workload, from: &'a R
 }
 
 /// The writes that move the traffic of a workload to where it belongs at the stage: they are carried out at once.
-fn moved_to(case: &Case<'_>, rollout: &Rollout, workload: &Workload, side: Side<'_>) -> Vec<Effect> {
+pub(super) fn moved_to(case: &Case<'_>, rollout: &Rollout, workload: &Workload, side: Side<'_>) -> Vec<Effect> {
     let routes = route::writes(case, workload, &route::up(case, rollout, workload));
     routes.into_iter().chain(pin::writes(case, workload, side)).collect()
 }
@@ -297,10 +316,25 @@ fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision {
         // The canary lost pods (a drain may evict all that serve): both sides match again until it is whole.
         return enter(case, rollout, Stage::Promoting);
     }
-    let Some(ready) = ready_since(case, rollout) else { return wait(Wait::Poll) };
-    if rollout.suspended.is_some() || !holds.is_empty() {
-        return wait(Wait::Poll);
+    match over(case, rollout) {
+        Err(Wait::Until(at)) if rollout.suspended.is_none() && holds.is_empty() => wait(Wait::Until(at)),
+        Ok(order) if rollout.suspended.is_none() && holds.is_empty() => {
+            let mut decision = enter(case, rollout, following(case, rollout));
+            if rollout.stage == Stage::Preflight {
+                decision.notes.extend(route::untested(case, rollout));
+            }
+            if let Some(order) = order {
+                decision.next.last_command = Some(order.name.clone());
+            }
+            decision
+        }
+        Ok(_) | Err(_) => wait(Wait::Poll),
     }
+}
+
+/// By its pods, its time and its evidence the stage is over, perhaps by a person's word; else what it waits for.
+pub(super) fn over<'a>(case: &Case<'a>, rollout: &Rollout) -> Result<Option<&'a Command>, Wait> {
+    let ready = ready_since(case, rollout).ok_or(Wait::Poll)?;
     let order = command::pending(case, |action| action == Action::Promote);
     let over = match &rollout.stage {
         Stage::Canary { .. } => baked(case, rollout).unwrap_or(jiff::Timestamp::MAX),
@@ -310,23 +344,12 @@ fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision {
         Stage::Promoting => after(ready, case.plan.settle),
         Stage::Preflight | Stage::Finalizing | Stage::RollingBack { .. } => case.now,
     };
-    let Some(shared) = shared_since(case, rollout) else { return wait(Wait::Poll) };
+    let shared = shared_since(case, rollout).ok_or(Wait::Poll)?;
     let over = if rollout.stage == Stage::Promoting { over.max(after(shared, case.plan.settle)) } else { over };
-    let enough = evidence_is_enough(case, rollout, ready);
     if order.is_none() && over > case.now {
-        return wait(Wait::Until(over));
+        return Err(Wait::Until(over));
     }
-    if !enough {
-        return wait(Wait::Poll);
-    }
-    let mut decision = enter(case, rollout, following(case, rollout));
-    if rollout.stage == Stage::Preflight {
-        decision.notes.extend(route::untested(case, rollout));
-    }
-    if let Some(order) = order {
-        decision.next.last_command = Some(order.name.clone());
-    }
-    decision
+    if evidence_is_enough(case, rollout, ready) { Ok(order) } else { Err(Wait::Poll) }
 }
 
 /// When the step has baked; none: not a step, or pods of it are still missing.
@@ -395,7 +418,7 @@ fn weak(case: &Case<'_>, rollout: &Rollout) -> bool {
 }
 
 /// The stage after this one.
-fn following(case: &Case<'_>, rollout: &Rollout) -> Stage {
+pub(super) fn following(case: &Case<'_>, rollout: &Rollout) -> Stage {
     let full = || {
         let grown =
             size::changed(case, rollout).all(|w| w.canary.as_ref().is_some_and(|c| c.wanted >= w.replicas && c.ready() >= w.replicas));

@@ -354,6 +354,26 @@ reasons! {
     Returning { version: String, why: String } => "{version} comes back: {why}",
     /// A person holds.
     Held { by: String, message: String } => "held by {by}: {message}",
+    /// A person must say yes first.
+    ApprovalRequired { delivery: String, version: String, step: usize, share: String } => "{version} waits for an approval before step {step} ({share}): kubectl haldane approve {delivery}",
+    /// A person said yes.
+    Approved { version: String, step: usize, by: String, why: String } => "step {step} of {version} is approved by {by}: {why}",
+    /// It failed beyond its barrier.
+    Halted { version: String, why: String, barrier: String } => "{version} is halted ({why}); by itself nothing takes it back: {barrier}. Decide: kubectl haldane rollback, retry or promote",
+    /// It may be bad, and it has all of the traffic beyond its barrier.
+    Doubted { version: String, failure: String, barrier: String } => "{version} is asked again before it goes on ({failure}); by itself nothing takes it back: {barrier}",
+    /// A policy lets nothing start now.
+    WindowClosed { policy: String, until: String } => "by DeliveryPolicy {policy} no version starts now; {until}",
+    /// A policy lets no more start.
+    CapReached { policy: String, running: usize, cap: usize } => "{running} rollouts are on their way, and DeliveryPolicy {policy} lets {cap} be so at once; this one starts when one of them has ended",
+    /// Several apps fail at once.
+    SharedCause { count: usize, apps: String, minutes: u64 } => "{count} apps were suspended or failed within {minutes} minutes ({apps}), so what they share may be the cause; nothing moves forward until no more of them do",
+    /// No such policy.
+    PolicyMissing { policy: String } => "DeliveryPolicy {policy} does not exist in this namespace; create it, or take it out of spec.policyRef",
+    /// It says something that is not so.
+    PolicyInvalid { policy: String, why: String } => "DeliveryPolicy {policy} cannot be followed, so nothing new moves forward: {why}",
+    /// Nobody lets us read what holds for all.
+    RulesUnread { namespace: String, why: String } => "the policies and holds of namespace {namespace} cannot be read, so nothing new moves forward: {why}",
     /// The probes say nothing.
     NoData { why: String } => "no verdict: {why}",
     /// Canary and stable fail alike.
@@ -436,6 +456,27 @@ impl Reason {
             Self::ProbeMissing { probe } | Self::ProbeInvalid { probe, .. } => Some(probe),
             _ => None,
         }
+    }
+}
+
+impl Reason {
+    /// It ends by itself, or with a word that is given before our eyes: nothing is to be mended.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        matches!(
+            self,
+            Self::Held { .. }
+                | Self::ApprovalRequired { .. }
+                | Self::WindowClosed { .. }
+                | Self::CapReached { .. }
+                | Self::SharedCause { .. }
+        )
+    }
+
+    /// The step that waits for an approval, from 1, where that is the reason.
+    #[must_use]
+    pub fn waits_for(&self) -> Option<usize> {
+        if let Self::ApprovalRequired { step, .. } = self { Some(*step) } else { None }
     }
 }
 

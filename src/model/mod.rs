@@ -5,6 +5,7 @@
 pub mod decision;
 pub mod phase;
 pub mod plan;
+pub mod policy;
 pub mod probe;
 pub mod repo_config;
 pub mod route;

@@ -110,6 +110,10 @@ pub struct Rollout {
     pub suspended: Option<Timestamp>,
     /// The template that a foreign hand wrote last while the gate was open for this one.
     pub fought: Option<Fought>,
+    /// The steps that a person has approved, from 0; as many as the plan has is all of the traffic.
+    pub approved: Vec<usize>,
+    /// It failed beyond its barrier: nothing of it is moved until a person decides. Why.
+    pub halted: Option<Why>,
 }
 
 /// A foreign template in the place of one that rolls.
@@ -183,6 +187,7 @@ impl Phase {
             Self::Adopting => "Adopting",
             Self::Live => "Live",
             Self::RolledBack { .. } => "RolledBack",
+            Self::Rolling(rollout) if rollout.halted.is_some() && !matches!(rollout.stage, Stage::RollingBack { .. }) => "Halted",
             Self::Rolling(rollout) => rollout.stage.label(),
         }
     }
@@ -218,6 +223,12 @@ impl State {
     pub fn to(&self, phase: Phase, now: Timestamp) -> Self {
         Self { phase, since: now, ..self.clone() }
     }
+}
+
+/// `at` minus a duration, at least the beginning of time.
+#[must_use]
+pub fn before(at: Timestamp, span: Duration) -> Timestamp {
+    at.checked_sub(span).unwrap_or(Timestamp::MIN)
 }
 
 /// `at` plus a duration, at most the end of time.

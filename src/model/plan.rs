@@ -4,6 +4,7 @@ use std::{borrow::Cow, collections::BTreeSet, time::Duration};
 
 use super::{
     phase::Adopted,
+    policy::Limits,
     repo_config::{Permitted, RepoConfig},
     route::{RouteName, Testers},
     source::{Branch, ConfigPlan, ImagePlan, MergePlan, Queue, Repository, Rules, TagPlan, When},
@@ -11,7 +12,8 @@ use super::{
 };
 use crate::api::{
     delivery::{
-        self, Allowed, ConfigSpec, DeliverySpec, ImageSource, OnDeadline, OnNoChecks, QueueSpec, StepSpec, TestersSpec, WhenSpec, WhenType,
+        self, Allowed, Approval, ConfigSpec, DeliverySpec, ImageSource, OnDeadline, OnNoChecks, QueueSpec, StepSpec, TestersSpec, WhenSpec,
+        WhenType,
     },
     duration::Span,
 };
@@ -52,6 +54,8 @@ pub struct Plan {
     pub settle: Duration,
     /// Names of the probes.
     pub probes: Vec<String>,
+    /// What no policy lets it go below.
+    pub limits: Limits,
 }
 
 /// One workload of the plan.
@@ -91,6 +95,8 @@ pub struct PlannedStep {
     pub testers: Option<Testers>,
     /// The least time there.
     pub bake: Duration,
+    /// It is entered after a person has approved it.
+    pub approval: bool,
 }
 
 /// The spec contradicts itself in a way that the schema cannot see.
@@ -170,6 +176,7 @@ impl Plan {
             on_deadline: rollout.on_deadline.unwrap_or_default(),
             settle: span(rollout.settle, SETTLE),
             probes: spec.verify.iter().flat_map(|v| v.probes.iter().map(|p| p.name.clone())).collect(),
+            limits: Limits::default(),
         }
     }
 
@@ -185,7 +192,8 @@ impl Plan {
         };
         let mut plan = self.clone();
         if let Some(steps) = config.steps.as_ref().filter(|_| permitted.steps) {
-            plan.steps.clone_from(steps);
+            plan.steps = still_approved(steps.clone(), &self.steps);
+            plan.limits.hold(&mut plan.steps);
         }
         if permitted.probes {
             plan.probes.extend(config.probes.iter().filter(|probe| !self.probes.contains(probe)).cloned());
@@ -218,8 +226,20 @@ impl PlannedStep {
     /// A share of everybody, for the default time.
     #[must_use]
     pub fn share(percent: u8) -> Self {
-        Self { weight: Weight::new(percent), testers: None, bake: BAKE }
+        Self { weight: Weight::new(percent), testers: None, bake: BAKE, approval: false }
     }
+}
+
+/// The steps of a repository's file, with every approval that the Delivery asks for: before the first step that gives at least as
+/// much, or the Delivery's own, where none does.
+fn still_approved(mut steps: Vec<PlannedStep>, own: &[PlannedStep]) -> Vec<PlannedStep> {
+    for asked in own.iter().filter(|step| step.approval) {
+        match steps.iter_mut().find(|step| step.weight >= asked.weight) {
+            Some(step) => step.approval = true,
+            None => steps.push(asked.clone()),
+        }
+    }
+    steps
 }
 
 impl From<&StepSpec> for PlannedStep {
@@ -228,7 +248,12 @@ impl From<&StepSpec> for PlannedStep {
             (None, Some(cookie)) => Testers::Cookie(cookie.clone()),
             (header, _) => Testers::Header(header.as_deref().unwrap_or(TESTERS).to_owned()),
         });
-        Self { weight: Weight::new(step.weight.unwrap_or(0)), testers, bake: step.bake.map_or(BAKE, |bake| bake.0) }
+        Self {
+            weight: Weight::new(step.weight.unwrap_or(0)),
+            testers,
+            bake: step.bake.map_or(BAKE, |bake| bake.0),
+            approval: step.approval == Some(Approval::Required),
+        }
     }
 }
 
@@ -239,7 +264,7 @@ impl From<&PlannedStep> for StepSpec {
             Testers::Cookie(name) => TestersSpec { header: None, cookie: Some(name.clone()) },
         });
         let weight = testers.is_none().then(|| step.weight.percent());
-        Self { weight, testers, bake: Some(Span(step.bake)) }
+        Self { weight, testers, bake: Some(Span(step.bake)), approval: step.approval.then_some(Approval::Required) }
     }
 }
 
@@ -297,6 +322,15 @@ mod tests {
         let (plan, flaw) = Plan::lenient(&serde_json::from_value(spec).unwrap(), &adopted);
         let names = plan.workloads.iter().map(|w| w.name.to_string()).collect();
         (names, plan.steps.iter().map(|s| s.weight.percent()).collect(), flaw)
+    }
+
+    #[test]
+    fn an_approval_of_the_delivery_outlives_the_steps_of_a_repository() {
+        let step = |percent, approval| PlannedStep { approval, ..PlannedStep::share(percent) };
+        let own = [step(5, false), step(25, true)];
+        let steps = |theirs: &[u8]| still_approved(theirs.iter().map(|percent| step(*percent, false)).collect(), &own);
+        assert_eq!(steps(&[10, 30, 60]), [step(10, false), step(30, true), step(60, false)]);
+        assert_eq!(steps(&[1, 2]), [step(1, false), step(2, false), step(25, true)]);
     }
 
     #[test]

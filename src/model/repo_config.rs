@@ -12,7 +12,7 @@ use serde_saphyr::{Location, Spanned};
 
 use super::plan::PlannedStep;
 use crate::api::{
-    delivery::{StepSpec, TestersSpec},
+    delivery::{Approval, StepSpec, TestersSpec},
     duration::Span,
 };
 
@@ -88,6 +88,8 @@ struct Step {
     testers: Option<Testers>,
     #[serde(default, deserialize_with = "bake")]
     bake: Option<Span>,
+    #[serde(default)]
+    approval: Approval,
 }
 
 #[derive(Deserialize)]
@@ -206,7 +208,7 @@ fn steps(steps: Spanned<Vec<Spanned<Step>>>) -> Result<Vec<PlannedStep>, RepoCon
 impl Step {
     fn spec(self) -> StepSpec {
         let testers = self.testers.map(|by| TestersSpec { header: by.header, cookie: by.cookie });
-        StepSpec { weight: self.weight, testers, bake: self.bake }
+        StepSpec { weight: self.weight, testers, bake: self.bake, approval: Some(self.approval) }
     }
 }
 
@@ -236,8 +238,8 @@ mod tests {
 
     #[test]
     fn steps_and_probes_are_read_with_the_defaults_of_a_delivery() {
-        let text = "# how shop is delivered\nrollout:\n  steps:\n  - weight: 10\n  - {weight: 50, bake: 90s}\nverify:\n  probes: [{name: order}, {name: order}]\n";
-        let slow = PlannedStep { bake: Duration::from_secs(90), ..PlannedStep::share(50) };
+        let text = "# how shop is delivered\nrollout:\n  steps:\n  - weight: 10\n  - {weight: 50, bake: 90s, approval: Required}\nverify:\n  probes: [{name: order}, {name: order}]\n";
+        let slow = PlannedStep { bake: Duration::from_secs(90), approval: true, ..PlannedStep::share(50) };
         let expected = RepoConfig { steps: Some(vec![PlannedStep::share(10), slow]), probes: vec!["order".into()] };
         assert_eq!(RepoConfig::parse(text, ALL), Ok(expected));
         for nothing in ["", "# nothing\n", "{}", "rollout: {}\nverify:\n", "verify:\n  probes:\n"] {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{
     decision::Reason,
     phase::{State, Why},
+    policy::Policy,
     repo_config::RepoConfig,
     route::{CanaryService, Route},
     source::{Brought, Merges, Sha},
@@ -46,6 +47,10 @@ pub struct Observation {
     pub holds: Vec<Hold>,
     /// Commands that have no result yet, oldest first.
     pub commands: Vec<Command>,
+    /// The policies that bind it, the nearest first.
+    pub policies: Vec<Policy>,
+    /// Who of all Deliveries was suspended or failed lately.
+    pub troubled: Vec<Troubled>,
     /// What the probes saw.
     pub probes: Probes,
     /// What is known of the branch, or the tag, that versions come from; nothing, where they come from elsewhere.
@@ -228,6 +233,8 @@ pub struct Release {
     pub place: Option<i64>,
     /// The commits that came with it, newest first, and how many there are with those that are left out.
     pub brought: (Vec<Brought>, u64),
+    /// Why there is no way back from it, if so.
+    pub barrier: Option<String>,
     /// What it reverts: commits and `#12`.
     pub reverts: Vec<String>,
     /// What its repository sets at its commit.
@@ -261,6 +268,17 @@ pub struct Hold {
     pub by: String,
 }
 
+/// An app that was suspended or failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Troubled {
+    /// Which: its namespace and name. What is told in one namespace names no app of another.
+    pub app: String,
+    /// Its name, where it is of this namespace.
+    pub name: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// An order of a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
@@ -270,6 +288,8 @@ pub struct Command {
     pub release: ReleaseName,
     /// The order.
     pub action: Action,
+    /// With an approval: the step, from 1.
+    pub step: Option<usize>,
     /// Who.
     pub by: String,
     /// Why.

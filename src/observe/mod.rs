@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use futures::{future::try_join_all, try_join};
+use futures::{FutureExt as _, future::try_join_all, try_join};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
@@ -15,11 +15,11 @@ use kube::{Api, ResourceExt as _};
 
 use crate::{
     api::{DELIVERY_LABEL, FINALIZER, command::Command, delivery::Delivery, hold::Hold, release::Release},
-    decide::source,
+    decide::{shared, source},
     edge::kube::{Cluster, KubeError, get},
     model::{
         decision::Reason,
-        phase::State,
+        phase::{State, before},
         plan::{Plan, Source},
         world::Observation,
     },
@@ -27,9 +27,11 @@ use crate::{
 
 mod checks;
 mod decoded;
+pub mod fleet;
 mod granted;
 pub mod merges;
 mod pods;
+mod policies;
 pub mod probes;
 mod problems;
 mod releases;
@@ -43,7 +45,9 @@ pub use probes::ProbeBoard;
 pub use releases::{TEMPLATES, templates};
 
 use decoded::Decoded;
+use fleet::Fleet;
 use granted::Granted;
+use policies::Rules;
 use services::Moment;
 use workloads::Found;
 
@@ -64,6 +68,8 @@ pub struct Observer {
     board: Arc<ProbeBoard>,
     merges: Arc<MergeBoard>,
     granted: Granted,
+    fleet: Arc<Fleet>,
+    home: String,
 }
 
 /// What was read of one app, before anything is made of it.
@@ -75,13 +81,15 @@ struct Read {
     holds: Decoded<Hold>,
     commands: Decoded<Command>,
     deliveries: Decoded<Delivery>,
+    rules: Rules,
 }
 
 impl Observer {
-    /// Reads from this cluster, asks through the one board, and reads of branches through the other.
+    /// Reads from this cluster, asks through the one board, and reads of branches through the other. Knows the other Deliveries by
+    /// the fleet; `home` is Haldane's own namespace.
     #[must_use]
-    pub fn new(cluster: Cluster, board: Arc<ProbeBoard>, merges: Arc<MergeBoard>) -> Self {
-        Self { cluster, board, merges, granted: Granted::default() }
+    pub fn new(cluster: Cluster, board: Arc<ProbeBoard>, merges: Arc<MergeBoard>, fleet: Arc<Fleet>, home: &str) -> Self {
+        Self { cluster, board, merges, granted: Granted::default(), fleet, home: home.to_owned() }
     }
 
     /// The world around this Delivery as it is now, and what the probes saw so far.
@@ -123,7 +131,7 @@ impl Observer {
         let workloads = try_join_all(plan.workloads.iter().map(|planned| workloads::read(cluster, namespace, &name, planned)));
         let ours = format!("{DELIVERY_LABEL}={name}");
         let (services_api, revisions_api) = (Api::namespaced(client.clone(), namespace), Api::namespaced(client.clone(), namespace));
-        let (found, services, releases, revisions, holds, commands, deliveries) = try_join!(
+        let (found, services, releases, revisions, holds, commands, deliveries, rules) = try_join!(
             workloads,
             cluster.list(&services_api, "services", ""),
             decoded::read(cluster, namespace, &ours, leaving),
@@ -131,8 +139,9 @@ impl Observer {
             decoded::read(cluster, namespace, "", leaving),
             decoded::read(cluster, namespace, "", leaving),
             decoded::read(cluster, namespace, "", leaving),
+            policies::read(cluster, namespace, &self.home).map(Ok),
         )?;
-        Ok(Read { found, services, releases, revisions, holds, commands, deliveries })
+        Ok(Read { found, services, releases, revisions, holds, commands, deliveries, rules })
     }
 
     /// The second reads, which follow from the first, and then the observation.
@@ -179,13 +188,20 @@ impl Observer {
         let of_delivery = |problem: &Reason| rolling || problem.probe().is_none_or(|probe| own.probes.iter().any(|named| named == probe));
         problems.extend(unusable.into_iter().filter(of_delivery));
         problems.extend(releases::damaged(&read.releases.damaged, &read.commands.damaged, &name));
+        let bound = read.rules.bind(delivery, &self.fleet, &self.home);
+        problems.extend(bound.problems);
+        let mut holds = releases::holds(&read.holds, &name, now);
+        // Of the home those that name no Delivery: nobody's name is empty.
+        holds.extend(read.rules.holds().into_iter().flat_map(|of_all| releases::holds(of_all, "", now)));
         let mut seen = Observation {
             problems,
             workloads,
             services,
             routes,
             canary_services,
-            holds: releases::holds(&read.holds, &name, now),
+            holds,
+            policies: bound.policies,
+            troubled: self.fleet.troubled(&namespace, before(now, shared::WITHIN)),
             commands: releases::commands(&read.commands.all, &name),
             ..seen
         };

@@ -49,6 +49,7 @@ fn release(raw: &Raw, revisions: &[ControllerRevision]) -> Release {
         manual: raw.spec.origin.as_ref().is_none_or(|origin| origin.type_ == OriginType::Manual),
         place: raw.spec.place,
         brought: brought(raw),
+        barrier: raw.spec.barrier.as_ref().map(|barrier| barrier.reason.clone()),
         reverts: raw.spec.reverts.clone(),
         config: raw.spec.config.as_ref().map(config),
         refused: raw.spec.refused.as_ref().map(|refused| Why { word: refused.reason.clone(), says: refused.message.clone() }),
@@ -145,6 +146,7 @@ pub(super) fn commands(raw: &[RawCommand], delivery: &str) -> Vec<Command> {
         name: c.name_any(),
         release: ReleaseName::new(&c.spec.release),
         action: c.spec.action,
+        step: c.spec.step.and_then(|step| usize::try_from(step).ok()),
         by: c.spec.by.clone(),
         reason: c.spec.reason.clone(),
     };

@@ -110,7 +110,7 @@ async fn observed(allowed: bool) -> (Observation, Vec<String>) {
     let (nudge, _nudges) = tokio::sync::mpsc::unbounded_channel();
     let board = Arc::new(ProbeBoard::new(Arc::new(Silent), Arc::new(SystemClock), nudge.clone()));
     let merges = Arc::new(MergeBoard::new(None, Arc::new(SystemClock), nudge));
-    let observer = Observer::new(Cluster::new(kube::Client::new(server, "demo")), board, merges);
+    let observer = Observer::new(Cluster::new(kube::Client::new(server, "demo")), board, merges, <_>::default(), "haldane-system");
     let delivery: Delivery = serde_json::from_value(json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "Delivery",
         "metadata": {"name": "checkout", "namespace": "demo", "finalizers": ["haldane.dev/ungate"]},
         "spec": {"workloads": [{"name": "shop"}], "verify": {"probes": [{"name": "home"}, {"name": "odd"}]}}}))

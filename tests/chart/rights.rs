@@ -98,6 +98,7 @@ fn people_get_their_rights_through_view_and_edit() {
         (true, "person-edit", "create releases.haldane.dev"),
         (true, "person-edit", "patch deliveries.haldane.dev"),
         (true, "person-edit", "create productionprobes.haldane.dev"),
+        (false, "person-edit", "create deliverypolicies.haldane.dev"),
         (false, "person-edit", "patch deliveries.haldane.dev --subresource=status"),
         (false, "person-edit", "patch releases.haldane.dev"),
     ] {

@@ -274,6 +274,7 @@ impl Home {
             on_deadline: OnDeadline::Return,
             settle: Duration::ZERO,
             probes: vec![],
+            limits: <_>::default(),
         };
         let since = Sha::parse(&repo.head("main"));
         // What is live came before everything that is told here.
@@ -285,6 +286,7 @@ impl Home {
             manual: false,
             place: Some(1),
             brought: <_>::default(),
+            barrier: None,
             reverts: Vec::new(),
             config: None,
             refused: None,
@@ -323,6 +325,7 @@ impl Home {
                 manual: false,
                 place: Some(merge.place),
                 brought: (merge.brought, merge.brought_count),
+                barrier: None,
                 reverts: merge.reverts,
                 config: merge.config.clone().ok(),
                 refused: merge.config.err(),

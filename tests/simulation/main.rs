@@ -15,6 +15,7 @@ mod faults;
 mod invariants;
 mod routed;
 mod routes;
+mod rules;
 mod script;
 mod stories;
 mod town;

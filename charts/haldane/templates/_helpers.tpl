@@ -36,7 +36,7 @@ capabilities: {drop: [ALL]}
 {{/* Our own kinds, wherever we look: Releases are made and forgotten. */}}
 {{- define "haldane.rules.own" -}}
 - apiGroups: [haldane.dev]
-  resources: [deliveries, releases, productionprobes, holds, commands]
+  resources: [deliveries, deliverypolicies, releases, productionprobes, holds, commands]
   verbs: [get, list, watch]
 - apiGroups: [haldane.dev]
   resources: [deliveries]
@@ -113,6 +113,7 @@ capabilities: {drop: [ALL]}
   resourceNames:
   - commands.haldane.dev
   - deliveries.haldane.dev
+  - deliverypolicies.haldane.dev
   - holds.haldane.dev
   - productionprobes.haldane.dev
   - releases.haldane.dev

@@ -15,8 +15,10 @@ use crate::{
 
 fn delivery(status: Option<DeliveryStatus>) -> Delivery {
     let workload: WorkloadRef = serde_json::from_value(serde_json::json!({"name": "shop"})).unwrap();
-    let mut delivery =
-        Delivery::new("shop", DeliverySpec { workloads: vec![workload], source: None, rollout: None, verify: None, config: None });
+    let mut delivery = Delivery::new(
+        "shop",
+        DeliverySpec { policy_ref: None, workloads: vec![workload], source: None, rollout: None, verify: None, config: None },
+    );
     delivery.metadata.generation = Some(3);
     delivery.status = status;
     delivery
@@ -85,10 +87,11 @@ prop_compose! {
         release in name(), from in name(), back in prop::option::of(why()), started_at in second(),
         stage in stage(), book in book(), suspended in prop::option::of(second()),
         fought in prop::option::of(("[0-9a-f]{16}", second())),
+        approved in prop::collection::vec(0usize..21, 0..=4), halted in prop::option::of(why()),
     ) -> Phase {
         let fought = fought.map(|(template, at)| Fought { template: TemplateHash::new(template), at });
         let direction = back.map_or(Direction::Forward, Direction::Return);
-        Phase::Rolling(Rollout { release, from, direction, started_at, stage, book, suspended, fought })
+        Phase::Rolling(Rollout { release, from, direction, started_at, stage, book, suspended, fought, approved, halted })
     }
 }
 
@@ -191,6 +194,8 @@ fn full() -> (Decision, DeliveryStatus) {
             },
             suspended: Some(seconds(1)),
             fought: Some(Fought { template: TemplateHash::new("f".repeat(16)), at: seconds(1) }),
+            approved: (0..21).collect(),
+            halted: None,
         }),
         since: seconds(1),
         live: Some(Live { release: release(2), since: seconds(1) }),
@@ -253,6 +258,8 @@ fn a_rollout_that_ends_is_history_once() {
         book: Book::default(),
         suspended: None,
         fought: None,
+        approved: vec![],
+        halted: None,
     };
     let live = |name: &str| Some(Live { release: ReleaseName::new(name), since: seconds(1) });
     let state = State { phase: Phase::Rolling(rolling), live: live("r1"), ..State::new(seconds(1)) };

@@ -156,8 +156,14 @@ fn run(server: Server, script: Script, leadership: crate::control::lease::Leader
     let (nudge, nudges) = unbounded_channel();
     let (stop, synced) = (CancellationToken::new(), Arc::<Synced>::default());
     let scope = Scope::Namespace("shop".to_owned());
-    let watches =
-        Watches { cluster: Cluster::new(server.client()), scope, index: Arc::default(), synced: synced.clone(), concurrency: CONCURRENCY };
+    let watches = Watches {
+        cluster: Cluster::new(server.client()),
+        scope,
+        home: "haldane-system".to_owned(),
+        index: Arc::default(),
+        synced: synced.clone(),
+        concurrency: CONCURRENCY,
+    };
     let ended = tokio::spawn(watches.run(ctx.clone(), nudges, stop.clone()));
     Run { script, ctx, stop, ended, nudge, synced }
 }

@@ -2,8 +2,11 @@
 #![allow(clippy::indexing_slicing, reason = "tests")]
 
 mod any_order;
+mod approvals;
 mod back;
+mod barriers;
 mod pins;
+mod policies;
 mod route;
 mod source;
 mod toy;
@@ -240,7 +243,7 @@ fn resumed_by_hand_is_respected_until_somebody_adopts_it_again() {
     assert_eq!(toy.last.as_ref().unwrap().reason.word(), "Ungated");
     assert!(!toy.w().paused && toy.state.ungated);
     let release = toy.state.live.as_ref().unwrap().release.clone();
-    toy.seen.commands.push(Command { name: "c1".into(), release, action: Action::Adopt, by: "ana".into(), reason: None });
+    toy.seen.commands.push(Command { name: "c1".into(), release, action: Action::Adopt, step: None, by: "ana".into(), reason: None });
     toy.until(|t| t.w().paused && t.quiet());
     assert!(toy.story().contains("command Done"));
     assert!(!toy.state.ungated);
@@ -366,6 +369,7 @@ fn promote_ends_the_bake_and_abort_ends_the_rollout() {
         name: name.into(),
         release: release.clone(),
         action,
+        step: None,
         by: "ana".into(),
         reason: Some("checked by hand".into()),
     };
@@ -566,7 +570,7 @@ fn a_workload_that_is_missing_does_not_stop_the_way_back_of_the_others() {
     failing.canary_fails = true;
     let mut aborted = one_of_two();
     let release = aborted.state.phase.rollout().unwrap().release.clone();
-    let order = Command { name: "c1".into(), release, action: Action::Abort, by: "ana".into(), reason: None };
+    let order = Command { name: "c1".into(), release, action: Action::Abort, step: None, by: "ana".into(), reason: None };
     aborted.seen.commands.push(order);
     let mut late = one_of_two();
     late.now = after(late.now, late.plan.deadline);
@@ -603,7 +607,7 @@ fn an_order_that_has_to_wait_does_not_stand_before_an_abort() {
     toy.set_image("v3");
     toy.until(|t| t.phase() == "Canary" && t.quiet());
     let v3 = toy.state.phase.rollout().unwrap().release.clone();
-    let order = |name: &str, release, action| Command { name: name.into(), release, action, by: "ana".into(), reason: None };
+    let order = |name: &str, release, action| Command { name: name.into(), release, action, step: None, by: "ana".into(), reason: None };
     toy.seen.commands.push(order("c1", v2, Action::Retry));
     toy.pass();
     toy.seen.commands.push(order("c2", v3, Action::Abort));
@@ -651,7 +655,7 @@ fn what_a_person_takes_back_goes_back_while_both_sides_fail() {
     toy.until(|t| t.live() == "v2" && t.quiet());
     let release = toy.state.live.as_ref().unwrap().release.clone();
     (toy.canary_fails, toy.stable_fails) = (true, true);
-    toy.seen.commands.push(Command { name: "c1".into(), release, action: Action::Rollback, by: "ana".into(), reason: None });
+    toy.seen.commands.push(Command { name: "c1".into(), release, action: Action::Rollback, step: None, by: "ana".into(), reason: None });
     toy.until(|t| t.phase() == "RolledBack" && t.live() == "v1");
 }
 

@@ -406,6 +406,7 @@ fn a_rewritten_branch_holds_until_a_person_says_that_it_is_right() {
         name: "c1".into(),
         release: ReleaseName::new("any"),
         action: Action::Adopt,
+        step: None,
         by: "ana".into(),
         reason: None,
     });
@@ -602,7 +603,7 @@ fn a_branch_that_was_set_back_goes_back_when_a_person_says_so() {
 
 fn adopt(toy: &mut Toy) {
     let release = ReleaseName::new("any");
-    toy.seen.commands.push(Command { name: "c1".into(), release, action: Action::Adopt, by: "ana".into(), reason: None });
+    toy.seen.commands.push(Command { name: "c1".into(), release, action: Action::Adopt, step: None, by: "ana".into(), reason: None });
 }
 
 /// A toy whose versions come from a tag.

@@ -109,6 +109,7 @@ impl Toy {
                 on_deadline: OnDeadline::Return,
                 settle: Duration::from_secs(5),
                 probes: vec!["home".into()],
+                limits: <_>::default(),
             },
             state: State::new(now),
             seen: Observation { delivery: APP.into(), workloads: vec![workload], services: vec![service], ..Observation::default() },
@@ -336,6 +337,7 @@ impl Toy {
                 let made = self.seen.releases.iter_mut().find(|r| r.name == merge.name).unwrap();
                 (made.manual, made.place, made.commit) = (false, Some(merge.place), merge.commit.map(|commit| commit.to_string()));
                 (made.brought, made.reverts) = ((merge.brought, merge.brought_count), merge.reverts);
+                made.barrier = merge.barrier;
                 (made.config, made.refused) = (merge.config.clone().ok(), merge.config.err());
             }
             Effect::KeepTemplates { release, templates } => {
@@ -458,6 +460,7 @@ impl Toy {
                 manual,
                 place: None,
                 brought: <_>::default(),
+                barrier: None,
                 reverts: vec![],
                 config: None,
                 refused: None,

@@ -39,6 +39,7 @@ fn release(version: &str) -> Release {
         manual: false,
         place: None,
         brought: <_>::default(),
+        barrier: None,
         reverts: Vec::new(),
         config: None,
         refused: None,
@@ -117,6 +118,8 @@ fn state(stage: Option<Stage>) -> State {
         book: Book::default(),
         suspended: Some(Timestamp::UNIX_EPOCH),
         fought: None,
+        approved: vec![],
+        halted: None,
     };
     State { phase: Phase::Rolling(rollout), ..at_rest }
 }

@@ -6,8 +6,9 @@ use serde_json::json;
 
 use crate::{
     app::{self, APP, GATEWAY, NAMESPACE, V2, Way},
+    script::held_for,
     sim::{
-        Behaviour, Key, Lag, Trouble,
+        Behaviour, Key, Lag, Store, Trouble,
         api::{
             kinds::{DELIVERY, HTTP_ROUTE},
             managed::Writer,
@@ -67,7 +68,7 @@ async fn a_version_that_turns_bad_for_its_testers_leaves_before_its_first_custom
 async fn a_version_that_turns_bad_at_a_weight_is_suspended_then_taken_back() {
     let town = open().await;
     town.set_image(V2);
-    town.until("v2 has a fourth", |s| s.get(&route()).is_some_and(|r| crate::routes::weight(&r["spec"]) == Some(25))).await;
+    at(&town, 25).await;
     town.world.set_behaviour(V2, bad());
     town.phase("RolledBack").await;
     told(&town, "route-bad-at-a-step", "A version that turns bad at a fourth of the requests.").await;
@@ -111,28 +112,43 @@ async fn a_slow_data_plane_fails_nobody_on_the_way_up_and_on_the_way_back() {
     }
 }
 
+/// The canary has that share of what is written.
+async fn at(town: &Town, percent: i64) {
+    let so = |s: &Store| s.get(&route()).is_some_and(|r| crate::routes::weight(&r["spec"]).unwrap_or(0) == percent);
+    town.until(&format!("the canary has {percent} %"), so).await;
+}
+
 /// What the route's status says is never proof, and nothing stops the way back.
 #[tokio::test(start_paused = true)]
-async fn a_silent_status_does_not_stop_the_way_back() {
+async fn a_status_that_says_nothing_or_no_does_not_stop_the_way_back() {
     for trouble in [Trouble::Silent, Trouble::Refused("UnsupportedValue"), Trouble::Stuck] {
         let town = open().await;
         town.set_image(V2);
-        town.until("v2 has a fourth", |s| s.get(&route()).is_some_and(|r| crate::routes::weight(&r["spec"]) == Some(25))).await;
+        at(&town, 25).await;
         town.pass(Duration::from_secs(3)).await;
         town.world.set_trouble(&route(), trouble);
         town.world.set_behaviour(V2, bad());
-        let none = |s: &crate::sim::Store| s.get(&route()).is_some_and(|r| crate::routes::weight(&r["spec"]).unwrap_or(0) == 0);
-        town.until("the canary has no weight", none).await;
+        let since = town.api.clock().elapsed();
+        at(&town, 0).await;
+        // Two rounds of probes, five seconds apart at most, and a second one at once.
+        assert!(town.api.clock().elapsed() - since < Duration::from_secs(12), "{trouble:?}\n{}", town.report());
+        if trouble == Trouble::Silent {
+            town.phase("RolledBack").await;
+            town.rest().await;
+            town.check();
+        }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gateway_that_is_not_programmed_is_no_reason_to_give_weight() {
+async fn no_weight_is_given_while_the_gateway_is_not_programmed() {
     let town = open().await;
     town.watchman.disturb(Duration::from_mins(3));
     town.does("the Gateway loses its address", |w| w.set_programmed(NAMESPACE, GATEWAY, false));
     town.set_image(V2);
+    town.until("it is told", |s| held_for(s, "RouteRefused")).await;
     town.pass(Duration::from_secs(90)).await;
+    assert_eq!(crate::routes::canary_of(&town.get(&HTTP_ROUTE, APP).unwrap()["spec"]), None, "{}", town.report());
     town.does("the Gateway has its address again", |w| w.set_programmed(NAMESPACE, GATEWAY, true));
     town.live("v2").await;
     town.check();
@@ -143,7 +159,7 @@ async fn a_gateway_that_is_not_programmed_is_no_reason_to_give_weight() {
 async fn rules_that_are_written_back_are_no_fight() {
     let town = open().await;
     town.set_image(V2);
-    town.until("v2 has a fourth", |s| s.get(&route()).is_some_and(|r| crate::routes::weight(&r["spec"]) == Some(25))).await;
+    at(&town, 25).await;
     let before = town.api.writes("haldane").len();
     for _ in 0..6 {
         town.does("kubectl apply of the route", |w| w.apply(&app::route(APP)).unwrap());
@@ -159,7 +175,7 @@ async fn rules_that_are_written_back_are_no_fight() {
 async fn what_a_person_changes_in_mid_rollout_is_kept() {
     let town = open().await;
     town.set_image(V2);
-    town.until("v2 has a fourth", |s| s.get(&route()).is_some_and(|r| crate::routes::weight(&r["spec"]) == Some(25))).await;
+    at(&town, 25).await;
     town.does("kubectl edit of the route's host names", |w| {
         let by = Writer::new("kubectl-edit");
         w.api().write(|s| s.edit(&by, &route(), "", |r| r["spec"]["hostnames"] = json!(["other.test"]))).unwrap();

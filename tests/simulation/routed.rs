@@ -186,3 +186,42 @@ async fn what_a_person_changes_in_mid_rollout_is_kept() {
     let hosts = town.get(&HTTP_ROUTE, APP).unwrap()["spec"]["hostnames"].clone();
     assert_eq!(hosts, json!(["other.test"]));
 }
+
+/// Traffic first, pods second, also where the data plane does not follow: what the status says of an older generation is no proof
+/// that it serves, but it is proof that it does not.
+#[tokio::test(start_paused = true)]
+async fn the_pods_of_a_canary_stay_for_as_long_as_its_route_is_not_read() {
+    for trouble in [Trouble::Refused("UnsupportedValue"), Trouble::Stuck] {
+        let town = open().await;
+        town.set_image(V2);
+        at(&town, 25).await;
+        town.pass(Duration::from_secs(3)).await;
+        town.world.set_trouble(&route(), trouble);
+        town.world.set_behaviour(V2, bad());
+        at(&town, 0).await;
+        town.pass(Duration::from_mins(2)).await;
+        town.check();
+        town.world.set_trouble(&route(), Trouble::None);
+        town.phase("RolledBack").await;
+        town.rest().await;
+        town.check();
+        town.home().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_canary_serves_on_for_as_long_as_the_way_home_is_not_read() {
+    for trouble in [Trouble::Refused("UnsupportedValue"), Trouble::Stuck] {
+        let town = open().await;
+        town.set_image(V2);
+        at(&town, 100).await;
+        town.phase("Finalizing").await;
+        town.world.set_trouble(&route(), trouble);
+        town.pass(Duration::from_mins(2)).await;
+        town.check();
+        town.world.set_trouble(&route(), Trouble::None);
+        town.live("v2").await;
+        town.check();
+        town.home().unwrap();
+    }
+}

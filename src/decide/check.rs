@@ -132,7 +132,8 @@ fn carries_nothing(
     let Some(workload) = seen.workload(name) else { return Ok(()) };
     let stable = workload.pods.iter().any(|p| p.ready_since.is_some());
     let by_route = seen.routes.iter().filter(|route| route.workload == *name);
-    if let Some(route) = by_route.into_iter().find(|route| led(route, routes).is_none_or(|course| course.weight() > Weight::ZERO)) {
+    let leads = |route: &&Route| !route.is_read() || led(route, routes).is_none_or(|course| course.weight() > Weight::ZERO);
+    if let Some(route) = by_route.into_iter().find(leads) {
         return if stable { broken("I3", format!("removes the canary while {} leads to it", route.name)) } else { Ok(()) };
     }
     let on = seen.services_of(name).find(|s| *pinned(s, so_far) == Pin::Canary);

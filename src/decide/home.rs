@@ -59,6 +59,7 @@ pub(super) fn finalize(case: &Case<'_>, rollout: &Rollout, to: &Release, holds: 
     let stuck = stuck.map(|w| Reason::StableNotRolling { workload: w.name.to_string() });
     let stuck = stuck.or(standing.hold.filter(|hold| matches!(hold, Reason::FoughtBy { .. })));
     decision.holds.extend(stuck.clone());
+    decision.holds.extend(route::unread(case));
     if let Some(reason) = stuck.or_else(|| hold::missing(case)) {
         decision.reason = reason;
     }

@@ -67,6 +67,7 @@ pub(super) fn next(case: &Case<'_>, rollout: &Rollout) -> Decision {
         decision
     };
     decision.notes.extend(standing.note);
+    decision.holds.extend(route::unread(case));
     if let Some(lost @ Reason::TemplateLost { .. }) = standing.hold {
         decision.reason = lost.clone();
         decision.holds.push(lost);

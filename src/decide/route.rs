@@ -176,7 +176,7 @@ fn fought(case: &Case<'_>, route: &Route) -> bool {
     route.changed_by.is_some() && route.since.is_some_and(|since| after(since, TRUCE) > case.now)
 }
 
-/// Every route of the workload is on that course, and has been since then; none: not yet.
+/// Every route of the workload is on that course, and has been since then; none: not yet, or those who serve it have not read it.
 #[must_use]
 pub fn stands_since(case: &Case<'_>, workload: &Workload, course: &Course) -> Option<Timestamp> {
     if !leads(case, workload) {
@@ -184,7 +184,7 @@ pub fn stands_since(case: &Case<'_>, workload: &Workload, course: &Course) -> Op
     }
     let mut latest = Timestamp::MIN;
     for route in of(case, workload) {
-        if !stands(route, &fitted(route, course)) {
+        if !stands(route, &fitted(route, course)) || !route.is_read() {
             return None;
         }
         latest = latest.max(route.since.unwrap_or(Timestamp::MIN));
@@ -231,7 +231,8 @@ pub fn cleared(case: &Case<'_>, workload: &Workload) -> (Vec<Effect>, bool) {
     let home: Vec<Effect> =
         of(case, workload).filter(open).map(|r| Effect::SendRoute { route: r.name.clone(), course: Course::Stable }).collect();
     let since = of(case, workload).filter_map(|route| route.since).max().unwrap_or(Timestamp::MIN);
-    let quiet = home.is_empty() && after(since, case.plan.settle) <= case.now;
+    let read = of(case, workload).all(Route::is_read);
+    let quiet = home.is_empty() && read && after(since, case.plan.settle) <= case.now;
     (home, quiet)
 }
 
@@ -243,6 +244,9 @@ pub fn reasons(case: &Case<'_>) -> Vec<Reason> {
         if let Some(by) = route.changed_by.clone().filter(|_| fought(case, route)) {
             return Some(Reason::RouteFoughtBy { route: name, by });
         }
+        if let Some(why) = &route.closed {
+            return Some(Reason::RouteRefused { route: name, why: why.clone() });
+        }
         match &route.word {
             Word::Taken => None,
             Word::Refused(why) => Some(Reason::RouteRefused { route: name, why: why.clone() }),
@@ -252,6 +256,18 @@ pub fn reasons(case: &Case<'_>) -> Vec<Reason> {
         }
     };
     case.seen.routes.iter().filter_map(of_route).collect()
+}
+
+/// What the way back and the way home wait for: as long as a route is not read, it leads where it led before.
+#[must_use]
+pub fn unread(case: &Case<'_>) -> Option<Reason> {
+    let route =
+        case.seen.routes.iter().find(|route| !route.is_read() && route.since.is_some_and(|since| after(since, READ) <= case.now))?;
+    let name = route.name.to_string();
+    Some(match &route.word {
+        Word::Refused(why) => Reason::RouteRefused { route: name, why: why.clone() },
+        Word::Taken | Word::Silent | Word::Stale => Reason::RouteStale { route: name },
+    })
 }
 
 /// What people are told once: somebody's word is written over.

@@ -120,8 +120,22 @@ pub struct Route {
     pub no_testers: Option<Unfit>,
     /// What those say who serve it.
     pub word: Word,
+    /// Why none of its Gateways takes requests, if so.
+    pub closed: Option<String>,
     /// A write of ours is still listed as owner of fields.
     pub owns_fields: bool,
+}
+
+impl Route {
+    /// Those who serve it have read it as it stands now. That they serve it so is not said; but where they have not read it, they
+    /// serve it as it stood before.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        match self.word {
+            Word::Taken | Word::Silent => true,
+            Word::Stale | Word::Refused(_) => self.course == Some(Course::Left),
+        }
+    }
 }
 
 /// What those say who serve a route. Good words prove nothing: they say that it was read, not that it is served so.

@@ -155,8 +155,8 @@ async fn one(
     let api: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), namespace, &kind);
     let Some(raw) = get(&api, &kind.kind, &wanted.name.name).await? else { return Ok(None) };
     let mut route = route(&raw, namespace, wanted, testers);
-    if rolling && let Some(why) = unprogrammed(cluster, namespace, &raw).await? {
-        route.word = Word::Refused(why);
+    if rolling {
+        route.closed = unprogrammed(cluster, namespace, &raw).await?;
     }
     Ok(Some(route))
 }
@@ -207,6 +207,7 @@ fn route(raw: &DynamicObject, namespace: &str, wanted: &Wanted, testers: Option<
         unfit,
         no_testers,
         word: word(raw),
+        closed: None,
         owns_fields: owns_fields(&raw.metadata),
     }
 }

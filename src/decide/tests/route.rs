@@ -96,6 +96,12 @@ fn what_those_who_serve_it_say_holds_the_way_up_and_not_the_way_back() {
         toy.until(|t| t.last.as_ref().is_some_and(|d| d.reason.word() == expected));
         assert_eq!(at(&toy), Some(5), "{expected}");
         toy.canary_fails = true;
+        toy.until(|t| at(t) == Some(0) && t.phase() == "RollingBack");
+        let start = toy.now;
+        toy.until(|t| t.phase() != "RollingBack" || t.now > start + std::time::Duration::from_mins(2));
+        // Who has not read it serves it as it stood before: to the canary, whose pods have to be there.
+        assert_eq!(toy.w().canary.is_some(), expected != "RouteSilent", "{expected}");
+        toy.seen.routes.iter_mut().for_each(|r| r.word = Word::Taken);
         toy.until(|t| t.phase() == "RolledBack" && t.quiet());
     }
 }

@@ -155,6 +155,7 @@ impl Toy {
             unfit: None,
             no_testers: None,
             word: Word::Taken,
+            closed: None,
             owns_fields: false,
         }];
         toy

@@ -105,6 +105,7 @@ impl Announcer {
 
 /// Whether people should look: production or a version is not well, or somebody has to act.
 #[must_use]
+#[allow(clippy::too_many_lines, reason = "one line per reason")]
 pub fn is_bad_news(reason: &Reason) -> bool {
     use Reason as R;
     match reason {
@@ -191,6 +192,8 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::DeliveryDeleted
         | R::Held { .. }
         | R::ApprovalRequired { .. }
+        | R::OnlyObserved
+        | R::WouldDeliver { .. }
         | R::WindowClosed { .. }
         | R::CapReached { .. }
         | R::Approved { .. }

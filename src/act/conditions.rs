@@ -7,7 +7,7 @@ use super::releases::cut;
 use crate::{
     api::status::{DeliveryStatus, Told},
     model::{
-        decision::Decision,
+        decision::{Decision, Reason},
         phase::{Phase, Why},
         plan::Plan,
     },
@@ -83,6 +83,8 @@ fn ready(decision: &Decision) -> Said {
 fn reconciling(decision: &Decision) -> Option<Said> {
     let stands = decision.health.stalled.is_some();
     match decision.next.phase {
+        // Nothing is on its way where it is only said what would be.
+        Phase::Adopting if matches!(decision.reason, Reason::WouldDeliver { .. }) => None,
         Phase::Adopting | Phase::Rolling(_) if !stands => {
             Some(said("Reconciling", "True", decision.next.phase.label(), &decision.reason.to_string()))
         }

@@ -41,6 +41,9 @@ const SAME_WORKLOADS: &str = "!has(oldSelf.status) || !has(oldSelf.status.gated)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DeliverySpec {
+    /// Whether it delivers, or only says what it would do. Default Deliver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
     /// The DeliveryPolicy of this namespace that it goes by. Default: the one called default, if there is one. The one called default in
     /// Haldane's own namespace binds it besides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,6 +64,17 @@ pub struct DeliverySpec {
     /// What the app's own repository may set, by a file in it. Default: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<ConfigSpec>,
+}
+
+/// Deliver (the default): changes ride a canary. Observe: nothing is written but the status, which says what would be done; a version on
+/// its way goes back first, and the gates are opened.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// Changes ride a canary.
+    #[default]
+    Deliver,
+    /// Nothing is written but the status.
+    Observe,
 }
 
 /// A DeliveryPolicy of this namespace.

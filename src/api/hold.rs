@@ -26,7 +26,7 @@ use super::release::DeliveryRef;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct HoldSpec {
-    /// The Delivery that is held. Absent: every one in this namespace.
+    /// The Delivery that is held. Absent: every one in this namespace; in Haldane's own namespace, every one there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery_ref: Option<DeliveryRef>,
     /// Only this Release is held. Absent: every one.

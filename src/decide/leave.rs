@@ -75,7 +75,7 @@ fn finish(case: &Case<'_>, rollout: &Rollout) -> Decision {
 }
 
 /// At rest: pins off, canaries away, every gate open on the proven template, then the finalizer.
-fn ungate(case: &Case<'_>) -> Decision {
+pub(super) fn ungate(case: &Case<'_>) -> Decision {
     let live = case.state.live.as_ref().map(|l| candidate::known(case, &l.release));
     // Of every Service: one whose Deployment was deleted with the Delivery must not stay on a canary that goes too.
     let pinned = case.seen.services.iter().filter(|s| s.pin != Pin::Off);

@@ -14,6 +14,7 @@ pub mod health;
 pub mod hold;
 pub mod home;
 pub mod leave;
+pub mod observed;
 pub mod pin;
 pub mod policy;
 pub mod rest;
@@ -31,11 +32,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::{
-    decision::{Decision, Effect, Reason, Wait},
-    phase::{Phase, State, after},
-    plan::Plan,
-    world::{Observation, Pin},
+use crate::{
+    api::delivery::Mode,
+    model::{
+        decision::{Decision, Effect, Reason, Wait},
+        phase::{Phase, State, after},
+        plan::Plan,
+        world::{Observation, Pin},
+    },
 };
 
 /// How soon a set-up that is wrong is looked at again: a person who has just mended it should not wait long, and 10 reads
@@ -66,6 +70,8 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observation, now: Timestamp) ->
         leave::next(&case)
     } else if let Some(barred) = barred {
         blind(&case, barred)
+    } else if plan.mode == Mode::Observe {
+        observed::next(&case)
     } else {
         match &state.phase {
             Phase::Adopting => rest::adopt(&case),
@@ -73,7 +79,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observation, now: Timestamp) ->
             Phase::Rolling(rollout) => step::next(&case, rollout),
         }
     };
-    let decision = if stands { source::with_merges(&case, decision) } else { decision };
+    let decision = if stands && plan.mode == Mode::Deliver { source::with_merges(&case, decision) } else { decision };
     let mut decision = health::told(&case, command::acknowledged(&case, mended_unseen(&case, decision)));
     // The write that cannot hurt goes first: another that is refused must not keep a Service on pods that are gone.
     decision.effects.sort_by_key(|effect| !matches!(effect, Effect::PinService { pin: Pin::Off, .. }));

@@ -374,6 +374,10 @@ reasons! {
     PolicyInvalid { policy: String, why: String } => "DeliveryPolicy {policy} cannot be followed, so nothing new moves forward: {why}",
     /// Nobody lets us read what holds for all.
     RulesUnread { namespace: String, why: String } => "the policies and holds of namespace {namespace} cannot be read, so nothing new moves forward: {why}",
+    /// It was told to observe.
+    OnlyObserved => "spec.mode is Observe: what is on its way goes back, and the gate is opened",
+    /// What it would do.
+    WouldDeliver { workload: String, version: String, way: String } => "nothing is written in mode Observe; in mode Deliver Deployment {workload} would be gated at {version}, and every change of its template would go over {way}",
     /// The probes say nothing.
     NoData { why: String } => "no verdict: {why}",
     /// Canary and stable fail alike.

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::api::{
     delivery::{
-        self, Allowed, Approval, ConfigSpec, DeliverySpec, ImageSource, OnDeadline, OnNoChecks, QueueSpec, StepSpec, TestersSpec, WhenSpec,
-        WhenType,
+        self, Allowed, Approval, ConfigSpec, DeliverySpec, ImageSource, Mode, OnDeadline, OnNoChecks, QueueSpec, StepSpec, TestersSpec,
+        WhenSpec, WhenType,
     },
     duration::Span,
 };
@@ -56,6 +56,8 @@ pub struct Plan {
     pub probes: Vec<String>,
     /// What no policy lets it go below.
     pub limits: Limits,
+    /// Whether it delivers, or only says what it would do.
+    pub mode: Mode,
 }
 
 /// One workload of the plan.
@@ -177,6 +179,7 @@ impl Plan {
             settle: span(rollout.settle, SETTLE),
             probes: spec.verify.iter().flat_map(|v| v.probes.iter().map(|p| p.name.clone())).collect(),
             limits: Limits::default(),
+            mode: spec.mode.unwrap_or_default(),
         }
     }
 

@@ -134,7 +134,7 @@ impl Policy {
         let first = after.to_zoned(TimeZone::UTC).date().yesterday().ok()?;
         (0..AHEAD).filter_map(|days| first.checked_add(Length::new().days(days)).ok()).find_map(|day| {
             let windows = self.windows.iter().filter_map(|w| w.opens(day));
-            let exceptions = self.exceptions.iter().flat_map(|e| e.turns(day));
+            let exceptions = self.exceptions.iter().filter_map(|e| e.turns(day));
             let mut turns: Vec<Timestamp> = windows.chain(exceptions).filter(|at| *at > after && self.open(*at)).collect();
             turns.sort();
             turns.into_iter().next()
@@ -208,7 +208,9 @@ impl Limits {
                 steps.insert(at + 1, own);
             }
         }
-        steps.iter_mut().for_each(|step| step.bake = step.bake.max(self.bake));
+        for step in steps {
+            step.bake = step.bake.max(self.bake);
+        }
     }
 }
 

@@ -80,10 +80,10 @@ impl Bound {
             Ok(read) => read,
             Err(error) => {
                 let unread = Reason::RulesUnread { namespace: namespace.to_owned(), why: error.to_string() };
-                return if self.problems.contains(&unread) {
-                } else {
-                    self.problems.push(unread)
-                };
+                if !self.problems.contains(&unread) {
+                    self.problems.push(unread);
+                }
+                return;
             }
         };
         let shown = if of_all { format!("{namespace}/{name}") } else { name.to_owned() };

@@ -275,6 +275,7 @@ impl Home {
             settle: Duration::ZERO,
             probes: vec![],
             limits: <_>::default(),
+            mode: <_>::default(),
         };
         let since = Sha::parse(&repo.head("main"));
         // What is live came before everything that is told here.

@@ -110,6 +110,7 @@ impl Toy {
                 settle: Duration::from_secs(5),
                 probes: vec!["home".into()],
                 limits: <_>::default(),
+                mode: <_>::default(),
             },
             state: State::new(now),
             seen: Observation { delivery: APP.into(), workloads: vec![workload], services: vec![service], ..Observation::default() },

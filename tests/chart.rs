@@ -283,6 +283,12 @@ fn installed() -> &'static ApiServer {
     let server = ApiServer::own();
     ONCE.call_once(|| {
         server.install_crds();
+        // kubectl asks about rights to kinds that it finds.
+        for (kind, plural) in [("HTTPRoute", "httproutes"), ("GRPCRoute", "grpcroutes"), ("Gateway", "gateways")] {
+            server.kubectl_with(&["create", "-f", "-"], &of_gateway_api(kind, plural)).good();
+            let name = format!("crd/{plural}.gateway.networking.k8s.io");
+            server.kubectl(&["wait", &name, "--for=condition=Established", "--timeout=30s"]).good();
+        }
         server.kubectl_with(&["create", "-f", "-"], NAMESPACE).good();
         for namespace in ["shop", "pay", "elsewhere"] {
             server.kubectl(&["create", "namespace", namespace]).good();
@@ -298,6 +304,21 @@ fn installed() -> &'static ApiServer {
         }
     });
     server
+}
+
+/// A kind of the Gateway API without its schema.
+fn of_gateway_api(kind: &str, plural: &str) -> String {
+    let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+    let group = "gateway.networking.k8s.io";
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.{group}"), "annotations": {"api-approved.kubernetes.io": "unapproved, for a test"}},
+        "spec": {
+            "group": group, "scope": "Namespaced", "names": {"kind": kind, "plural": plural},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}],
+        },
+    })
+    .to_string()
 }
 
 fn delivery(name: &str, namespace: &str, finalizers: &[&str]) -> String {

@@ -152,13 +152,12 @@ fn come_home(case: &Case<'_>, rollout: &Rollout, to: &Release) -> Decision {
     }
     // The routes last: what they come back to has its endpoints.
     let home = |w| route::writes(case, w, &route::alone(case, w, Side::Stable(to)));
-    let routes: Vec<Effect> = size::changed(case, rollout).flat_map(home).collect();
-    if !routes.is_empty() {
-        return step::stay(case, rollout, reason, Wait::Now).first(routes);
+    let moves: Vec<Effect> = size::changed(case, rollout).flat_map(home).collect();
+    if !moves.is_empty() {
+        return step::stay(case, rollout, reason, Wait::Now).first(moves);
     }
-    let routed = |w: &Workload| route::stands_since(case, w, &route::alone(case, w, Side::Stable(to)));
-    let routed = size::changed(case, rollout).map(|w| routed(w).unwrap_or(case.now)).max().unwrap_or(case.now);
-    let over = over.max(after(routed, case.plan.settle));
+    let back_since = |w: &Workload| route::stands_since(case, w, &route::alone(case, w, Side::Stable(to))).unwrap_or(case.now);
+    let over = size::changed(case, rollout).map(|w| after(back_since(w), case.plan.settle)).fold(over, jiff::Timestamp::max);
     if over > case.now {
         return step::stay(case, rollout, reason, Wait::Until(over));
     }

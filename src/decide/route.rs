@@ -247,12 +247,12 @@ pub fn reasons(case: &Case<'_>) -> Vec<Reason> {
         if let Some(why) = &route.closed {
             return Some(Reason::RouteRefused { route: name, why: why.clone() });
         }
+        let long = route.since.is_none_or(|since| after(since, READ) <= case.now);
         match &route.word {
-            Word::Taken => None,
             Word::Refused(why) => Some(Reason::RouteRefused { route: name, why: why.clone() }),
-            Word::Silent if route.since.is_none_or(|since| after(since, READ) <= case.now) => Some(Reason::RouteSilent { route: name }),
-            Word::Stale if route.since.is_none_or(|since| after(since, READ) <= case.now) => Some(Reason::RouteStale { route: name }),
-            Word::Silent | Word::Stale => None,
+            Word::Silent if long => Some(Reason::RouteSilent { route: name }),
+            Word::Stale if long => Some(Reason::RouteStale { route: name }),
+            Word::Taken | Word::Silent | Word::Stale => None,
         }
     };
     case.seen.routes.iter().filter_map(of_route).collect()

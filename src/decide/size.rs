@@ -64,15 +64,15 @@ fn stops(case: &Case<'_>) -> Vec<usize> {
         return steps.filter(|(_, step)| step.testers.is_none() || !passed_over).map(|(at, _)| at).collect();
     }
     let replicas = case.seen.workloads.iter().map(|w| w.replicas).max().unwrap_or(0);
-    let mut stops: Vec<(usize, u32)> = Vec::new();
+    let mut found: Vec<(usize, u32)> = Vec::new();
     for (at, step) in steps.filter(|(_, step)| step.testers.is_none()) {
         let pods = step.weight.pods_beside(replicas);
-        match stops.last_mut() {
+        match found.last_mut() {
             Some((last, same)) if *same == pods => *last = at,
-            _ => stops.push((at, pods)),
+            _ => found.push((at, pods)),
         }
     }
-    stops.into_iter().map(|(at, _)| at).collect()
+    found.into_iter().map(|(at, _)| at).collect()
 }
 
 /// The first stop; none: the plan has none that is one here.

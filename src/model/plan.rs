@@ -164,14 +164,7 @@ impl Plan {
                 })
                 .collect(),
             source: spec.source.as_ref().map_or(Source::Workload, |named| source(named, spec.config.as_ref())),
-            steps: match &rollout.steps {
-                Some(steps) => steps.iter().map(PlannedStep::from).collect(),
-                None => {
-                    let testers = PlannedStep { testers: Some(Testers::Header(TESTERS.to_owned())), ..PlannedStep::share(0) };
-                    let by_route = spec.workloads.iter().any(|w| !w.route_refs.is_empty());
-                    by_route.then_some(testers).into_iter().chain(STEPS.map(PlannedStep::share)).collect()
-                }
-            },
+            steps: rollout.steps.as_ref().map_or_else(|| usual_steps(spec), |steps| steps.iter().map(PlannedStep::from).collect()),
             guard: span(rollout.guard, GUARD),
             rollback_window: span(rollout.rollback_window, ROLLBACK_WINDOW),
             deadline: span(rollout.deadline, DEADLINE),
@@ -215,6 +208,13 @@ impl Plan {
         let fall = self.steps.windows(2).position(|pair| matches!(pair, [before, after] if after.weight <= before.weight));
         fall.map(|at| PlanError::NotAscending(at + 1))
     }
+}
+
+/// The steps of a plan that names none.
+fn usual_steps(spec: &DeliverySpec) -> Vec<PlannedStep> {
+    let testers = PlannedStep { testers: Some(Testers::Header(TESTERS.to_owned())), ..PlannedStep::share(0) };
+    let by_route = spec.workloads.iter().any(|w| !w.route_refs.is_empty());
+    by_route.then_some(testers).into_iter().chain(STEPS.map(PlannedStep::share)).collect()
 }
 
 impl PlannedWorkload {

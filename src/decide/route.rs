@@ -106,7 +106,8 @@ fn due(case: &Case<'_>, rollout: &Rollout, workload: &Workload) -> Weight {
 /// Where the routes of a workload should lead on the way up.
 #[must_use]
 pub fn up(case: &Case<'_>, rollout: &Rollout, workload: &Workload) -> Course {
-    if rollout.stage == Stage::Preflight {
+    // Taken off for a while is as good as home: should it be taken back, there is nothing left to write.
+    if rollout.stage == Stage::Preflight || rollout.suspended.is_some() {
         return Course::Stable;
     }
     let testers = testers(case).filter(|_| rollout.direction == Direction::Forward && there(case, workload) > 0);

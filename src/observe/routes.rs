@@ -2,6 +2,8 @@
 //!
 //! Routes are read as JSON, so that what is newer than our types is kept.
 
+use std::time::Duration;
+
 use futures::future::try_join_all;
 use k8s_openapi::api::{core::v1::Service as RawService, discovery::v1::EndpointSlice};
 use kube::{
@@ -19,12 +21,16 @@ use crate::{
     edge::kube::{Cluster, KubeError, get},
     model::{
         decision::Reason,
+        phase::after,
         plan::{Plan, PlannedWorkload},
         route::{CanaryService, Course, Pair, Route, RouteKind, RouteName, Testers, Word, canary_service, canary_shape},
         template,
         version::WorkloadName,
     },
 };
+
+/// The grain of times in `managedFields`.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// A Service that stands in front of a canary: of ours, whichever Delivery's.
 pub(super) fn is_front(raw: &RawService) -> bool {
@@ -201,7 +207,7 @@ fn route(raw: &DynamicObject, namespace: &str, wanted: &Wanted, testers: Option<
         workload: wanted.workload.clone(),
         service: wanted.service.clone(),
         most: pair.most(&rules),
-        since: said.and_then(|(since, _, _)| since),
+        since: said.and_then(|(since, _, _)| since).map(|since| since.max(read_late(raw, since))),
         changed_by: (said.is_some() && !ours).then(|| writer(raw)),
         course,
         unfit,
@@ -210,6 +216,14 @@ fn route(raw: &DynamicObject, namespace: &str, wanted: &Wanted, testers: Option<
         closed: None,
         owns_fields: owns_fields(&raw.metadata),
     }
+}
+
+/// When those who serve it said something of it last, if that was long after it was written: what was read late is served late. Their
+/// times are whole seconds, cut; where they are at once, the write counts.
+fn read_late(raw: &DynamicObject, since: jiff::Timestamp) -> jiff::Timestamp {
+    let said = raw.metadata.managed_fields.iter().flatten().filter(|e| e.subresource.as_deref() == Some("status"));
+    let last = said.filter_map(|e| e.time.as_ref().map(|time| time.0)).max().unwrap_or(since);
+    if last > after(since, SECOND) { after(last, SECOND) } else { since }
 }
 
 /// Who wrote the rules last, ourselves left out.

@@ -100,10 +100,11 @@ type Rule = fn(&Snapshot) -> Vec<Finding>;
 const CLUSTER: [Rule; 2] = [cluster::definitions, cluster::leader];
 
 /// Rules about a namespace, the gravest first.
-const NAMESPACE: [Rule; 21] = [
+const NAMESPACE: [Rule; 22] = [
     cluster::granted,
     traffic::pin_without_pods,
     traffic::pin_left_behind,
+    traffic::fronts_left_behind,
     traffic::pin_without_gate,
     traffic::orphans,
     delivery::missing_workload,
@@ -140,10 +141,10 @@ impl Snapshot {
         self.deployments.iter().filter(|d| json::label(d, DELIVERY_LABEL).is_some() && json::label(d, crate::api::WORKLOAD_LABEL).is_some())
     }
 
-    /// Services that select pods of a Deployment, pinned or not.
+    /// Services of its owner's that select pods of a Deployment, pinned or not.
     pub(crate) fn services_of<'a>(&'a self, deployment: &'a Value) -> impl Iterator<Item = &'a Value> {
         let labels = deployment.pointer("/spec/template/metadata/labels").unwrap_or(&Value::Null);
-        self.services.iter().filter(move |s| seen::serves(s, labels))
+        self.services.iter().filter(move |s| !traffic::is_front(s) && seen::serves(s, labels))
     }
 }
 

@@ -211,6 +211,20 @@ fn pins_that_hurt_are_found_with_the_patch_that_takes_them_off() {
 }
 
 #[test]
+fn a_service_in_front_of_a_canary_is_no_pin_and_is_found_when_it_is_left_behind() {
+    let front = || {
+        let labels = json!({"haldane.dev/delivery": "checkout", "haldane.dev/track": "canary"});
+        let selector = json!({"app": "checkout", "haldane.dev/track": "canary"});
+        json!({"metadata": {"name": "checkout-canary", "labels": labels}, "spec": {"selector": selector}})
+    };
+    let mut flying = well();
+    rolling(&mut flying);
+    flying.services.push(front());
+    assert_eq!(all(&flying), []);
+    assert!(one(|s| s.services.push(front())).contains("it was left behind"));
+}
+
+#[test]
 fn an_orphaned_canary_is_found() {
     assert_eq!(
         one(|s| s.deployments.push(canary("gone"))),

@@ -25,7 +25,28 @@ fn unpin(service: &Value) -> String {
 
 /// A pin of ours. A Service that has one of our keys by its owner's own wish carries no mark of ours; a canary pin is always ours.
 fn pinned(snapshot: &Snapshot) -> impl Iterator<Item = &Value> {
-    snapshot.services.iter().filter(|s| view::service(s).pin != Pin::Off)
+    snapshot.services.iter().filter(|s| view::service(s).pin != Pin::Off && !is_front(s))
+}
+
+/// A Service of Haldane's own, in front of a canary.
+pub(crate) fn is_front(service: &Value) -> bool {
+    label(service, TRACK_LABEL) == Some(TRACK_CANARY) && label(service, DELIVERY_LABEL).is_some()
+}
+
+/// One that is there while no rollout is in flight was left behind.
+pub(crate) fn fronts_left_behind(snapshot: &Snapshot) -> Vec<Finding> {
+    let flying = |front: &Value| {
+        let of = |d: &&crate::api::delivery::Delivery| label(front, DELIVERY_LABEL) == Some(d.name_any().as_str());
+        snapshot.deliveries.iter().find(of).is_some_and(|d| d.status.as_ref().is_some_and(|s| s.rollout.is_some()))
+    };
+    let found = snapshot.services.iter().filter(|s| is_front(s) && !flying(s)).map(|front| {
+        let mend = format!(
+            "see first that no route names it: kubectl get httproutes,grpcroutes -o yaml | grep {0}; then: kubectl delete service {0}",
+            name(front)
+        );
+        wrong(object(front), "it leads to a canary while no rollout is in flight: it was left behind", mend)
+    });
+    found.collect()
 }
 
 /// The finding is about the Delivery whose pods the Service selects, if there is one.

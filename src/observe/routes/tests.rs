@@ -36,7 +36,7 @@ fn read(rules: &Value, annotations: Value) -> Route {
 #[test]
 fn ours_is_told_from_what_others_made_of_it() {
     let ours = rules(75, 25);
-    let since: jiff::Timestamp = "2026-11-21T00:00:00Z".parse().unwrap();
+    let since: jiff::Timestamp = "2026-11-21T00:20:00Z".parse().unwrap();
     let mark = || json!({ROUTED_ANNOTATION: crate::api::routed(since, "shop", &template::digest(&ours.to_string()))});
     let quarter = Some(Course::Shared { weight: Weight::new(25), testers: None });
     let seen = read(&ours, mark());
@@ -49,6 +49,20 @@ fn ours_is_told_from_what_others_made_of_it() {
     assert_eq!((seen.course, seen.changed_by.is_some()), (Some(Course::Stable), true));
     let seen = read(&home, json!({}));
     assert_eq!((seen.course, seen.changed_by, seen.since), (Some(Course::Left), None, None));
+}
+
+#[test]
+fn what_is_read_late_counts_from_then() {
+    let rules = rules(75, 25);
+    let written = |at: &str| {
+        let since: jiff::Timestamp = at.parse().unwrap();
+        let mark = crate::api::routed(since, "shop", &template::digest(&rules.to_string()));
+        read(&rules, json!({ROUTED_ANNOTATION: mark})).since.unwrap().to_string()
+    };
+    // Those who serve it wrote its status at 00:20:00.
+    assert_eq!(written("2026-11-21T00:19:59.5Z"), "2026-11-21T00:19:59.5Z");
+    assert_eq!(written("2026-11-21T00:19:40Z"), "2026-11-21T00:20:01Z");
+    assert_eq!(written("2026-11-21T00:21:00Z"), "2026-11-21T00:21:00Z");
 }
 
 fn parent(kinds: &[(&str, &str, i64)]) -> Value {

@@ -68,7 +68,8 @@ pub fn record(old: Option<&Value>, new: &mut Value, writer: &Writer, subresource
         if is_ours {
             has.extend(changed.iter().cloned());
         }
-        if has != had || entry.get("time").is_none() {
+        // Whoever writes another value into a field of its own moves the time of its entry, too.
+        if has != had || (is_ours && !changed.is_empty()) || entry.get("time").is_none() {
             place::set(entry, "/time", time.into());
             place::set(entry, "/fieldsType", "FieldsV1".into());
             place::set(entry, "/fieldsV1", render(&has));

@@ -420,7 +420,7 @@ mod tests {
         let near = policy(json!({"limits": {"bake": "1m", "firstWeight": 20, "guard": "20m"}}));
         let all = policy(json!({"limits": {"bake": "3m", "firstWeight": 2}}));
         let own = json!({"guard": "1m", "steps": [{"weight": 5, "bake": "10m"}, {"weight": 50, "bake": "30s"}]});
-        assert_eq!(planned(own.clone(), &[near.clone()]), (vec![(5, 600), (50, 60)], 1200));
+        assert_eq!(planned(own.clone(), std::slice::from_ref(&near)), (vec![(5, 600), (50, 60)], 1200));
         assert_eq!(planned(own, &[near, all]), (vec![(2, 600), (5, 600), (50, 180)], 1200));
     }
 }

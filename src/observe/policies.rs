@@ -101,6 +101,11 @@ impl Bound {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
+    reason = "json! is easier to read without a reference, and reading may fail"
+)]
 mod tests {
     use serde_json::{Value, json};
 

@@ -46,8 +46,9 @@ impl Shop<'_> {
         }
         if let Some(route) = self.object_if_known("httproute", "shop")? {
             owns_nothing(&route)?;
-            ensure!(!route.to_string().contains("haldane"), "HTTPRoute shop bears a mark of the controller: {}", route["metadata"]);
-            ensure!(!route["spec"].to_string().contains("canary"), "HTTPRoute shop leads to a canary: {}", route["spec"]["rules"]);
+            let part = |at: &str| route.pointer(at).map(ToString::to_string).unwrap_or_default();
+            ensure!(!route.to_string().contains("haldane"), "HTTPRoute shop bears a mark of the controller: {}", part("/metadata"));
+            ensure!(!part("/spec").contains("canary"), "HTTPRoute shop leads to a canary: {}", part("/spec/rules"));
         }
         let fronts = self.bed.list(&self.ns, "services", "haldane.dev/track=canary")?.len();
         ensure!(fronts == 0, "{fronts} Services of canaries are left");

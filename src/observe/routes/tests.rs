@@ -1,3 +1,5 @@
+#![allow(clippy::needless_pass_by_value, reason = "json! is easier to read without a reference to it")]
+
 use serde_json::json;
 
 use super::*;

@@ -143,6 +143,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::RouteFoughtBy { .. }
         | R::RouteChanged { .. }
         | R::TestersSkipped { .. }
+        | R::ProbeNotByRoute { .. }
         | R::ServiceAmbiguous { .. }
         | R::ServiceChangedAhead { .. }
         | R::AlreadyDelivered { .. }

@@ -47,22 +47,52 @@ pub struct ProductionProbeSpec {
     pub steps: Vec<Step>,
 }
 
-/// What is asked: pods behind a Service, at their own addresses, with the real host name.
+/// What is asked: pods behind a Service, at their own addresses, with the real host name; and on request the way that customers take.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!has(self.via) || !('Route' in self.via) || has(self.answeredBy)").message("answeredBy: via Route needs the header by which an answer says which version gave it"))]
 #[serde(rename_all = "camelCase")]
 pub struct Target {
     /// The Service whose pods are asked, and the port.
     pub service_ref: ServiceRef,
-    /// Default HTTP.
+    /// Which way, while a version rolls out. Default: Pods. Where Route alone is named, pods are asked as long as there is no way
+    /// by the route: before testers are on it, at full weight, and where answers do not tell the versions apart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 2))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub via: Vec<Via>,
+    /// By what an answer says which version gave it. Needed for Route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_by: Option<AnsweredBy>,
+    /// How pods are spoken to; by the route it is the Gateway's listener that says. Default HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheme: Option<Scheme>,
-    /// The `Host` header and, with HTTPS, the name in the certificate. Default: the name of the Service.
+    /// The `Host` header and, with HTTPS, the name in the certificate. Default: the name of the Service; by the route, the first of
+    /// its hostnames that is a whole one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?$"))]
     pub host: Option<String>,
-    /// The certificate authority, for HTTPS. Default: the well-known ones.
+    /// The certificate authorities, for HTTPS: of pods, and of the Gateway with Route. Default: the well-known ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_ref: Option<CaRef>,
+}
+
+/// Pods (the default): each pod at its own address. Route: the address of the Gateway, as one of those who test beside a customer who
+/// is not, while testers are on an HTTPRoute in `routeRefs`; answers of another version than was asked are told apart from failures.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Via {
+    /// Each pod at its own address.
+    Pods,
+    /// The way that customers take.
+    Route,
+}
+
+/// A header by which an answer says which version gave it.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AnsweredBy {
+    /// The name of a header of the app's answers whose value differs between versions, such as `X-Shop-Version`. The value is
+    /// compared with what the pods of either version answer; it may have up to 128 characters, and it is never shown.
+    #[schemars(length(min = 1, max = 128), regex(pattern = "^[-!#$%&'*+.^_`|~0-9A-Za-z]+$"))]
+    pub header: String,
 }
 
 /// HTTP (the default): plain text. HTTPS: TLS, with the host name verified.

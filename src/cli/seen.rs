@@ -19,7 +19,7 @@ use crate::{
         hold::Hold,
         release::Release,
     },
-    observe::routes,
+    observe::{gateways, routes},
 };
 
 /// One Delivery and what stands around it.
@@ -145,7 +145,7 @@ impl Seen {
         }
         parents.dedup();
         for (namespace, name) in parents {
-            self.gateways.extend(cluster.dynamic(&routes::gateway(), &namespace, &name).await.ok().flatten());
+            self.gateways.extend(cluster.dynamic(&gateways::gateway(), &namespace, &name).await.ok().flatten());
         }
     }
 

@@ -31,6 +31,15 @@ pub enum Seen {
     Void(String),
 }
 
+/// Which way a pair took. Both ways of a probe have one name and one count: good pairs of either are good pairs of the probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// To this canary pod, beside a pod of stable.
+    Pod(String),
+    /// By the route, as one of those who test beside one who is not.
+    Route,
+}
+
 /// One paired run of one probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
@@ -38,8 +47,8 @@ pub struct Sample {
     pub at: Timestamp,
     /// Which probe.
     pub probe: String,
-    /// Which canary pod.
-    pub pod: String,
+    /// Which way.
+    pub way: Way,
     /// It repeats the sample before it, at once.
     pub rerun: bool,
     /// What the canary did.
@@ -89,6 +98,16 @@ pub enum Verdict {
     Fine,
 }
 
+impl Sample {
+    /// What one side did, with the probe and its way.
+    fn said(&self, what: &str) -> String {
+        match &self.way {
+            Way::Pod(_) => format!("{}: {what}", self.probe),
+            Way::Route => format!("{} by the route: {what}", self.probe),
+        }
+    }
+}
+
 impl Book {
     /// The book with these samples in it as well; those that it has already are not counted twice.
     #[must_use]
@@ -105,11 +124,12 @@ impl Book {
         self.until = Some(sample.at);
         match (&sample.canary, &sample.stable) {
             (Seen::Void(why), _) | (_, Seen::Void(why)) => {
-                self.void.get_or_insert((sample.at, why.clone()));
+                let why = if sample.way == Way::Route { sample.said(why) } else { why.clone() };
+                self.void.get_or_insert((sample.at, why));
                 return;
             }
             (Seen::Fail(canary), Seen::Fail(_)) => {
-                self.both.get_or_insert((sample.at, format!("{}: {canary}", sample.probe)));
+                self.both.get_or_insert((sample.at, sample.said(canary)));
                 self.void = None;
                 return;
             }
@@ -128,7 +148,7 @@ impl Book {
 
     fn canary_alone(&mut self, sample: &Sample, canary: &str) {
         self.canary_only += 1;
-        self.failure = Some(format!("{}: {canary} on canary, passed on stable", sample.probe));
+        self.failure = Some(format!("{} on canary, passed on stable", sample.said(canary)));
         if sample.rerun {
             self.remember(true);
         } else {
@@ -198,7 +218,7 @@ mod tests {
         Sample {
             at: Timestamp::from_second(second).unwrap(),
             probe: "home".to_owned(),
-            pod: "p".to_owned(),
+            way: Way::Pod("p".to_owned()),
             rerun,
             canary: seen(canary),
             stable: seen(stable),
@@ -250,6 +270,24 @@ mod tests {
         assert!(matches!(book(".B").verdict(), Verdict::Both(_)));
         assert_eq!(book(".BBBB").pairs, 1);
         assert_eq!(book(".B.").verdict(), Verdict::Fine);
+    }
+
+    #[test]
+    fn both_ways_of_a_probe_are_one_and_a_failure_says_which_way_it_came() {
+        let by_route = |second, rerun, canary, stable| Sample { way: Way::Route, ..sample(second, rerun, canary, stable) };
+        let book = Book::default().with(&[sample(1, false, true, true), by_route(2, false, true, true)]);
+        assert_eq!((book.good_of_each(1), book.good_of_each(2)), (2, 0), "two ways are not two probes");
+        let one = Book::default().with(&[by_route(1, false, true, true)]);
+        assert_eq!(one.good_of_each(1), 1, "either way will do");
+        let book = book.with(&[by_route(3, false, false, true), by_route(4, true, false, true)]);
+        let said = "home by the route: GET / answered 500, expected 200 on canary, passed on stable";
+        assert_eq!(book.verdict(), Verdict::Suspend(said.to_owned()));
+        let void = Sample {
+            canary: Seen::Void("GET / was answered by another version than was asked".to_owned()),
+            ..by_route(1, false, true, true)
+        };
+        let said = "home by the route: GET / was answered by another version than was asked";
+        assert_eq!(Book::default().with(&[void]).verdict(), Verdict::Void(said.to_owned()));
     }
 
     #[test]

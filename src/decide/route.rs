@@ -12,9 +12,9 @@ use crate::model::{
     decision::{Effect, Reason},
     phase::{Direction, Rollout, Stage, after},
     plan::PlannedWorkload,
-    route::{CanaryService, Course, Route, Testers, Word},
+    route::{CanaryService, Course, Route, RouteKind, Testers, Word},
     version::Weight,
-    world::{Service, Workload, count},
+    world::{ByRoute, Service, Told, Workload, count},
 };
 
 /// How long the word of another hand stands before ours is written again, where ours would give the canary more: whoever syncs
@@ -292,4 +292,45 @@ pub fn untested(case: &Case<'_>, rollout: &Rollout) -> Option<Reason> {
     let route = case.seen.routes.iter().find(|route| route.no_testers.is_some())?;
     let why = route.no_testers.as_ref().map(ToString::to_string).unwrap_or_default();
     Some(Reason::TestersSkipped { route: route.name.to_string(), why })
+}
+
+/// The probes that are to go by the route and cannot, and why.
+#[must_use]
+pub fn unasked(case: &Case<'_>, rollout: &Rollout) -> Vec<Reason> {
+    let of_changed = |probe: &&ByRoute| {
+        size::changed(case, rollout).any(|w| case.seen.services_of(&w.name).any(|service| service.name == probe.service))
+    };
+    let reason = |probe: &ByRoute| Some(Reason::ProbeNotByRoute { probe: probe.probe.clone(), why: no_way(case, rollout, probe)? });
+    // On the way back to an older version nobody tests.
+    let asked = case.seen.probes.by_route.iter().filter(|_| rollout.direction == Direction::Forward);
+    asked.filter(of_changed).filter_map(reason).collect()
+}
+
+fn no_way(case: &Case<'_>, rollout: &Rollout, probe: &ByRoute) -> Option<String> {
+    let ByRoute { service, header, .. } = probe;
+    let leads = |route: &&Route| route.service == *service && route.name.kind == RouteKind::HTTPRoute;
+    let mut routes = case.seen.routes.iter().filter(leads).peekable();
+    if routes.peek().is_none() {
+        return Some(format!("no HTTPRoute in spec.workloads[].routeRefs leads to Service {service}"));
+    }
+    if testers(case).is_none() {
+        return Some("no step of the rollout is one of testers".to_owned());
+    }
+    let (mut tested, name) = (routes.clone().filter(|route| route.no_testers.is_none()).peekable(), routes.next().map(|r| &r.name));
+    if tested.peek().is_none() {
+        return Some("testers are passed over on it".to_owned());
+    }
+    if !tested.any(|route| route.edge.as_ref().is_some_and(|edge| !edge.addresses.is_empty())) {
+        let name = name.map(ToString::to_string).unwrap_or_default();
+        return Some(format!("no Gateway of {name} has an address and a listener for HTTP or HTTPS; see its status"));
+    }
+    // Without a stable side there was nobody to ask.
+    match probe.told {
+        Told::Unsaid if rollout.book.pairs == 0 => None,
+        Told::Unsaid => Some(format!("its pods do not say by the header {header} which version they are; see target.answeredBy")),
+        Told::Alike => {
+            Some(format!("canary and stable say the same by the header {header}, so nobody can tell who answered; see target.answeredBy"))
+        }
+        Told::Apart => None,
+    }
 }

@@ -322,6 +322,7 @@ fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision {
             let mut decision = enter(case, rollout, following(case, rollout));
             if rollout.stage == Stage::Preflight {
                 decision.notes.extend(route::untested(case, rollout));
+                decision.notes.extend(route::unasked(case, rollout));
             }
             if let Some(order) = order {
                 decision.next.last_command = Some(order.name.clone());

@@ -2,7 +2,8 @@
 //!
 //! The address is given (a pod's); the `Host` header and the name in the certificate are the real ones. Deliberately
 //! absent: name lookup, proxies, redirects (they would leave the pod), retries (they would hide failures), cookies, and any rule
-//! about what a failure means for a rollout. What the target answers is never kept: a status code and timings leave.
+//! about what a failure means for a rollout. What the target answers is never kept: a status code and timings leave, and, where a
+//! check asks for it, the one header by which an answer says which version gave it.
 
 mod exchange;
 mod fault;
@@ -21,7 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::clock::Stopwatch;
-use crate::model::probe::{Check, Class, Outcome, Scheme, Step};
+use crate::model::probe::{Answerer, Check, Class, Outcome, Run, Scheme, Step};
 
 use exchange::{Answer, Progress};
 use fault::{Fault, Limit, Phase, rounded};
@@ -40,7 +41,7 @@ pub const LAG: Duration = Duration::from_millis(50);
 /// Runs checks. The simulation has its own, which answers without a network.
 pub trait Prober: Send + Sync {
     /// Runs all steps against this address. Dropping the future ends everything that it has begun.
-    fn run<'a>(&'a self, check: &'a Check, target: SocketAddr) -> BoxFuture<'a, Outcome>;
+    fn run<'a>(&'a self, check: &'a Check, target: SocketAddr) -> BoxFuture<'a, Run>;
 }
 
 /// Asks over real sockets. Clones share the places and the parsed CAs.
@@ -74,7 +75,13 @@ impl HttpProber {
         Self { shared: Arc::new(shared) }
     }
 
-    async fn flow(&self, check: &Check, target: SocketAddr) -> Outcome {
+    async fn flow(&self, check: &Check, target: SocketAddr) -> Run {
+        let mut answered = Vec::new();
+        let outcome = self.asked(check, target, &mut answered).await;
+        Run { outcome, answered }
+    }
+
+    async fn asked(&self, check: &Check, target: SocketAddr, answered: &mut Vec<Option<Answerer>>) -> Outcome {
         if let Err(error) = check.validate() {
             return void(Class::Spec, error.to_string());
         }
@@ -94,10 +101,12 @@ impl HttpProber {
         let mut lag = Lag::new();
         let ended = tokio::select! {
             biased;
-            ended = steps(check, line) => ended,
+            ended = steps(check, line, answered) => ended,
             never = lag.watch() => match never {},
         };
+        let unsaid = check.answered_by.as_ref().filter(|by| by.is_unsaid(answered));
         match ended {
+            Ok(()) if let Some(by) = unsaid => void(Class::Misrouted, format!("no answer said by {} which version gave it", by.header)),
             Ok(()) => Outcome::Pass { took: watch.elapsed() },
             Err(ended) => self.judged(ended, watch.elapsed(), lag.worst()),
         }
@@ -127,16 +136,22 @@ impl HttpProber {
 }
 
 impl Prober for HttpProber {
-    fn run<'a>(&'a self, check: &'a Check, target: SocketAddr) -> BoxFuture<'a, Outcome> {
+    fn run<'a>(&'a self, check: &'a Check, target: SocketAddr) -> BoxFuture<'a, Run> {
         Box::pin(self.flow(check, target))
     }
 }
 
-async fn steps(check: &Check, mut line: Line) -> Result<(), Ended> {
+async fn steps(check: &Check, mut line: Line, answered: &mut Vec<Option<Answerer>>) -> Result<(), Ended> {
     let flow_ends = Instant::now() + check.deadline;
     for (index, step) in check.steps.iter().enumerate() {
         let last = index + 1 == check.steps.len();
-        run_step(check, step, last, flow_ends, &mut line).await.map_err(|fault| {
+        let mut who = None;
+        let done = run_step(check, step, last, flow_ends, &mut line, &mut who).await;
+        // Whatever else is wrong with it: the answer of another version says nothing about the one that was asked.
+        let misrouted = check.answered_by.as_ref().is_some_and(|by| by.is_misrouted(who.as_ref()));
+        answered.push(who);
+        let done = if misrouted { Err(Fault::new(Class::Misrouted, "was answered by another version than was asked")) } else { done };
+        done.map_err(|fault| {
             let said = format!("{} {} {}", step.method, step.shown_path(), fault.said);
             Ended { step: step.name.clone(), fault: Fault { said, ..fault } }
         })?;
@@ -144,13 +159,23 @@ async fn steps(check: &Check, mut line: Line) -> Result<(), Ended> {
     Ok(())
 }
 
-async fn run_step(check: &Check, step: &Step, last: bool, flow_ends: Instant, line: &mut Line) -> Result<(), Fault> {
+/// One step; `who` is told who answered as soon as the head of the answer is there.
+async fn run_step(
+    check: &Check,
+    step: &Step,
+    last: bool,
+    flow_ends: Instant,
+    line: &mut Line,
+    who: &mut Option<Answerer>,
+) -> Result<(), Fault> {
     let request = exchange::request(check, step, last)?;
     let step_ends = Instant::now() + step.deadline;
     let (end, limit) =
         if step_ends < flow_ends { (step_ends, Limit::Step(step.deadline)) } else { (flow_ends, Limit::Flow(check.deadline)) };
-    let mut progress = Progress { phase: Phase::Connect, status: None };
-    let done = timeout_at(end, exchange::exchange(line, request, &mut progress)).await;
+    let mut progress = Progress { phase: Phase::Connect, status: None, who: None };
+    let by = check.answered_by.as_ref().map(|by| by.header.as_str());
+    let done = timeout_at(end, exchange::exchange(line, request, by, &mut progress)).await;
+    *who = progress.who.take();
     match done {
         Ok(answer) => judge(step, &answer?),
         Err(_) => Err(Fault::too_late(progress.phase, limit, progress.status)),

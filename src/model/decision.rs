@@ -420,6 +420,8 @@ reasons! {
     RouteChanged { route: String, by: String } => "{by} has changed {route} while a version is on its way by it; its share is written again",
     /// Testers cannot be told apart.
     TestersSkipped { route: String, why: String } => "testers are passed over on {route}: {why}",
+    /// It cannot go the way of the customers.
+    ProbeNotByRoute { probe: String, why: String } => "ProductionProbe {probe} asks pods alone, and nothing by the route: {why}",
     /// Two masters.
     AlreadyDelivered { workload: String, by: String } => "Deployment {workload} already belongs to Delivery {by}; remove one of the two",
     /// One write is no switch there.

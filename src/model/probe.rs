@@ -1,13 +1,18 @@
 //! What a probe asks of production, and what came of it. Nothing here connects, waits or decides about a rollout.
 //!
 //! Deliberately absent from every result: what the target answered. A status code and timings leave; a body or a header
-//! never does, because results end up in status, events and chat, where a tenant's data has no business.
+//! never does, because results end up in status, events and chat, where a tenant's data has no business. One header is read to
+//! compare who answered, see [`Answerer`]; nothing can show its value.
 
 use std::fmt;
 use std::time::Duration;
 
+mod answered;
 mod valid;
 
+use super::route::Testers;
+
+pub use answered::{AnsweredBy, Answerer, Run, Wanted};
 pub use valid::{CheckError, Problem};
 
 /// One flow: steps that follow each other against one target.
@@ -25,6 +30,10 @@ pub struct Check {
     pub deadline: Duration,
     /// The CA that must have signed the target's certificate, as PEM. `None`: what the system trusts.
     pub trust: Option<Vec<u8>>,
+    /// Every request is one of those who test, who are known by this.
+    pub tester: Option<Testers>,
+    /// How it is known who answered. `None`: whoever is asked answers.
+    pub answered_by: Option<AnsweredBy>,
 }
 
 /// How the target is spoken to.

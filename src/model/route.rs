@@ -5,7 +5,7 @@
 //! and the canary `w·p`, the owner's weight was `w`; so nothing has to be remembered, and whoever takes our part out of a rule by
 //! hand has the owner's.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -124,6 +124,23 @@ pub struct Route {
     pub closed: Option<String>,
     /// A write of ours is still listed as owner of fields.
     pub owns_fields: bool,
+    /// Where a Gateway takes requests for it; none: that is not known, or it is not looked at, for no rollout is on its way.
+    pub edge: Option<Edge>,
+}
+
+/// Where a Gateway takes requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edge {
+    /// At these addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Under these names, where it says no address.
+    pub names: Vec<String>,
+    /// At this port.
+    pub port: u16,
+    /// With TLS.
+    pub https: bool,
+    /// For this host; none: for any, or for a pattern alone.
+    pub host: Option<String>,
 }
 
 impl Route {

@@ -307,6 +307,32 @@ pub struct Probes {
     pub rest: Vec<RestSample>,
     /// The next paired run is due then.
     pub next: Option<Timestamp>,
+    /// Those that are to go by the route as well.
+    pub by_route: Vec<ByRoute>,
+}
+
+/// A probe that is to go by the route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ByRoute {
+    /// Its name.
+    pub probe: String,
+    /// By the routes of this Service.
+    pub service: String,
+    /// The header by which it is told who answered.
+    pub header: String,
+    /// What the pods of either side said by it.
+    pub told: Told,
+}
+
+/// What canary and stable say of themselves, each asked at its own address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// One of them has not said anything.
+    Unsaid,
+    /// Both say the same.
+    Alike,
+    /// They can be told apart.
+    Apart,
 }
 
 /// One run at rest.

@@ -7,12 +7,12 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client, core::DeserializeGuard};
 
 use crate::{
-    api::probe::{Method, ProductionProbe, ProductionProbeSpec, Scheme as RawScheme, Step as RawStep, Vote},
+    api::probe::{Method, ProductionProbe, ProductionProbeSpec, Scheme as RawScheme, Step as RawStep, Via, Vote},
     edge::kube::{KubeError, get},
     model::{
         decision::Reason,
         plan::Plan,
-        probe::{Body, Check, Expect, Scheme, Step},
+        probe::{AnsweredBy, Body, Check, Expect, Scheme, Step, Wanted},
     },
 };
 
@@ -36,6 +36,10 @@ pub(super) struct Probe {
     pub(super) always: Duration,
     /// It decides.
     pub(super) votes: bool,
+    /// Pods are asked wherever they can be.
+    pub(super) pods: bool,
+    /// It goes by the route where it can: with this as `Host`, if one is given.
+    pub(super) route: Option<Option<String>>,
 }
 
 /// Reads the probes of the plan. One that cannot be run is a problem instead.
@@ -79,6 +83,7 @@ async fn one(
 }
 
 fn probe(name: &str, spec: &ProductionProbeSpec, trust: Option<Vec<u8>>) -> Result<Probe, String> {
+    let route = spec.target.via.contains(&Via::Route);
     let schedule = spec.schedule.clone().unwrap_or_default();
     let service = spec.target.service_ref.name.clone();
     let steps: Vec<Step> = spec.steps.iter().map(step).collect();
@@ -93,7 +98,17 @@ fn probe(name: &str, spec: &ProductionProbeSpec, trust: Option<Vec<u8>>) -> Resu
         steps,
         deadline: Check::DEADLINE.max(longest),
         trust,
+        tester: None,
+        answered_by: spec
+            .target
+            .answered_by
+            .as_ref()
+            .filter(|_| route)
+            .map(|by| AnsweredBy { header: by.header.clone(), wanted: Wanted::Anybody }),
     };
+    if route && check.answered_by.is_none() {
+        return Err("target.answeredBy: via Route needs the header by which an answer says which version gave it".to_owned());
+    }
     check.validate().map_err(|error| error.to_string())?;
     Ok(Probe {
         check: Arc::new(check),
@@ -102,6 +117,8 @@ fn probe(name: &str, spec: &ProductionProbeSpec, trust: Option<Vec<u8>>) -> Resu
         rollout: schedule.rollout.map_or(ROLLOUT, |span| span.0),
         always: schedule.always.map_or(ALWAYS, |span| span.0),
         votes: spec.vote.unwrap_or_default() == Vote::Vote,
+        pods: !route || spec.target.via.contains(&Via::Pods),
+        route: route.then(|| spec.target.host.clone()),
     })
 }
 
@@ -165,6 +182,27 @@ mod tests {
             (step.expect.status.as_slice(), step.expect.within, step.deadline),
             ([201].as_slice(), Some(Duration::from_secs(8)), Duration::from_secs(16))
         );
+    }
+
+    #[test]
+    fn by_the_route_it_needs_to_know_who_answers() {
+        let spec = |via: Value, more: Value| {
+            let mut spec =
+                json!({"target": {"serviceRef": {"name": "shop"}, "via": via}, "steps": [{"name": "home", "request": {"path": "/"}}]});
+            spec["target"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            made(spec, None)
+        };
+        let by = || json!({"answeredBy": {"header": "X-Shop-Version"}});
+        assert!(spec(json!(["Route"]), json!({})).unwrap_err().starts_with("target.answeredBy: "));
+        let ways =
+            |via: Value| spec(via, by()).map(|probe| (probe.pods, probe.route.is_some(), probe.check.answered_by.is_some())).unwrap();
+        assert_eq!(ways(json!([])), (true, false, false), "the header is read where it is needed");
+        assert_eq!(ways(json!(["Pods"])), (true, false, false));
+        assert_eq!(ways(json!(["Route"])), (false, true, true));
+        assert_eq!(ways(json!(["Route", "Pods"])), (true, true, true));
+        let mut named = by();
+        named["host"] = json!("shop.example.com");
+        assert_eq!(spec(json!(["Route"]), named).unwrap().route, Some(Some("shop.example.com".to_owned())));
     }
 
     #[test]

@@ -28,6 +28,7 @@ use crate::{
 mod checks;
 mod decoded;
 pub mod fleet;
+pub mod gateways;
 mod granted;
 pub mod merges;
 mod pods;
@@ -205,6 +206,9 @@ impl Observer {
             commands: releases::commands(&read.commands.all, &name),
             ..seen
         };
+        if probes.iter().any(|probe| probe.route.is_some()) {
+            gateways::resolve(&mut seen.routes).await;
+        }
         let ports = targets::Ports { services: &read.services, pods: read.found.iter().flat_map(|f| &f.pods).collect() };
         let (watch, unasked) = targets::watch(state, &seen, &probes, &ports);
         seen.problems.extend(unasked);

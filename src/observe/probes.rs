@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use prometheus::{IntCounterVec, Opts};
 use tokio::{
@@ -21,10 +22,15 @@ use crate::{
     api::delivery::Delivery,
     clock::Clock,
     edge::probe::Prober,
-    model::{probe::Check, world::Probes},
+    model::{
+        probe::{Check, Scheme},
+        route::Testers,
+        world::{ByRoute, Probes},
+    },
 };
 
 mod book;
+mod door;
 mod round;
 
 use book::Book;
@@ -42,7 +48,7 @@ pub struct Watch {
     /// Traffic is off the canary and waits for more to be known: a round every second.
     pub eager: bool,
     /// Results end after this: those up to here are counted already, maybe by a leader whose clock is ahead of ours.
-    pub after: Option<jiff::Timestamp>,
+    pub after: Option<Timestamp>,
     /// Each by its own schedule.
     pub probes: Vec<Watched>,
 }
@@ -56,6 +62,10 @@ pub struct Watched {
     pub every: Duration,
     /// Its results are evidence. Else they are only counted.
     pub votes: bool,
+    /// Pods are asked in every round, also where the route is.
+    pub pods: bool,
+    /// It is to go by the routes of this Service.
+    pub route_of: Option<String>,
     /// Whom.
     pub asks: Asks,
 }
@@ -69,6 +79,8 @@ pub enum Asks {
         canary: Vec<Target>,
         /// Ready pods of the other.
         stable: Vec<Target>,
+        /// And the way by the route, while there is one.
+        door: Option<Door>,
     },
     /// In each round one of these, in turn.
     Rest {
@@ -84,6 +96,23 @@ pub struct Target {
     pub pod: String,
     /// Where.
     pub at: SocketAddr,
+}
+
+/// Where customers come in, while those who test can be told from the others there and the others reach stable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Door {
+    /// The Gateway's.
+    pub at: SocketAddr,
+    /// How its listener is spoken to.
+    pub scheme: Scheme,
+    /// What customers ask for.
+    pub host: String,
+    /// By what those who test are known.
+    pub tester: Testers,
+    /// The canary has a share of the others, too.
+    pub shared: bool,
+    /// It is so since then.
+    pub since: Timestamp,
 }
 
 /// Asks in the background, for every Delivery that is watched.
@@ -123,7 +152,7 @@ impl ProbeBoard {
         Self { prober, clock, nudge, runs: counter(), watched: Mutex::default() }
     }
 
-    /// Counts every flow by namespace, probe, side (canary, stable, rest) and what came of it (pass, or the class). To be registered.
+    /// Counts every flow by way (pods, route), side (canary, stable, rest) and what came of it (pass, or the class). To be registered.
     #[must_use]
     pub fn metrics(&self) -> IntCounterVec {
         self.runs.clone()
@@ -161,7 +190,8 @@ impl ProbeBoard {
         let Some(slot) = all.get(key) else { return Probes::default() };
         let book = lock(&slot.book);
         let next = book.next(slot.running.keys());
-        Probes { voting: slot.voting, samples: book.samples(), rest: book.rest(), next }
+        let by_route = slot.running.values().filter_map(|running| running.by_route(&book)).collect();
+        Probes { voting: slot.voting, samples: book.samples(), rest: book.rest(), next, by_route }
     }
 
     /// The Delivery is gone.
@@ -203,6 +233,14 @@ impl Running {
         same_kind && now.check == wanted.check && now.votes == wanted.votes && !self.task.is_finished()
     }
 
+    /// What is known of it, if it is to go by the route.
+    fn by_route(&self, book: &Book) -> Option<ByRoute> {
+        let (probe, _) = &*self.probe.borrow();
+        let (check, service) = (&probe.check, probe.route_of.clone()?);
+        let header = check.answered_by.as_ref()?.header.clone();
+        Some(ByRoute { probe: check.name.clone(), service, header, told: book.told(&check.name) })
+    }
+
     fn tell(&self, wanted: Watched, eager: bool) {
         let wanted = (wanted, eager);
         self.probe.send_if_modified(|now| {
@@ -220,7 +258,7 @@ fn lock(book: &Mutex<Book>) -> std::sync::MutexGuard<'_, Book> {
 #[expect(clippy::expect_used, reason = "the name and the labels are constants that are valid")]
 fn counter() -> IntCounterVec {
     let opts = Opts::new("haldane_probe_runs_total", "Probe flows by what came of them: pass, or the class of the failure.");
-    IntCounterVec::new(opts, &["side", "result"]).expect("a valid metric")
+    IntCounterVec::new(opts, &["via", "side", "result"]).expect("a valid metric")
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use kube::{
 use serde_json::Value;
 
 use super::{
+    gateways,
     services::{SERVICE_NAME, Selects, ready_pods},
     workloads::{annotation, owns_fields},
 };
@@ -162,7 +163,9 @@ async fn one(
     let Some(raw) = get(&api, &kind.kind, &wanted.name.name).await? else { return Ok(None) };
     let mut route = route(&raw, namespace, wanted, testers);
     if rolling {
-        route.closed = unprogrammed(cluster, namespace, &raw).await?;
+        let gateways = gateways::read(cluster, namespace, &raw).await?;
+        route.closed = gateways.refusal;
+        route.edge = gateways.edge;
     }
     Ok(Some(route))
 }
@@ -177,13 +180,7 @@ pub fn kind(kind: RouteKind) -> ApiResource {
     gateway_api(name, plural)
 }
 
-/// How a Gateway is asked for.
-#[must_use]
-pub fn gateway() -> ApiResource {
-    gateway_api("Gateway", "gateways")
-}
-
-fn gateway_api(kind: &str, plural: &str) -> ApiResource {
+pub(super) fn gateway_api(kind: &str, plural: &str) -> ApiResource {
     ApiResource {
         group: "gateway.networking.k8s.io".to_owned(),
         version: "v1".to_owned(),
@@ -215,6 +212,7 @@ fn route(raw: &DynamicObject, namespace: &str, wanted: &Wanted, testers: Option<
         word: word(raw),
         closed: None,
         owns_fields: owns_fields(&raw.metadata),
+        edge: None,
     }
 }
 
@@ -258,40 +256,6 @@ fn word(raw: &DynamicObject) -> Word {
         _ if parents.iter().any(|parent| stale(&parent)) => Word::Stale,
         _ => Word::Taken,
     }
-}
-
-/// A Gateway of the route that says that it serves nothing. Where we may not read it, the route's own status has to do.
-async fn unprogrammed(cluster: &Cluster, namespace: &str, raw: &DynamicObject) -> Result<Option<String>, KubeError> {
-    let kind = gateway();
-    let parents = raw.data.pointer("/spec/parentRefs").and_then(Value::as_array).into_iter().flatten();
-    let text = |parent: &Value, key: &str| parent.get(key).and_then(Value::as_str).map(str::to_owned);
-    let gateways = parents.filter(|parent| text(parent, "kind").is_none_or(|kind| kind == "Gateway"));
-    let named: Vec<(String, String)> = gateways
-        .filter_map(|parent| Some((text(parent, "namespace").unwrap_or_else(|| namespace.to_owned()), text(parent, "name")?)))
-        .collect();
-    let mut first = None;
-    for (of, name) in &named {
-        let api: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), of, &kind);
-        let found = match get(&api, "Gateway", name).await {
-            Err(KubeError::Refused { .. }) => return Ok(None),
-            other => other?,
-        };
-        let why = match &found {
-            None => Some(format!("Gateway {of}/{name} does not exist")),
-            Some(gateway) => not_programmed(gateway).map(|said| format!("Gateway {of}/{name} is not programmed: {said}")),
-        };
-        // One that serves is enough.
-        let Some(why) = why else { return Ok(None) };
-        first = first.or(Some(why));
-    }
-    Ok(first)
-}
-
-fn not_programmed(gateway: &DynamicObject) -> Option<String> {
-    let conditions = gateway.data.pointer("/status/conditions").and_then(Value::as_array)?;
-    let text = |c: &Value, key: &str| c.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let programmed = conditions.iter().find(|c| text(c, "type") == "Programmed").filter(|c| text(c, "status") == "False")?;
-    Some(format!("{} {}", text(programmed, "reason"), text(programmed, "message")).trim().to_owned())
 }
 
 #[cfg(test)]

@@ -7,12 +7,14 @@ use k8s_openapi::{api::core::v1::Service as RawService, apimachinery::pkg::util:
 use super::{
     checks::Probe,
     pods::Seen,
-    probes::{Asks, Target, Watch, Watched},
+    probes::{Asks, Door, Target, Watch, Watched},
 };
 use crate::model::{
     decision::Reason,
     phase::{Rollout, Stage, State},
-    version::ReleaseName,
+    probe::Scheme,
+    route::{Course, Route, RouteKind, Word},
+    version::{ReleaseName, Weight},
     world::{Observation, Pin, Pod, Service, Workload},
 };
 
@@ -32,6 +34,8 @@ pub(super) fn watch(state: &State, seen: &Observation, probes: &[Probe], ports: 
                 check: probe.check.clone(),
                 every: if matches!(asks, Asks::Pair { .. }) { probe.rollout } else { probe.always },
                 votes: probe.votes,
+                pods: probe.pods,
+                route_of: probe.route.is_some().then(|| probe.service.clone()),
                 asks,
             }),
             Err(why) => problems.push(Reason::ProbeInvalid { probe: probe.check.name.clone(), why }),
@@ -72,12 +76,33 @@ fn one(state: &State, seen: &Observation, probe: &Probe, ports: &Ports<'_>) -> R
     let targets = |pods: Vec<&Pod>| pods.into_iter().filter_map(|pod| target(pod, &port, &ports.pods)).collect::<Vec<Target>>();
     Ok(match state.phase.rollout() {
         Some(rollout) if is_paired(&rollout.stage) => {
-            Asks::Pair { canary: targets(canary_of(workload, &rollout.release)), stable: targets(running(seen, workload, &rollout.from)) }
+            let (canary, stable) = (canary_of(workload, &rollout.release), running(seen, workload, &rollout.from));
+            Asks::Pair { canary: targets(canary), stable: targets(stable), door: door(seen, probe) }
         }
         Some(rollout) => Asks::Rest { pods: targets(serving(seen, workload, service, rollout)) },
         None => Asks::Rest {
             pods: targets(state.live.as_ref().map_or_else(|| active(workload), |live| running(seen, workload, &live.release))),
         },
+    })
+}
+
+/// The way by the route, while those who test are on it and others reach stable: at full weight nobody does.
+fn door(seen: &Observation, probe: &Probe) -> Option<Door> {
+    let host = probe.route.as_ref()?;
+    let of_service = |route: &&Route| route.service == probe.service && route.name.kind == RouteKind::HTTPRoute;
+    seen.routes.iter().filter(of_service).find_map(|route| {
+        let (Some(Course::Shared { testers: Some(tester), .. }), Word::Taken | Word::Stale) = (&route.course, &route.word) else {
+            return None;
+        };
+        let edge = route.edge.as_ref().filter(|_| route.most < Weight::FULL && route.closed.is_none())?;
+        Some(Door {
+            at: SocketAddr::new(*edge.addresses.first()?, edge.port),
+            scheme: if edge.https { Scheme::Https } else { Scheme::Http },
+            host: host.clone().or_else(|| edge.host.clone()).unwrap_or_else(|| probe.check.host.clone()),
+            tester: tester.clone(),
+            shared: route.most > Weight::ZERO,
+            since: route.since?,
+        })
     })
 }
 

@@ -15,9 +15,10 @@ use crate::{
         decision::Reason,
         phase::State,
         plan::Plan,
-        probe::{Check, Outcome},
+        probe::{Check, Run},
+        route::{Course, Route, RouteKind, RouteName, Word},
         template,
-        version::{PodHash, WorkloadName},
+        version::{PodHash, Weight, WorkloadName},
         world::{Observation, ReplicaSet, Workload},
     },
 };
@@ -50,10 +51,30 @@ pub(super) fn replica_set(hash: &str, template: &Value) -> ReplicaSet {
     ReplicaSet { template: template::hash(template), pod_hash: PodHash::new(hash), wanted: 2, pods: 2, available: 2, raw: template.clone() }
 }
 
+/// A route to a Service `shop`, as its owner wrote it.
+pub(super) fn route() -> Route {
+    Route {
+        name: RouteName { kind: RouteKind::HTTPRoute, name: "shop".to_owned() },
+        uid: "route".to_owned(),
+        workload: WorkloadName::new("shop"),
+        service: "shop".to_owned(),
+        course: Some(Course::Left),
+        most: Weight::ZERO,
+        since: None,
+        changed_by: None,
+        unfit: None,
+        no_testers: None,
+        word: Word::Taken,
+        closed: None,
+        owns_fields: false,
+        edge: None,
+    }
+}
+
 struct Silent;
 
 impl Prober for Silent {
-    fn run<'a>(&'a self, _: &'a Check, _: std::net::SocketAddr) -> futures::future::BoxFuture<'a, Outcome> {
+    fn run<'a>(&'a self, _: &'a Check, _: std::net::SocketAddr) -> futures::future::BoxFuture<'a, Run> {
         Box::pin(std::future::pending())
     }
 }

@@ -14,7 +14,7 @@ use haldane::{
     clock::Clock,
     control::{Identity, Options, Parts, run},
     edge::probe::Prober,
-    model::probe::{Check, Class, Outcome},
+    model::probe::{Check, Class, Outcome, Run},
 };
 use jiff::Timestamp;
 use serde_json::Value;
@@ -448,8 +448,8 @@ impl SimProber {
 }
 
 impl Prober for SimProber {
-    fn run<'a>(&'a self, check: &'a Check, target: SocketAddr) -> BoxFuture<'a, Outcome> {
-        self.ask(check, target).boxed()
+    fn run<'a>(&'a self, check: &'a Check, target: SocketAddr) -> BoxFuture<'a, Run> {
+        self.ask(check, target).map(Run::from).boxed()
     }
 }
 

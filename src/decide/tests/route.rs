@@ -4,8 +4,9 @@ use super::toy::Toy;
 use crate::model::{
     decision::Reason,
     phase::{Phase, Stage},
-    route::{Course, Word},
+    route::{Course, Route, Word},
     version::Weight,
+    world::{ByRoute, Told},
 };
 
 fn at(toy: &Toy) -> Option<u8> {
@@ -205,4 +206,41 @@ fn an_old_version_comes_back_by_the_route_too() {
     toy.until(|t| t.live() == "v1" && t.quiet());
     let story = toy.story();
     assert!(story.contains("route 100; pin canary; open") && story.ends_with("route left; front away; v2 RolledBack"), "{story}");
+}
+
+/// What is said of a probe that is to go by the route when the version leaves Preflight.
+fn said(told: Told, change: impl Fn(&mut Toy)) -> Vec<String> {
+    let mut toy = rolled(4);
+    let (probe, service, header) = ("buy".to_owned(), "shop".to_owned(), "X-Shop-Version".to_owned());
+    toy.seen.probes.by_route = vec![ByRoute { probe, service, header, told }];
+    change(&mut toy);
+    let mut said = Vec::new();
+    while toy.live() != "v2" {
+        toy.pass();
+        let notes = toy.last.iter().flat_map(|decision| &decision.notes);
+        said.extend(notes.filter(|note| matches!(note, Reason::ProbeNotByRoute { .. })).map(ToString::to_string));
+        assert!(toy.log.len() < 500, "{:?}", toy.log);
+    }
+    said
+}
+
+fn each(toy: &mut Toy, change: impl Fn(&mut Route)) {
+    toy.seen.routes.iter_mut().for_each(change);
+}
+
+#[test]
+fn a_probe_that_cannot_go_by_the_route_is_told_once_and_holds_nothing() {
+    let why = |why: &str| vec![format!("ProductionProbe buy asks pods alone, and nothing by the route: {why}")];
+    assert_eq!(said(Told::Apart, |_| {}), Vec::<String>::new());
+    let address = why("no Gateway of HTTPRoute shop has an address and a listener for HTTP or HTTPS; see its status");
+    assert_eq!(said(Told::Apart, |toy| each(toy, |route| route.edge = None)), address);
+    assert_eq!(said(Told::Apart, |toy| each(toy, |route| route.edge = Some(crate::model::route::Edge::default()))), address);
+    let alike = "canary and stable say the same by the header X-Shop-Version, so nobody can tell who answered; see target.answeredBy";
+    assert_eq!(said(Told::Alike, |_| {}), why(alike));
+    let unsaid = "its pods do not say by the header X-Shop-Version which version they are; see target.answeredBy";
+    assert_eq!(said(Told::Unsaid, |_| {}), why(unsaid));
+    let elsewhere = |toy: &mut Toy| toy.seen.probes.by_route.iter_mut().for_each(|probe| probe.service = "other".to_owned());
+    assert_eq!(said(Told::Apart, elsewhere), Vec::<String>::new(), "nothing of that Service is new");
+    let untested = |toy: &mut Toy| toy.plan.steps.retain(|step| step.testers.is_none());
+    assert_eq!(said(Told::Apart, untested), why("no step of the rollout is one of testers"));
 }

@@ -11,13 +11,13 @@ use crate::{
     decide::{
         check::check,
         decide,
-        evidence::{Sample, Seen},
+        evidence::{Sample, Seen, Way},
     },
     model::{
         decision::{Decision, Effect, Target, Wait},
         phase::{Phase, State, after},
         plan::{Plan, PlannedStep, PlannedWorkload, Source},
-        route::{CanaryService, Course, Route, RouteKind, RouteName, Testers, Word, canary_service},
+        route::{CanaryService, Course, Edge, Route, RouteKind, RouteName, Testers, Word, canary_service},
         template,
         version::{PodHash, ReleaseName, Weight, WorkloadName},
         world::{Canary, Observation, Pin, Pod, Release, ReplicaSet, Service, Workload},
@@ -158,6 +158,7 @@ impl Toy {
             word: Word::Taken,
             closed: None,
             owns_fields: false,
+            edge: Some(Edge { addresses: vec![[192, 0, 2, 80].into()], ..Edge::default() }),
         }];
         toy
     }
@@ -230,14 +231,14 @@ impl Toy {
         if self.silent {
             let nothing = || Seen::Void("nobody answers".into());
             let at = after(self.now, Duration::from_millis(1));
-            let sample = Sample { at, probe: "home".into(), pod: "c".into(), rerun: false, canary: nothing(), stable: nothing() };
+            let sample = Sample { at, probe: "home".into(), way: Way::Pod("c".into()), rerun: false, canary: nothing(), stable: nothing() };
             return self.seen.probes.samples.push(sample);
         }
         for (rerun, millis) in [(false, 1), (true, 2)] {
             let sample = Sample {
                 at: after(self.now, Duration::from_millis(millis)),
                 probe: "home".into(),
-                pod: "c".into(),
+                way: Way::Pod("c".into()),
                 rerun,
                 canary: seen(self.canary_fails),
                 stable: seen(self.stable_fails),

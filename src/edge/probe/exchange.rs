@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
+use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue, USER_AGENT};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 
+use crate::api::TRACK_CANARY;
 use crate::clock::Stopwatch;
-use crate::model::probe::{Check, Class, Step};
+use crate::model::{
+    probe::{Answerer, Check, Class, Step},
+    route::Testers,
+};
 
 use super::fault::{Fault, Phase};
 use super::line::{Line, Wire};
@@ -31,13 +35,21 @@ pub(super) struct Answer {
 pub(super) struct Progress {
     pub(super) phase: Phase,
     pub(super) status: Option<u16>,
+    pub(super) who: Option<Answerer>,
 }
 
 /// Asks, and reads the answer to its end or to [`BODY_CAP`].
-pub(super) async fn exchange(line: &mut Line, request: Request<Full<Bytes>>, progress: &mut Progress) -> Result<Answer, Fault> {
+/// The header named `by` says who answered.
+pub(super) async fn exchange(
+    line: &mut Line,
+    request: Request<Full<Bytes>>,
+    by: Option<&str>,
+    progress: &mut Progress,
+) -> Result<Answer, Fault> {
     let (mut wire, watch, response) = send(line, request, progress).await?;
     let status = response.status().as_u16();
     progress.status = Some(status);
+    progress.who = by.and_then(|by| response.headers().get(by)?.to_str().ok()).and_then(Answerer::new);
     progress.phase = Phase::Body;
     let whole = drain(response.into_body()).await.map_err(|fault| Fault { status: Some(status), ..fault })?;
     let took = watch.elapsed();
@@ -98,7 +110,7 @@ pub(super) fn request(check: &Check, step: &Step, last: bool) -> Result<Request<
     if let (Some(body), false) = (&step.body, has_type) {
         request = request.header(CONTENT_TYPE, body.content_type());
     }
-    for (name, value) in &step.headers {
+    for (name, value) in headers(check, step) {
         request = request.header(name, value);
     }
     request = request.header(USER_AGENT, AGENT).header(MARK, check.name.as_str());
@@ -107,4 +119,24 @@ pub(super) fn request(check: &Check, step: &Step, last: bool) -> Result<Request<
     }
     let bytes = step.body.as_ref().map(|body| Bytes::from(body.bytes())).unwrap_or_default();
     request.body(Full::new(bytes)).map_err(|_| Fault::new(Class::Spec, "cannot be written as an HTTP request"))
+}
+
+/// Those of the step, with the mark of those who test. A cookie stands among the step's own: there is one such header.
+fn headers(check: &Check, step: &Step) -> Vec<(String, String)> {
+    let mut headers = step.headers.clone();
+    match &check.tester {
+        None => {}
+        Some(Testers::Header(mark)) => {
+            headers.retain(|(name, _)| !name.eq_ignore_ascii_case(mark));
+            headers.push((mark.clone(), TRACK_CANARY.to_owned()));
+        }
+        Some(Testers::Cookie(mark)) => {
+            let (cookies, mut others): (Vec<_>, Vec<_>) =
+                headers.into_iter().partition(|(name, _)| name.eq_ignore_ascii_case(COOKIE.as_str()));
+            let cookies = cookies.into_iter().map(|(_, cookies)| cookies).chain([format!("{mark}={TRACK_CANARY}")]);
+            others.push((COOKIE.to_string(), cookies.collect::<Vec<_>>().join("; ")));
+            headers = others;
+        }
+    }
+    headers
 }

@@ -9,7 +9,10 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::*;
-use crate::model::probe::{Body, Expect};
+use crate::model::{
+    probe::{AnsweredBy, Body, Expect, Wanted},
+    route::Testers,
+};
 use server::{Ca, Server, talk};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -34,7 +37,16 @@ fn step(name: &str, method: &str, path: &str) -> Step {
 }
 
 fn check(steps: Vec<Step>) -> Check {
-    Check { name: "place-order".into(), scheme: Scheme::Http, host: "shop.example.com".into(), steps, deadline: LONG, trust: None }
+    Check {
+        name: "place-order".into(),
+        scheme: Scheme::Http,
+        host: "shop.example.com".into(),
+        steps,
+        deadline: LONG,
+        trust: None,
+        tester: None,
+        answered_by: None,
+    }
 }
 
 fn get() -> Check {
@@ -47,6 +59,10 @@ fn hasty() -> Check {
 
 /// Runs with a limit of its own, so that no bug can hang the tests.
 async fn run(check: &Check, target: SocketAddr) -> Outcome {
+    flow(check, target).await.outcome
+}
+
+async fn flow(check: &Check, target: SocketAddr) -> Run {
     timeout(2 * LONG, prober().run(check, target)).await.expect("an outcome in time")
 }
 
@@ -341,7 +357,7 @@ async fn a_check_that_is_wrong_does_not_reach_the_target() {
     let (class, said) = void_of(run(&over_tls(Some(b"no pem".to_vec())), server.address).await);
     assert_eq!(class, Class::Spec);
     assert!(said.starts_with("the CA bundle holds no certificate"), "{said}");
-    let (class, said) = void_of(HttpProber::new(Reach::Cluster).run(&get(), server.address).await);
+    let (class, said) = void_of(HttpProber::new(Reach::Cluster).run(&get(), server.address).await.outcome);
     assert_eq!((class, said.as_str()), (Class::Spec, "127.0.0.1 is a loopback address; probes are not sent there"));
     assert!(server.heads().is_empty());
 }
@@ -358,7 +374,7 @@ async fn when_we_are_late_ourselves_the_target_is_not_blamed() {
     wanted.steps[0].expect.within = Some(Duration::from_millis(20));
     let late = HttpProber::new(Reach::Anywhere);
     for check in [wanted, hasty()] {
-        let (class, said) = void_of(timeout(LONG, late.run(&check, server.address)).await.unwrap());
+        let (class, said) = void_of(timeout(LONG, late.run(&check, server.address)).await.unwrap().outcome);
         assert_eq!(class, Class::Prober);
         assert!(said.contains("but the prober itself was "), "{said}");
     }
@@ -372,7 +388,7 @@ async fn a_ninth_flow_waits_for_a_place_and_a_stuck_target_is_not_blamed_for_it(
     let mut flows = JoinSet::new();
     for _ in 0..MAX_FLOWS {
         let (prober, target) = (prober.clone(), stuck.address);
-        flows.spawn(async move { prober.run(&get(), target).await });
+        flows.spawn(async move { prober.run(&get(), target).await.outcome });
     }
     let all_asked = async {
         while stuck.heads().len() < MAX_FLOWS {
@@ -381,13 +397,13 @@ async fn a_ninth_flow_waits_for_a_place_and_a_stuck_target_is_not_blamed_for_it(
     };
     timeout(LONG, all_asked).await.expect("all eight are under way");
     let hasty = Check { deadline: SHORT, ..get() };
-    let (class, said) = void_of(prober.run(&hasty, good.address).await);
+    let (class, said) = void_of(prober.run(&hasty, good.address).await.outcome);
     assert_eq!((class, said.as_str()), (Class::Prober, "all 8 places for flows were taken for 150ms; the target was not asked"));
     assert!(good.heads().is_empty());
 
     // Dropping the flows gives their places back and closes their connections.
     flows.shutdown().await;
-    assert_pass(&timeout(LONG, prober.run(&get(), good.address)).await.unwrap());
+    assert_pass(&timeout(LONG, prober.run(&get(), good.address)).await.unwrap().outcome);
 }
 
 #[tokio::test]
@@ -404,4 +420,100 @@ async fn dropping_a_flow_closes_its_connection() {
     let server = server.await;
     assert!(timeout(SHORT, prober().run(&get(), server.address)).await.is_err(), "still waiting");
     timeout(LONG, told.recv()).await.expect("closed").unwrap();
+}
+
+fn by_version(wanted: Wanted, check: Check) -> Check {
+    Check { answered_by: Some(AnsweredBy { header: "X-Shop-Version".into(), wanted }), ..check }
+}
+
+fn versioned(status: &str, version: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nx-shop-version: {version}\r\nX-Other: s3cr3t\r\nContent-Length: 2\r\n\r\nok")
+}
+
+fn who(version: &str) -> Answerer {
+    Answerer::new(version).unwrap()
+}
+
+#[tokio::test]
+async fn who_answered_is_learnt_by_one_header_and_nothing_can_show_it() {
+    let server = Server::answering(versioned("200 OK", "s3cr3t-v2")).await;
+    let run = flow(&by_version(Wanted::Anybody, three("GET")), server.address).await;
+    assert_pass(&run.outcome);
+    assert_eq!(run.answered, vec![Some(who("s3cr3t-v2")); 3]);
+    assert!(!format!("{run:?}").contains("s3cr3t"), "{run:?}");
+    assert_eq!(flow(&get(), server.address).await.answered, [None], "nobody asked for it");
+    let failing = Server::answering(versioned("500 Oops", "v2")).await;
+    let run = flow(&by_version(Wanted::Anybody, get()), failing.address).await;
+    assert_eq!((run.says_who(), fail(run.outcome).0), (true, Class::HttpStatus), "a failing version says who it is as well");
+    let long = Server::answering(versioned("200 OK", &"v".repeat(Answerer::MAX + 1))).await;
+    assert_eq!(flow(&by_version(Wanted::Anybody, get()), long.address).await.answered, [None]);
+}
+
+#[tokio::test]
+async fn an_answer_of_another_version_is_misrouted_whatever_is_wrong_with_it() {
+    for status in ["200 OK", "500 Oops"] {
+        let server = Server::answering(versioned(status, "v1")).await;
+        for wanted in [Wanted::Of(vec![who("v2")]), Wanted::NotOf(vec![who("v0"), who("v1")])] {
+            let run = flow(&by_version(wanted, three("GET")), server.address).await;
+            let said = "GET /1 was answered by another version than was asked".to_owned();
+            assert_eq!(void_of(run.outcome), (Class::Misrouted, said));
+        }
+        assert_eq!(server.heads().len(), 2, "nothing more is asked of it");
+    }
+    let server = Server::answering(versioned("200 OK", "v1")).await;
+    for wanted in [Wanted::Of(vec![who("v1")]), Wanted::NotOf(vec![who("v2")])] {
+        assert_pass(&run(&by_version(wanted, get()), server.address).await);
+    }
+}
+
+#[tokio::test]
+async fn a_later_step_that_meets_another_version_is_misrouted_too() {
+    let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let server = Server::start(move |mut stream, _, heard| {
+        let count = count.clone();
+        async move {
+            loop {
+                heard.request(&mut stream).await?;
+                let version = if count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 { "v1" } else { "v2" };
+                stream.write_all(versioned("200 OK", version).as_bytes()).await.ok()?;
+            }
+        }
+    });
+    let (class, said) = void_of(run(&by_version(Wanted::NotOf(vec![who("v2")]), three("GET")), server.await.address).await);
+    assert_eq!((class, said.as_str()), (Class::Misrouted, "GET /2 was answered by another version than was asked"));
+}
+
+#[tokio::test]
+async fn where_nobody_says_who_answered_a_pass_is_worth_nothing_and_a_failure_stays_one() {
+    let silent = Server::answering(OK).await;
+    let (class, said) = void_of(run(&by_version(Wanted::Of(vec![who("v2")]), get()), silent.address).await);
+    assert_eq!((class, said.as_str()), (Class::Misrouted, "no answer said by X-Shop-Version which version gave it"));
+    // The Gateway answers so when it cannot reach the version at all.
+    let gateway = Server::answering("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n").await;
+    let failed = flow(&by_version(Wanted::Of(vec![who("v2")]), get()), gateway.address).await;
+    assert_eq!((failed.says_who(), fail(failed.outcome).0), (false, Class::HttpStatus));
+}
+
+#[tokio::test]
+async fn every_request_of_a_tester_has_the_mark_once() {
+    let marked = async |tester: Option<Testers>, headers: Vec<(String, String)>| {
+        let server = Server::answering(OK).await;
+        let mut check = Check { tester, ..three("GET") };
+        check.steps.iter_mut().for_each(|step| step.headers.clone_from(&headers));
+        assert_pass(&run(&check, server.address).await);
+        let heads = server.heads();
+        let lines = |head: &String| {
+            let ours = head.lines().map(str::to_lowercase).filter(|l| l.starts_with("x-track") || l.starts_with("cookie"));
+            ours.collect::<Vec<_>>().join(" | ")
+        };
+        assert_eq!(heads.len(), 3);
+        assert!(heads.iter().all(|head| lines(head) == lines(&heads[0])), "{heads:?}");
+        lines(&heads[0])
+    };
+    let cookies = || vec![("Cookie".to_owned(), "a=b; c=d".to_owned()), ("X-Track".to_owned(), "mine".to_owned())];
+    assert_eq!(marked(None, Vec::new()).await, "");
+    assert_eq!(marked(Some(Testers::Header("X-Track".into())), Vec::new()).await, "x-track: canary");
+    assert_eq!(marked(Some(Testers::Header("x-track".into())), cookies()).await, "cookie: a=b; c=d | x-track: canary");
+    assert_eq!(marked(Some(Testers::Cookie("track".into())), Vec::new()).await, "cookie: track=canary");
+    assert_eq!(marked(Some(Testers::Cookie("track".into())), cookies()).await, "x-track: mine | cookie: a=b; c=d; track=canary");
 }

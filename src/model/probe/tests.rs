@@ -20,6 +20,8 @@ fn check(change: impl FnOnce(&mut Check)) -> Check {
         steps: vec![step("GET", "/orders?token=s3cr3t")],
         deadline: Check::DEADLINE,
         trust: None,
+        tester: None,
+        answered_by: None,
     };
     change(&mut check);
     check
@@ -156,4 +158,34 @@ fn what_is_wanted_reads_like_a_sentence() {
 #[test]
 fn the_port_goes_into_the_host_header_only() {
     assert_eq!(check(|c| c.host = "shop.example.com:8443".into()).server_name(), "shop.example.com");
+}
+
+#[test]
+fn who_answered_is_compared_and_never_shown() {
+    let who = |said: &str| Answerer::new(said);
+    assert_eq!((who(""), who(&"v".repeat(Answerer::MAX + 1))), (None, None));
+    assert!(who(&"v".repeat(Answerer::MAX)).is_some());
+    assert_eq!(format!("{:?}", who("s3cr3t").unwrap()), "6 bytes");
+    let by = |wanted| AnsweredBy { header: "X-Version".into(), wanted };
+    let (v1, v2) = (who("v1").unwrap(), who("v2").unwrap());
+    for (wanted, others, misrouted) in [
+        (Wanted::Anybody, &v1, false),
+        (Wanted::Of(vec![v2.clone()]), &v1, true),
+        (Wanted::Of(vec![v2.clone()]), &v2, false),
+        (Wanted::NotOf(vec![v2.clone()]), &v1, false),
+        (Wanted::NotOf(vec![v2.clone()]), &v2, true),
+    ] {
+        assert_eq!(by(wanted.clone()).is_misrouted(Some(others)), misrouted, "{wanted:?}");
+        assert!(!by(wanted).is_misrouted(None), "one that does not say it is held against nobody");
+    }
+    assert!(by(Wanted::Of(vec![v2.clone()])).is_unsaid(&[None, None]));
+    assert!(!by(Wanted::Of(vec![v2.clone()])).is_unsaid(&[None, Some(v2)]), "one step that says it is enough");
+    assert!(!by(Wanted::Anybody).is_unsaid(&[None]));
+}
+
+#[test]
+fn a_header_that_is_none_cannot_say_who_answered() {
+    let by = |header: &str| check(|c| c.answered_by = Some(AnsweredBy { header: header.into(), wanted: Wanted::Anybody }));
+    by("X-Shop-Version").validate().unwrap();
+    assert_eq!(by("X Shop").validate().unwrap_err().field, "answeredBy.header");
 }

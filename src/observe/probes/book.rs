@@ -8,14 +8,20 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    decide::evidence::{Sample, Seen},
-    model::world::RestSample,
+    decide::evidence::{Sample, Seen, Way},
+    model::{
+        probe::Answerer,
+        world::{RestSample, Told},
+    },
 };
 
 /// 256 × ~500 bytes = 128 kB per rollout at worst. A book that is read every 15 s needs the last few.
 const SAMPLES: usize = 256;
 /// Runs at rest per probe: enough to tell a flake from a failure.
 const REST: usize = 5;
+
+/// Names under which one side answers: one, where the header names the version, and a few where it names the pod.
+const ANSWERERS: usize = 16;
 
 /// Results of one rollout, or of one version at rest.
 #[derive(Default)]
@@ -25,6 +31,21 @@ pub(super) struct Book {
     due: BTreeMap<String, Timestamp>,
     last: Option<Timestamp>,
     turns: BTreeMap<String, usize>,
+    answerers: BTreeMap<String, Answerers>,
+}
+
+/// Who answered to a probe when pods were asked at their own addresses. 2 × 16 × 128 bytes = 4 kB per probe at worst.
+#[derive(Default)]
+struct Answerers {
+    canary: Vec<Answerer>,
+    stable: Vec<Answerer>,
+}
+
+/// Which side of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Canary,
+    Stable,
 }
 
 impl Book {
@@ -43,13 +64,46 @@ impl Book {
     }
 
     /// Adds a paired run.
-    pub(super) fn pair(&mut self, probe: &str, pod: &str, rerun: bool, seen: (Seen, Seen), now: Timestamp) {
+    pub(super) fn pair(&mut self, probe: &str, way: Way, rerun: bool, seen: (Seen, Seen), now: Timestamp) {
         let (canary, stable) = seen;
         let at = self.stamp(now);
-        self.samples.push_back(Sample { at, probe: probe.to_owned(), pod: pod.to_owned(), rerun, canary, stable });
+        self.samples.push_back(Sample { at, probe: probe.to_owned(), way, rerun, canary, stable });
         if self.samples.len() > SAMPLES {
             self.samples.pop_front();
         }
+    }
+
+    /// Learns who answers where only that side can.
+    pub(super) fn learn(&mut self, probe: &str, side: Side, answered: Vec<Option<Answerer>>) {
+        let known = self.answerers.entry(probe.to_owned()).or_default();
+        let known = match side {
+            Side::Canary => &mut known.canary,
+            Side::Stable => &mut known.stable,
+        };
+        for who in answered.into_iter().flatten() {
+            known.retain(|other| *other != who);
+            known.push(who);
+        }
+        let over = known.len().saturating_sub(ANSWERERS);
+        known.drain(..over);
+    }
+
+    /// Whether an answer tells by whom it was given.
+    pub(super) fn told(&self, probe: &str) -> Told {
+        match self.answerers.get(probe) {
+            Some(Answerers { canary, stable }) if !canary.is_empty() && !stable.is_empty() => {
+                if canary.iter().any(|who| stable.contains(who)) { Told::Alike } else { Told::Apart }
+            }
+            Some(_) | None => Told::Unsaid,
+        }
+    }
+
+    /// The answerers that are the canary, where they can be told from stable's.
+    pub(super) fn canary(&self, probe: &str) -> Option<Vec<Answerer>> {
+        if self.told(probe) != Told::Apart {
+            return None;
+        }
+        self.answerers.get(probe).map(|known| known.canary.clone())
     }
 
     /// Adds a run at rest.

@@ -4,6 +4,7 @@
 //! as well, so that the second confirmation is a matter of moments and not of the schedule.
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -14,14 +15,18 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Asks, Key, Target, Watched, book::Book, lock};
+use super::{
+    Asks, Door, Key, Target, Watched,
+    book::{Book, Side},
+    lock,
+};
 use crate::{
     clock::Clock,
-    decide::evidence::Seen,
+    decide::evidence::{Seen, Way},
     edge::probe::Prober,
     model::{
         phase::after,
-        probe::{Check, Outcome},
+        probe::{Check, Outcome, Run},
     },
 };
 
@@ -50,14 +55,21 @@ enum Then {
     Again,
 }
 
+/// The ways, as they are counted.
+const PODS: &str = "pods";
+pub(super) const ROUTE: &str = "route";
+
 impl Asker {
     /// Runs until it is dropped.
     pub(super) async fn run(self, mut told: watch::Receiver<(Watched, bool)>) {
         let mut last: Option<Instant> = None;
         let mut followed = false;
+        // The door that the last round could have gone through.
+        let mut entered: Option<Door> = None;
         loop {
             let (probe, eager) = told.borrow_and_update().clone();
-            let Some(due) = due(&probe, eager || followed, last) else {
+            let opens = self.opens(&probe).filter(|_| entered.is_none());
+            let Some(due) = due(&probe, eager || followed, last, opens) else {
                 lock(&self.book).due(&probe.check.name, None);
                 if told.changed().await.is_err() {
                     return;
@@ -74,9 +86,11 @@ impl Asker {
                 () = sleep_until(due) => {}
             }
             last = Some(Instant::now());
+            let door = self.open_door(&probe, entered.as_ref()).cloned();
             // Provisional: while it runs, the next one is not in the past.
             self.announce(&probe, Instant::now() + probe.every);
-            let then = self.round(&probe, &told).await;
+            let then = self.round(&probe, door.as_ref(), &told).await;
+            entered = door;
             if then == Then::Again && !followed {
                 last = None;
             }
@@ -92,9 +106,9 @@ impl Asker {
         lock(&self.book).due(&probe.check.name, Some(after(self.clock.now(), wait)));
     }
 
-    async fn round(&self, probe: &Watched, told: &watch::Receiver<(Watched, bool)>) -> Then {
+    async fn round(&self, probe: &Watched, door: Option<&Door>, told: &watch::Receiver<(Watched, bool)>) -> Then {
         match &probe.asks {
-            Asks::Pair { canary, stable } => self.pairs(probe, canary, stable, told).await,
+            Asks::Pair { canary, stable, .. } => self.pairs(probe, canary, stable, door, told).await,
             Asks::Rest { pods } => {
                 self.rest(probe, pods).await;
                 Then::Wait
@@ -102,16 +116,31 @@ impl Asker {
         }
     }
 
-    /// Every canary pod once. A pod that has left in the meantime is not asked: its silence would be held against its version.
-    async fn pairs(&self, probe: &Watched, canary: &[Target], stable: &[Target], told: &watch::Receiver<(Watched, bool)>) -> Then {
+    /// Every canary pod once, and then the route. A pod that has left in the meantime is not asked: its silence would be held against its version.
+    async fn pairs(
+        &self,
+        probe: &Watched,
+        canary: &[Target],
+        stable: &[Target],
+        door: Option<&Door>,
+        told: &watch::Receiver<(Watched, bool)>,
+    ) -> Then {
         let mut then = Then::Wait;
-        for target in canary {
+        let known = || lock(&self.book).canary(&probe.check.name);
+        // Where the route alone is to be asked, pods are asked all the same while there is no way by it.
+        let pods = probe.pods || door.is_none() || known().is_none();
+        for target in canary.iter().filter(|_| pods) {
             if !still_asked(told, target) {
                 continue;
             }
             let beside = self.turn(&probe.check.name, stable);
             let failed = self.pair(probe, target, beside, told, false).await;
             then = if failed && self.pair(probe, target, beside, told, true).await { Then::Again } else { Then::Wait };
+        }
+        if let Some(door) = door
+            && let Some(known) = known()
+        {
+            self.by_route(probe, door, &known, told).await;
         }
         if probe.votes {
             self.nudge();
@@ -130,26 +159,40 @@ impl Asker {
     ) -> bool {
         let beside = async {
             match stable {
-                Some(stable) => self.ask(&probe.check, stable, "stable").await,
+                Some(stable) => self.ask_pod(&probe.check, stable, Side::Stable).await,
                 // Nobody of stable answers: that is stable failing, so a canary that answers may be the mend, and one that
                 // does not is not to blame alone.
                 None => Seen::Fail(NO_STABLE.to_owned()),
             }
         };
-        let seen = tokio::join!(self.ask(&probe.check, canary, "canary"), beside);
+        let seen = tokio::join!(self.ask_pod(&probe.check, canary, Side::Canary), beside);
         if !still_asked(told, canary) {
             return false;
         }
+        self.note(probe, Way::Pod(canary.pod.clone()), rerun, seen)
+    }
+
+    /// Writes a pair down; whether it is worth another: the canary alone failed. What only reports is not asked twice, for nothing
+    /// waits for it.
+    pub(super) fn note(&self, probe: &Watched, way: Way, rerun: bool, seen: (Seen, Seen)) -> bool {
         let canary_alone = matches!(seen, (Seen::Fail(_), Seen::Pass));
         let weighty = !matches!(seen, (Seen::Pass, Seen::Pass));
         if probe.votes {
-            lock(&self.book).pair(&probe.check.name, &canary.pod, rerun, seen, self.clock.now());
+            lock(&self.book).pair(&probe.check.name, way, rerun, seen, self.clock.now());
             if weighty {
                 self.nudge();
             }
         }
-        // What only reports is not asked twice: nothing waits for it.
         canary_alone && probe.votes
+    }
+
+    /// One pod. It says who it is, where that will be asked for.
+    async fn ask_pod(&self, check: &Check, target: &Target, side: Side) -> Seen {
+        let run = self.ask(check, target.at, PODS, label(side)).await;
+        if check.answered_by.is_some() {
+            lock(&self.book).learn(&check.name, side, run.answered);
+        }
+        seen(run.outcome)
     }
 
     /// One pod; when it fails, another one at once, to tell a bad pod from a bad version.
@@ -158,8 +201,8 @@ impl Asker {
         let before = lock(&self.book).healthy(name);
         for _ in 0..2 {
             let Some(target) = self.turn(name, pods) else { return };
-            let seen = self.ask(&probe.check, target, "rest").await;
-            let wrong = match seen {
+            let run = self.ask(&probe.check, target.at, PODS, "rest").await;
+            let wrong = match seen(run.outcome) {
                 Seen::Void(_) => return,
                 Seen::Pass => None,
                 Seen::Fail(said) => Some(said),
@@ -178,15 +221,11 @@ impl Asker {
         }
     }
 
-    async fn ask(&self, check: &Check, target: &Target, side: &str) -> Seen {
-        let outcome = self.prober.run(check, target.at).await;
-        let result = outcome.class().map_or("pass", |class| class.label());
-        self.runs.with_label_values(&[side, result]).inc();
-        match outcome {
-            Outcome::Pass { .. } => Seen::Pass,
-            Outcome::Fail { class, said, .. } if class.votes() => Seen::Fail(short(&said)),
-            Outcome::Fail { said, .. } | Outcome::Void { said, .. } => Seen::Void(short(&said)),
-        }
+    pub(super) async fn ask(&self, check: &Check, at: SocketAddr, via: &str, side: &str) -> Run {
+        let run = self.prober.run(check, at).await;
+        let result = run.outcome.class().map_or("pass", |class| class.label());
+        self.runs.with_label_values(&[via, side, result]).inc();
+        run
     }
 
     fn turn<'a>(&self, of: &str, among: &'a [Target]) -> Option<&'a Target> {
@@ -199,14 +238,31 @@ impl Asker {
     }
 }
 
-/// When the next round begins; none: there is nobody to ask.
-fn due(probe: &Watched, eager: bool, last: Option<Instant>) -> Option<Instant> {
+/// What a run says about whom it asked.
+pub(super) fn seen(outcome: Outcome) -> Seen {
+    match outcome {
+        Outcome::Pass { .. } => Seen::Pass,
+        Outcome::Fail { class, said, .. } if class.votes() => Seen::Fail(short(&said)),
+        Outcome::Fail { said, .. } | Outcome::Void { said, .. } => Seen::Void(short(&said)),
+    }
+}
+
+pub(super) fn label(side: Side) -> &'static str {
+    match side {
+        Side::Canary => "canary",
+        Side::Stable => "stable",
+    }
+}
+
+/// When the next round begins, at the latest when a door opens; none: there is nobody to ask.
+fn due(probe: &Watched, eager: bool, last: Option<Instant>, opens: Option<Instant>) -> Option<Instant> {
     let (somebody, every) = match &probe.asks {
         Asks::Pair { canary, .. } => (!canary.is_empty(), if eager { probe.every.min(EAGER) } else { probe.every }),
         Asks::Rest { pods } => (!pods.is_empty(), probe.every),
     };
     let now = Instant::now();
-    somebody.then(|| last.map_or(now, |last| (last + every).max(now)))
+    let due = last.map_or(now, |last| last + every);
+    somebody.then(|| opens.map_or(due, |opens| opens.min(due)).max(now))
 }
 
 fn still_asked(told: &watch::Receiver<(Watched, bool)>, target: &Target) -> bool {

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -9,10 +9,12 @@ use tokio::{
 
 use super::*;
 use crate::{
-    decide::evidence::{Sample, Seen},
+    decide::evidence::{Sample, Seen, Way},
     model::{
         phase::after,
-        probe::{Class, Expect, Outcome, Scheme, Step},
+        probe::{AnsweredBy, Answerer, Class, Expect, Outcome, Run, Scheme, Step, Wanted},
+        route::Testers,
+        world::Told,
     },
 };
 
@@ -35,22 +37,50 @@ struct Scripted {
     sick: Mutex<bool>,
     asked: Mutex<Vec<(Duration, u16)>>,
     started: Mutex<Option<Instant>>,
+    /// Behind the door: who answers one who tests, and whether well.
+    to_testers: Mutex<(&'static str, bool)>,
+    /// And who answers the next customers; none left: v1, well.
+    to_customers: Mutex<VecDeque<(&'static str, bool)>>,
+    /// Every pod says this of itself; nothing: v2 of a canary's, v1 of stable's.
+    says: Mutex<Option<&'static str>>,
+}
+
+/// Where the door is.
+const DOOR: u16 = 443;
+
+impl Scripted {
+    /// Who answers at this port, and whether well.
+    fn answers(&self, check: &Check, port: u16) -> (&'static str, bool) {
+        let bad = self.bad.lock().unwrap().contains(&port);
+        match (port, &check.tester) {
+            (DOOR, Some(_)) => *self.to_testers.lock().unwrap(),
+            (DOOR, None) => self.to_customers.lock().unwrap().pop_front().unwrap_or(("v1", true)),
+            (port, _) => (self.says.lock().unwrap().unwrap_or(if port > 100 { "v1" } else { "v2" }), !bad),
+        }
+    }
 }
 
 impl Prober for Scripted {
-    fn run<'a>(&'a self, _: &'a Check, target: SocketAddr) -> BoxFuture<'a, Outcome> {
+    fn run<'a>(&'a self, check: &'a Check, target: SocketAddr) -> BoxFuture<'a, Run> {
         let since = self.started.lock().unwrap().unwrap().elapsed();
         self.asked.lock().unwrap().push((since, target.port()));
         Box::pin(async move {
             sleep(FLOW).await;
             if *self.sick.lock().unwrap() {
-                return Outcome::Void { class: Class::Prober, said: "we were late".to_owned() };
+                return Outcome::Void { class: Class::Prober, said: "we were late".to_owned() }.into();
             }
-            if self.bad.lock().unwrap().contains(&target.port()) {
+            let (version, well) = self.answers(check, target.port());
+            let who = Answerer::new(version);
+            let misrouted = check.answered_by.as_ref().is_some_and(|by| by.is_misrouted(who.as_ref()));
+            let outcome = if misrouted {
+                Outcome::Void { class: Class::Misrouted, said: "GET / was answered by another version than was asked".to_owned() }
+            } else if well {
+                Outcome::Pass { took: FLOW }
+            } else {
                 let said = "GET / answered 500, expected 2xx".to_owned();
-                return Outcome::Fail { class: Class::HttpStatus, step: "home".to_owned(), said, status: Some(500), took: FLOW };
-            }
-            Outcome::Pass { took: FLOW }
+                Outcome::Fail { class: Class::HttpStatus, step: "home".to_owned(), said, status: Some(500), took: FLOW }
+            };
+            Run { outcome, answered: vec![who] }
         })
     }
 }
@@ -64,6 +94,7 @@ struct Bench {
 fn bench() -> Bench {
     let prober = Arc::new(Scripted::default());
     *prober.started.lock().unwrap() = Some(Instant::now());
+    *prober.to_testers.lock().unwrap() = ("v2", true);
     let (nudge, nudges) = unbounded_channel();
     Bench { board: ProbeBoard::new(prober.clone(), Arc::new(Ticking(Instant::now())), nudge), prober, nudges }
 }
@@ -74,6 +105,13 @@ fn key() -> Key {
 
 fn target(number: u16) -> Target {
     Target { pod: format!("pod-{number}"), at: SocketAddr::from(([192, 0, 2, 1], number)) }
+}
+
+fn pod(sample: &Sample) -> &str {
+    match &sample.way {
+        Way::Pod(pod) => pod,
+        Way::Route => "by the route",
+    }
 }
 
 fn check() -> Arc<Check> {
@@ -93,21 +131,49 @@ fn check() -> Arc<Check> {
         steps: vec![step],
         deadline: Check::DEADLINE,
         trust: None,
+        tester: None,
+        answered_by: None,
     })
 }
 
 fn asking(asks: Asks, every: u64) -> Watch {
-    let probe = Watched { check: check(), every: Duration::from_secs(every), votes: true, asks };
+    let probe = Watched { check: check(), every: Duration::from_secs(every), votes: true, pods: true, route_of: None, asks };
     Watch { about: "v2".to_owned(), stage: "Preflight".to_owned(), eager: false, after: None, probes: vec![probe] }
 }
 
 /// Canary pods are 1…, stable pods 101….
 fn pair(canary: u16, stable: u16) -> Watch {
-    asking(Asks::Pair { canary: (1..=canary).map(target).collect(), stable: (101..=100 + stable).map(target).collect() }, 15)
+    asking(Asks::Pair { canary: (1..=canary).map(target).collect(), stable: (101..=100 + stable).map(target).collect(), door: None }, 15)
 }
 
 fn at_rest(pods: u16) -> Watch {
     asking(Asks::Rest { pods: (101..=100 + pods).map(target).collect() }, 180)
+}
+
+/// One canary pod, one of stable, and a door since the beginning; where pods are asked too, and whether customers meet the canary.
+fn with_door(pods: bool, shared: bool) -> Watch {
+    let mut watch = pair(1, 1);
+    let (at, tester) = (SocketAddr::from(([192, 0, 2, 80], DOOR)), Testers::Header("X-Haldane-Track".to_owned()));
+    let since = Timestamp::UNIX_EPOCH;
+    for probe in &mut watch.probes {
+        let answered_by = Some(AnsweredBy { header: "X-Shop-Version".to_owned(), wanted: Wanted::Anybody });
+        probe.check = Arc::new(Check { answered_by, ..(*probe.check).clone() });
+        (probe.pods, probe.route_of) = (pods, Some("shop".to_owned()));
+        if let Asks::Pair { door, .. } = &mut probe.asks {
+            *door = Some(Door { at, scheme: Scheme::Http, host: "shop.example.com".to_owned(), tester: tester.clone(), shared, since });
+        }
+    }
+    watch
+}
+
+/// The same with the way by the route shut.
+fn shut(mut watch: Watch) -> Watch {
+    for probe in &mut watch.probes {
+        if let Asks::Pair { door, .. } = &mut probe.asks {
+            *door = None;
+        }
+    }
+    watch
 }
 
 impl Bench {
@@ -124,6 +190,15 @@ impl Bench {
         self.prober.asked.lock().unwrap().iter().map(|(_, port)| *port).collect()
     }
 
+    fn runs(&self, via: &str, side: &str, result: &str) -> u64 {
+        self.board.metrics().with_label_values(&[via, side, result]).get()
+    }
+
+    /// What pairs by the route are in the book, and what each side was seen to do.
+    fn by_route(&self) -> Vec<(bool, Seen, Seen)> {
+        self.samples().into_iter().filter(|s| s.way == Way::Route).map(|s| (s.rerun, s.canary, s.stable)).collect()
+    }
+
     fn nudged(&mut self) -> usize {
         std::iter::from_fn(|| self.nudges.try_recv().ok()).count()
     }
@@ -134,7 +209,7 @@ async fn every_canary_pod_is_asked_beside_a_stable_one_once_per_interval() {
     let mut bench = bench();
     bench.board.watch(&key(), pair(2, 3));
     bench.pass(100).await;
-    assert_eq!(bench.samples().iter().map(|s| s.pod.as_str()).collect::<Vec<_>>(), ["pod-1", "pod-2"], "at once");
+    assert_eq!(bench.samples().iter().map(|s| pod(s)).collect::<Vec<_>>(), ["pod-1", "pod-2"], "at once");
     assert!(bench.nudged() >= 1, "the first result of a stage is worth a look");
     assert_eq!(bench.board.read(&key()).next, Some(Timestamp::from_second(15).unwrap()));
     bench.board.watch(&key(), pair(2, 3));
@@ -207,7 +282,7 @@ async fn another_rollout_begins_with_nothing() {
     bench.pass(5).await;
     bench.board.watch(&key(), Watch { about: "v3".to_owned(), ..pair(2, 1) });
     bench.pass(100).await;
-    assert_eq!(bench.samples().iter().map(|s| s.pod.as_str()).collect::<Vec<_>>(), ["pod-1", "pod-2"], "the pair in flight is dropped");
+    assert_eq!(bench.samples().iter().map(|s| pod(s)).collect::<Vec<_>>(), ["pod-1", "pod-2"], "the pair in flight is dropped");
 }
 
 #[tokio::test(start_paused = true)]
@@ -254,8 +329,7 @@ async fn what_only_reports_is_counted_and_is_no_evidence() {
     bench.board.watch(&key(), watch);
     bench.pass(100).await;
     assert_eq!(bench.board.read(&key()), Probes { next: Some(Timestamp::from_second(15).unwrap()), ..Probes::default() });
-    let runs = |side: &str, result: &str| bench.board.metrics().with_label_values(&[side, result]).get();
-    assert_eq!((runs("canary", "http-status"), runs("stable", "pass")), (1, 1));
+    assert_eq!((bench.runs("pods", "canary", "http-status"), bench.runs("pods", "stable", "pass")), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -301,4 +375,155 @@ async fn the_book_of_a_long_rollout_stays_small() {
     bench.board.watch(&key(), pair(1, 1));
     bench.pass(15_000 * 300).await;
     assert_eq!(bench.samples().len(), 256);
+}
+
+const GOOD: (bool, Seen, Seen) = (false, Seen::Pass, Seen::Pass);
+
+fn failing() -> Seen {
+    Seen::Fail("GET / answered 500, expected 2xx".to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_the_route_a_pair_more_is_run_in_each_round_once_the_route_is_served() {
+    let bench = bench();
+    bench.board.watch(&key(), with_door(true, false));
+    bench.pass(2_900).await;
+    assert_eq!(bench.samples().iter().map(pod).collect::<Vec<_>>(), ["pod-1"], "applied is not served");
+    bench.pass(200).await;
+    assert_eq!(bench.samples().iter().map(pod).collect::<Vec<_>>(), ["pod-1", "pod-1", "by the route"], "then at once");
+    bench.pass(15_000).await;
+    assert_eq!(bench.by_route(), [GOOD, GOOD]);
+    assert_eq!((bench.runs("route", "canary", "pass"), bench.runs("route", "stable", "pass")), (2, 2));
+    assert_eq!(bench.asked().iter().filter(|port| **port == DOOR).count(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_route_alone_is_to_be_asked_pods_are_asked_until_there_is_a_way() {
+    let bench = bench();
+    bench.board.watch(&key(), shut(with_door(false, false)));
+    bench.pass(100).await;
+    assert_eq!(bench.asked(), [1, 101], "in Preflight there is none");
+    bench.pass(5_000).await;
+    bench.board.watch(&key(), with_door(false, false));
+    bench.pass(30_000).await;
+    assert_eq!(bench.asked(), [1, 101, DOOR, DOOR, DOOR, DOOR], "and then not any more");
+    bench.board.watch(&key(), shut(with_door(false, false)));
+    bench.pass(15_000).await;
+    assert_eq!(bench.asked().split_off(6), [1, 101], "at full weight again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_has_not_met_the_pods_asks_them_before_it_goes_by_the_route() {
+    let bench = bench();
+    bench.pass(10_000).await;
+    bench.board.watch(&key(), with_door(false, false));
+    bench.pass(100).await;
+    assert_eq!(bench.asked(), [1, 101, DOOR, DOOR]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_by_the_route_alone_is_confirmed_twice_before_pods_are_asked_again() {
+    let mut bench = bench();
+    *bench.prober.to_testers.lock().unwrap() = ("v2", false);
+    bench.pass(10_000).await;
+    bench.board.watch(&key(), with_door(true, false));
+    bench.pass(100).await;
+    let told: Vec<(bool, Seen, Seen)> = [false, true, false, true].map(|rerun| (rerun, failing(), Seen::Pass)).into();
+    assert_eq!(bench.by_route(), told);
+    assert_eq!(bench.samples().iter().filter(|s| s.way != Way::Route).count(), 1);
+    assert!(bench.nudged() >= 4, "every failure is worth a look");
+    let verdict = crate::decide::evidence::Book::default().with(&bench.samples()).verdict();
+    assert!(matches!(&verdict, crate::decide::evidence::Verdict::Fail(said) if said.starts_with("home by the route: ")), "{verdict:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_of_which_nobody_says_whose_it_is_is_of_the_side_that_was_asked() {
+    let bench = bench();
+    *bench.prober.to_testers.lock().unwrap() = ("", false);
+    bench.pass(10_000).await;
+    bench.board.watch(&key(), with_door(true, true));
+    bench.pass(15).await;
+    bench.pass(15).await;
+    assert_eq!(bench.by_route().first(), Some(&(false, failing(), Seen::Pass)), "the Gateway cannot reach the canary");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_answered_for_by_stable_is_misrouted_and_no_evidence() {
+    let bench = bench();
+    *bench.prober.to_testers.lock().unwrap() = ("v1", false);
+    bench.pass(10_000).await;
+    bench.board.watch(&key(), with_door(true, false));
+    bench.pass(100).await;
+    assert_eq!(bench.by_route(), [], "pods have spoken");
+    assert_eq!(bench.runs("route", "canary", "misrouted"), 1);
+    bench.board.watch(&key(), Watch { stage: "Canary 1".to_owned(), ..with_door(false, false) });
+    bench.pass(100).await;
+    let said = "GET / was answered by another version than was asked".to_owned();
+    assert_eq!(bench.by_route(), [(false, Seen::Void(said), Seen::Pass)], "where nobody else speaks, that is told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn stable_is_asked_again_where_the_weight_led_to_the_canary() {
+    let bench = bench();
+    bench.pass(10_000).await;
+    // Of the fourth nobody knows who failed.
+    bench.prober.to_customers.lock().unwrap().extend([("v2", true), ("v2", false), ("v2", true), ("", false), ("v1", true)]);
+    bench.board.watch(&key(), with_door(true, true));
+    bench.pass(200).await;
+    assert_eq!(bench.by_route(), [GOOD]);
+    assert_eq!(bench.runs("route", "stable", "misrouted"), 3);
+    assert_eq!(bench.runs("route", "canary", "pass"), 1, "the canary is not asked again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn stable_that_is_never_met_ends_after_five_more_and_is_no_evidence() {
+    let bench = bench();
+    bench.pass(10_000).await;
+    bench.prober.to_customers.lock().unwrap().extend([("v2", true); 20]);
+    bench.board.watch(&key(), with_door(true, true));
+    bench.pass(200).await;
+    assert_eq!((bench.by_route(), bench.runs("route", "stable", "misrouted")), (Vec::new(), 6));
+    bench.board.watch(&key(), Watch { stage: "Canary 1".to_owned(), ..with_door(true, false) });
+    bench.pass(200).await;
+    assert_eq!(bench.runs("route", "stable", "misrouted"), 7, "without a share nothing else is to be expected of another try");
+}
+
+#[tokio::test(start_paused = true)]
+async fn versions_that_say_the_same_are_asked_at_their_pods() {
+    let bench = bench();
+    *bench.prober.says.lock().unwrap() = Some("v");
+    bench.pass(10_000).await;
+    bench.board.watch(&key(), with_door(false, false));
+    bench.pass(100).await;
+    assert_eq!(bench.asked(), [1, 101], "nobody could tell who answered");
+    let by_route = bench.board.read(&key()).by_route;
+    let told: Vec<_> = by_route.iter().map(|p| (p.probe.as_str(), p.service.as_str(), p.header.as_str(), p.told)).collect();
+    assert_eq!(told, [("home", "shop", "X-Shop-Version", Told::Alike)]);
+    *bench.prober.says.lock().unwrap() = Some("");
+    bench.board.watch(&key(), Watch { about: "v3".to_owned(), ..with_door(false, false) });
+    bench.pass(100).await;
+    assert_eq!(bench.board.read(&key()).by_route.first().map(|p| p.told), Some(Told::Unsaid), "another rollout learns anew");
+    *bench.prober.says.lock().unwrap() = None;
+    bench.pass(15_000).await;
+    assert_eq!(bench.board.read(&key()).by_route.first().map(|p| p.told), Some(Told::Apart));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_share_keeps_the_door_open_and_a_pair_that_it_shuts_upon_is_dropped() {
+    let bench = bench();
+    bench.pass(10_000).await;
+    bench.board.watch(&key(), with_door(false, false));
+    bench.pass(25).await;
+    assert_eq!(bench.by_route(), [GOOD]);
+    let mut moved = with_door(false, true);
+    if let Some(Asks::Pair { door: Some(door), .. }) = moved.probes.first_mut().map(|p| &mut p.asks) {
+        door.since = Timestamp::from_second(24).unwrap();
+    }
+    bench.board.watch(&key(), moved);
+    bench.pass(15_000).await;
+    assert_eq!(bench.by_route(), [GOOD, GOOD], "testers are on it all the time");
+    bench.pass(15_000 - 15).await;
+    bench.board.watch(&key(), shut(with_door(false, false)));
+    bench.pass(100).await;
+    assert_eq!(bench.by_route(), [GOOD, GOOD]);
 }

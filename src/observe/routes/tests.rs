@@ -88,21 +88,6 @@ fn good_words_of_an_old_state_are_stale_and_bad_ones_are_no_refusal() {
 }
 
 #[test]
-fn a_gateway_that_says_nothing_is_no_reason_to_wait() {
-    let gateway = |conditions: Value| {
-        let mut raw = object(json!({}), json!({}), json!([]));
-        raw.data["status"] = json!({"conditions": conditions});
-        not_programmed(&raw)
-    };
-    assert_eq!(gateway(json!([])), None);
-    assert_eq!(gateway(json!([{"type": "Programmed", "status": "Unknown"}])), None);
-    assert_eq!(
-        gateway(json!([{"type": "Programmed", "status": "False", "reason": "Invalid", "message": "no"}])),
-        Some("Invalid no".to_owned())
-    );
-}
-
-#[test]
 fn the_routes_that_a_service_leads_from_are_read_back() {
     let names: Vec<String> = named("HTTPRoute/shop,GRPCRoute/api,Other/x,broken").iter().map(ToString::to_string).collect();
     assert_eq!(names, ["HTTPRoute shop", "GRPCRoute api"]);

@@ -9,6 +9,7 @@ use crate::{
     model::{
         phase::{Direction, Live, Phase, Why},
         probe::{Check, Scheme},
+        route::{Edge, Testers},
         version::{PodHash, WorkloadName},
         world::{Canary, Release},
     },
@@ -97,9 +98,20 @@ fn probe(port: Option<&str>) -> Probe {
         steps: Vec::new(),
         deadline: Check::DEADLINE,
         trust: None,
+        tester: None,
+        answered_by: None,
     };
     let (rollout, always) = (std::time::Duration::from_secs(15), std::time::Duration::from_mins(3));
-    Probe { check: Arc::new(check), service: "shop".to_owned(), port: port.map(str::to_owned), rollout, always, votes: true }
+    Probe {
+        check: Arc::new(check),
+        service: "shop".to_owned(),
+        port: port.map(str::to_owned),
+        rollout,
+        always,
+        votes: true,
+        pods: true,
+        route: None,
+    }
 }
 
 fn state(stage: Option<Stage>) -> State {
@@ -136,7 +148,7 @@ fn asked(state: &State, seen: &Observation, ports: &Value) -> (Watch, Vec<Reason
 fn names(asks: &Asks) -> (Vec<&str>, Vec<&str>) {
     let names = |targets: &'_ [Target]| targets.iter().map(|t| t.pod.clone().leak() as &str).collect::<Vec<_>>();
     match asks {
-        Asks::Pair { canary, stable } => (names(canary), names(stable)),
+        Asks::Pair { canary, stable, .. } => (names(canary), names(stable)),
         Asks::Rest { pods } => (Vec::new(), names(pods)),
     }
 }
@@ -207,4 +219,68 @@ fn a_probe_of_a_foreign_service_is_a_problem_and_asks_nobody() {
     seen.services.clear();
     let (watch, problems) = asked(&state(None), &seen, &json!([{"port": 80}]));
     assert_eq!((watch.probes.len(), problems.iter().map(Reason::word).collect::<Vec<_>>()), (0, vec!["ProbeInvalid"]));
+}
+
+fn tested(weight: u8) -> Route {
+    let course = Course::Shared { weight: Weight::new(weight), testers: Some(Testers::Header("X-Haldane-Track".to_owned())) };
+    let edge = Edge {
+        addresses: vec![[192, 0, 2, 80].into()],
+        port: 443,
+        https: true,
+        host: Some("shop.example.com".to_owned()),
+        ..Edge::default()
+    };
+    let since = Some(Timestamp::UNIX_EPOCH);
+    Route { course: Some(course), most: Weight::new(weight), since, edge: Some(edge), ..tests::route() }
+}
+
+/// The door of a probe while that is the route; no other stage matters to it.
+fn through(route: Route, probe: &Probe) -> Option<Door> {
+    door(&Observation { routes: vec![route], ..world(Pin::Off) }, probe)
+}
+
+fn by_route() -> Probe {
+    Probe { route: Some(None), ..probe(None) }
+}
+
+#[test]
+fn the_way_by_the_route_is_there_while_testers_are_on_it_and_others_reach_stable() {
+    let open = |route: Route| through(route, &by_route()).is_some();
+    assert!(open(tested(0)) && open(tested(50)));
+    assert!(!open(tested(100)), "nobody unmarked reaches stable");
+    assert!(!open(Route { course: Some(Course::Shared { weight: Weight::new(50), testers: None }), ..tested(50) }));
+    assert!(!open(Route { course: Some(Course::Stable), ..tested(0) }));
+    assert!(!open(Route { word: Word::Silent, ..tested(0) }));
+    assert!(open(Route { word: Word::Stale, ..tested(0) }), "testers are on it already when a share moves");
+    assert!(!open(Route { closed: Some("not programmed".to_owned()), ..tested(0) }));
+    assert!(!open(Route { edge: None, ..tested(0) }));
+    assert!(!open(Route { edge: Some(Edge::default()), ..tested(0) }), "no address");
+    assert!(!open(Route { service: "other".to_owned(), ..tested(0) }), "it leads elsewhere");
+    assert!(!open(Route { name: crate::model::route::RouteName { kind: RouteKind::GRPCRoute, name: "shop".to_owned() }, ..tested(0) }));
+    assert_eq!(through(tested(0), &probe(None)), None, "not asked for");
+}
+
+#[test]
+fn by_the_route_it_is_asked_as_customers_ask() {
+    let of = |probe: &Probe, route: Route| through(route, probe).map(|door| (door.at.to_string(), door.scheme, door.host, door.shared));
+    let there = "192.0.2.80:443".to_owned();
+    assert_eq!(of(&by_route(), tested(0)), Some((there.clone(), Scheme::Https, "shop.example.com".to_owned(), false)));
+    let named = Probe { route: Some(Some("www.example.com".to_owned())), ..by_route() };
+    assert_eq!(of(&named, tested(5)), Some((there.clone(), Scheme::Https, "www.example.com".to_owned(), true)));
+    let plain = Edge { https: false, host: None, ..tested(0).edge.unwrap() };
+    assert_eq!(of(&by_route(), Route { edge: Some(plain), ..tested(0) }), Some((there, Scheme::Http, "shop".to_owned(), false)));
+}
+
+#[test]
+fn the_door_is_watched_while_pairs_are_asked_and_at_no_other_time() {
+    let services = [raw_service(&json!([{"port": 80}]))];
+    let seen = Observation { routes: vec![tested(5)], ..world(Pin::Off) };
+    let door = |stage: Option<Stage>| {
+        let (watch, _) = watch(&state(stage), &seen, &[by_route()], &Ports { services: &services, pods: Vec::new() });
+        let probe = watch.probes.into_iter().next().unwrap();
+        assert_eq!((probe.pods, probe.route_of.as_deref()), (true, Some("shop")));
+        matches!(probe.asks, Asks::Pair { door: Some(_), .. })
+    };
+    assert!(door(Some(Stage::Canary { step: 0 })));
+    assert!(!door(Some(Stage::Finalizing)) && !door(None));
 }

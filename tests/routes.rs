@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use support::rest::Hand;
 use support::shop::{Setup, Shop};
@@ -181,5 +181,36 @@ fn deleting_the_delivery_in_mid_rollout_brings_the_route_home() -> Result<()> {
     let report = load.stop()?;
     tell(&format!("route-leave: {report}"));
     ensure!(report.failed() == 0, "{report}");
+    shop.close()
+}
+
+/// Runs by the route so far, as the controller that leads counts them, by side and what came of them.
+fn runs_by_the_route(bed: &Bed, side: &str, result: &str) -> Result<f64> {
+    let path = format!("/api/v1/namespaces/haldane-system/pods/{}:8080/proxy/metrics", bed.leader()?.name);
+    let metrics = bed.kubectl(&["get", "--raw", &path])?;
+    let labels = [format!("side=\"{side}\""), format!("result=\"{result}\""), "via=\"route\"".to_owned()];
+    let counted = |line: &&str| line.starts_with("haldane_probe_runs_total{") && labels.iter().all(|label| line.contains(label));
+    // Other tests have probes as well, but none of them goes by a route.
+    let count = metrics.lines().find(counted).and_then(|line| line.rsplit(' ').next()).unwrap_or("0");
+    count.parse().with_context(|| format!("no number: {count}"))
+}
+
+#[test]
+fn a_probe_goes_the_way_of_the_customers_while_testers_are_on_the_route() -> Result<()> {
+    let bed = bed()?;
+    let shop = Shop::delivered(bed, "route-probed", Setup { testers: Some("15s"), ..Setup::by_route() })?;
+    let via = json!({"spec": {"target": {"via": ["Pods", "Route"], "answeredBy": {"header": "X-Shop-Version"}}}});
+    shop.kubectl(&["patch", "productionprobe", "buy", "--type=merge", "-p", &via.to_string()])?;
+    let before = (runs_by_the_route(bed, "canary", "pass")?, runs_by_the_route(bed, "stable", "pass")?);
+    let mut life = shop.follow()?;
+    shop.helm("v2", &[])?;
+    life.until(ROLLOUT, "at the testers", |seen| seen.phase() == "Canary" && seen.step() == Some(1))?;
+    life.until(ROLLOUT, "live on v2", |seen| seen.is_live("v2"))?;
+    let after = (runs_by_the_route(bed, "canary", "pass")?, runs_by_the_route(bed, "stable", "pass")?);
+    tell(&format!("good runs by the route, canary and stable: {before:?} → {after:?}"));
+    ensure!(after.0 > before.0 && after.1 > before.1, "no side was asked by the route: {before:?} → {after:?}. {}", life.story());
+    let failed = runs_by_the_route(bed, "canary", "http-status")?;
+    ensure!(failed == 0.0, "{failed} runs by the route failed on a good version");
+    shop.is_at_rest("v2", Hand::Haldane)?;
     shop.close()
 }

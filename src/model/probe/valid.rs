@@ -116,8 +116,8 @@ impl Check {
         require(is_host(&self.host), "host", Problem::Host)?;
         require(is_deadline(self.deadline), "deadline", Problem::Deadline)?;
         require(self.trust.as_ref().is_none_or(|pem| !pem.trim_ascii().is_empty()), "trust", Problem::Trust)?;
-        let named = |by: &super::AnsweredBy| http::HeaderName::from_bytes(by.header.as_bytes()).is_ok();
-        require(self.answered_by.as_ref().is_none_or(named), "answeredBy.header", Problem::HeaderName)?;
+        let is_header = |by: &super::AnsweredBy| http::HeaderName::from_bytes(by.header.as_bytes()).is_ok();
+        require(self.answered_by.as_ref().is_none_or(is_header), "answeredBy.header", Problem::HeaderName)?;
         let count = self.steps.len();
         require(count > 0, "steps", Problem::NoSteps)?;
         require(count <= Self::MAX_STEPS, "steps", Problem::TooManySteps { count })?;

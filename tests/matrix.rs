@@ -2,6 +2,7 @@
 //!
 //! A cell is OK when all comes to rest as it should and no customer was failed by it. `make matrix`; `PHASES="Canary Guarding"`,
 //! `CHANGES="killed replace"` (parts of names) and `JOBS=3` (namespaces at once) narrow it down; `NAME=other` is another cluster.
+//! `WAY=route`: customers come by a route, and testers first.
 
 #[allow(dead_code, reason = "the tests and the measurements use the rest")]
 mod support;
@@ -15,13 +16,16 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use support::changes::{self, Change};
-use support::load::Load;
 use support::rest::Hand;
 use support::shop::{Setup, Shop};
 use support::{Bed, begin, said};
 
 const ROLLOUT: Duration = Duration::from_secs(150);
 const PHASES: [&str; 8] = ["Live", "Preflight", "Canary", "Promoting", "Guarding", "Finalizing", "RollingBack", "RolledBack"];
+
+fn by_route() -> bool {
+    std::env::var("WAY").is_ok_and(|way| way == "route")
+}
 
 /// What happens.
 enum Event {
@@ -69,9 +73,9 @@ impl Cell<'_> {
             bed.kubectl(&["-n", "haldane-system", "rollout", "status", "deployment/haldane", "--timeout=90s"])?;
         }
         // One step that leaves pods to be added: the only way through Promoting.
-        let setup = Setup { steps: vec![(25, "3s")], ..Setup::default() };
+        let setup = Setup { steps: vec![(25, "3s")], testers: by_route().then_some("1s"), ..Setup::default() };
         let shop = Shop::delivered(bed, &format!("cell-{number}"), setup)?;
-        let load = Load::start(bed, &shop.ns, 30, 3)?;
+        let load = shop.customers(30, 3)?;
         let met = self.reach(&shop)?;
         self.act(&shop)?;
         let (versions, hands) = self.allowed();
@@ -153,6 +157,9 @@ fn asked_for(variable: &str, name: &str) -> bool {
 
 fn run() -> Result<usize> {
     let bed = Bed::up(&std::env::var("NAME").unwrap_or_else(|_| "matrix".to_owned()))?;
+    if by_route() {
+        bed.gateway()?;
+    }
     let events = Event::all();
     let cells: Vec<Cell> = events
         .iter()

@@ -29,7 +29,7 @@ use serde_json::json;
 
 use customers::Customers;
 use record::{Mark, Records};
-use support::follow::Follow;
+use support::follow::{Follow, Seen};
 use support::rest::Hand;
 use support::shop::{Setup, Shop};
 use support::{Bed, begin, now_us};
@@ -110,21 +110,26 @@ fn soak(bed: &Bed, on_term: &'static str, folder: &Path, time: Duration) -> Resu
     let customers = Customers::start(&shop, folder, time + 2 * RELEASE)?;
     let (began, mut soaked) = (begin(), Soaked { on_term, good: 0, bad: 0, marks: Vec::new(), first: (now_us(), 0), log: PathBuf::new() });
     let mut life = shop.follow()?;
-    let mut serves = "v1";
+    let mut serves = "v1".to_owned();
     while began.elapsed() < time {
         let good = GOOD.get(soaked.good % GOOD.len()).copied().unwrap_or("v1");
-        soaked.release(&shop, &mut life, good, None, |life| life.until(RELEASE, "live", |seen| seen.is_live(good)).map(drop))?;
-        serves = good;
+        // A tag that was there before, with other values, is another version, and is called so.
+        let called = |seen: &Seen| seen.live() == good || seen.live().strip_prefix(good).is_some_and(|rest| rest.starts_with('-'));
+        let live = |seen: &Seen| called(seen) && seen.live() != serves && seen.is_live(seen.live());
+        serves = soaked.release(&shop, &mut life, good, None, |life| Ok(life.until(RELEASE, "live", live)?.live().to_owned()))?;
         soaked.good += 1;
         let after = AFTER.get(soaked.bad % AFTER.len()).copied().unwrap_or_default();
-        soaked.release(&shop, &mut life, BAD, Some(after), |life| life.until(RELEASE, "back", |seen| seen.is_back(serves)).map(drop))?;
+        soaked.release(&shop, &mut life, BAD, Some(after), |life| life.until(RELEASE, "back", |seen| seen.is_back(&serves)).map(drop))?;
         soaked.bad += 1;
         if soaked.bad == 1 {
             soaked.first.1 = now_us();
         }
     }
     soaked.log = customers.stop()?;
-    shop.is_at_rest(serves, Hand::Haldane)?;
+    // Its pods bear the tag, which is the whole name of a version only where it was not there before.
+    if !serves.contains('-') {
+        shop.is_at_rest(&serves, Hand::Haldane)?;
+    }
     shop.close()?;
     Ok(soaked)
 }
@@ -140,14 +145,14 @@ fn probe() -> serde_json::Value {
 
 impl Soaked {
     /// Ships a version, waits until it has ended as it should, and keeps what happened on the way.
-    fn release(
+    fn release<T>(
         &mut self,
         shop: &Shop,
         life: &mut Follow,
         version: &str,
         fails_after: Option<u32>,
-        ends: impl Fn(&mut Follow) -> Result<()>,
-    ) -> Result<()> {
+        ends: impl Fn(&mut Follow) -> Result<T>,
+    ) -> Result<T> {
         let number = self.good + self.bad;
         let seen = life.past.len();
         let mut values = vec![format!("env.TRIAL={number}")];
@@ -155,7 +160,7 @@ impl Soaked {
         let values: Vec<&str> = values.iter().flat_map(|value| ["--set-string", value.as_str()]).collect();
         self.marks.push(Mark { at_us: now_us(), says: format!("{version} is shipped") });
         shop.helm(version, &values)?;
-        ends(life).with_context(|| format!("release {number}, {version}"))?;
+        let ended = ends(life).with_context(|| format!("release {number}, {version}"))?;
         let mut last = String::new();
         for state in life.past.get(seen..).unwrap_or_default() {
             let step = state.step().filter(|_| state.phase() == "Canary").map_or(String::new(), |step| format!(" {step}"));
@@ -166,7 +171,7 @@ impl Soaked {
             }
         }
         eprintln!("  {}: {version} is {last}", shop.ns);
-        Ok(())
+        Ok(ended)
     }
 
     /// Prints the table, draws the whole and the first two releases; how many requests failed.

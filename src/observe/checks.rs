@@ -38,8 +38,10 @@ pub(super) struct Probe {
     pub(super) votes: bool,
     /// Pods are asked wherever they can be.
     pub(super) pods: bool,
-    /// It goes by the route where it can: with this as `Host`, if one is given.
-    pub(super) route: Option<Option<String>>,
+    /// It goes by the route where it can.
+    pub(super) route: bool,
+    /// As whom customers know what is asked, if that is said.
+    pub(super) host: Option<String>,
 }
 
 /// Reads the probes of the plan. One that cannot be run is a problem instead.
@@ -118,7 +120,8 @@ fn probe(name: &str, spec: &ProductionProbeSpec, trust: Option<Vec<u8>>) -> Resu
         always: schedule.always.map_or(ALWAYS, |span| span.0),
         votes: spec.vote.unwrap_or_default() == Vote::Vote,
         pods: !route || spec.target.via.contains(&Via::Pods),
-        route: route.then(|| spec.target.host.clone()),
+        route,
+        host: spec.target.host.clone(),
     })
 }
 
@@ -194,15 +197,14 @@ mod tests {
         };
         let by = || json!({"answeredBy": {"header": "X-Shop-Version"}});
         assert!(spec(json!(["Route"]), json!({})).unwrap_err().starts_with("target.answeredBy: "));
-        let ways =
-            |via: Value| spec(via, by()).map(|probe| (probe.pods, probe.route.is_some(), probe.check.answered_by.is_some())).unwrap();
+        let ways = |via: Value| spec(via, by()).map(|probe| (probe.pods, probe.route, probe.check.answered_by.is_some())).unwrap();
         assert_eq!(ways(json!([])), (true, false, false), "the header is read where it is needed");
         assert_eq!(ways(json!(["Pods"])), (true, false, false));
         assert_eq!(ways(json!(["Route"])), (false, true, true));
         assert_eq!(ways(json!(["Route", "Pods"])), (true, true, true));
         let mut named = by();
         named["host"] = json!("shop.example.com");
-        assert_eq!(spec(json!(["Route"]), named).unwrap().route, Some(Some("shop.example.com".to_owned())));
+        assert_eq!(spec(json!(["Route"]), named).unwrap().host.as_deref(), Some("shop.example.com"));
     }
 
     #[test]

@@ -206,7 +206,7 @@ impl Observer {
             commands: releases::commands(&read.commands.all, &name),
             ..seen
         };
-        if probes.iter().any(|probe| probe.route.is_some()) {
+        if probes.iter().any(|probe| probe.route) {
             gateways::resolve(&mut seen.routes).await;
         }
         let ports = targets::Ports { services: &read.services, pods: read.found.iter().flat_map(|f| &f.pods).collect() };

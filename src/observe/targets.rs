@@ -35,7 +35,7 @@ pub(super) fn watch(state: &State, seen: &Observation, probes: &[Probe], ports: 
                 every: if matches!(asks, Asks::Pair { .. }) { probe.rollout } else { probe.always },
                 votes: probe.votes,
                 pods: probe.pods,
-                route_of: probe.route.is_some().then(|| probe.service.clone()),
+                route_of: probe.route.then(|| probe.service.clone()),
                 asks,
             }),
             Err(why) => problems.push(Reason::ProbeInvalid { probe: probe.check.name.clone(), why }),
@@ -88,9 +88,8 @@ fn one(state: &State, seen: &Observation, probe: &Probe, ports: &Ports<'_>) -> R
 
 /// The way by the route, while those who test are on it and others reach stable: at full weight nobody does.
 fn door(seen: &Observation, probe: &Probe) -> Option<Door> {
-    let host = probe.route.as_ref()?;
     let of_service = |route: &&Route| route.service == probe.service && route.name.kind == RouteKind::HTTPRoute;
-    seen.routes.iter().filter(of_service).find_map(|route| {
+    seen.routes.iter().filter(|_| probe.route).filter(of_service).find_map(|route| {
         let (Some(Course::Shared { testers: Some(tester), .. }), Word::Taken | Word::Stale) = (&route.course, &route.word) else {
             return None;
         };
@@ -98,7 +97,7 @@ fn door(seen: &Observation, probe: &Probe) -> Option<Door> {
         Some(Door {
             at: SocketAddr::new(*edge.addresses.first()?, edge.port),
             scheme: if edge.https { Scheme::Https } else { Scheme::Http },
-            host: host.clone().or_else(|| edge.host.clone()).unwrap_or_else(|| probe.check.host.clone()),
+            host: probe.host.clone().or_else(|| edge.host.clone()).unwrap_or_else(|| probe.check.host.clone()),
             tester: tester.clone(),
             shared: route.most > Weight::ZERO,
             since: route.since?,

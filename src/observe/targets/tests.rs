@@ -110,7 +110,8 @@ fn probe(port: Option<&str>) -> Probe {
         always,
         votes: true,
         pods: true,
-        route: None,
+        route: false,
+        host: None,
     }
 }
 
@@ -240,7 +241,7 @@ fn through(route: Route, probe: &Probe) -> Option<Door> {
 }
 
 fn by_route() -> Probe {
-    Probe { route: Some(None), ..probe(None) }
+    Probe { route: true, ..probe(None) }
 }
 
 #[test]
@@ -265,7 +266,7 @@ fn by_the_route_it_is_asked_as_customers_ask() {
     let of = |probe: &Probe, route: Route| through(route, probe).map(|door| (door.at.to_string(), door.scheme, door.host, door.shared));
     let there = "192.0.2.80:443".to_owned();
     assert_eq!(of(&by_route(), tested(0)), Some((there.clone(), Scheme::Https, "shop.example.com".to_owned(), false)));
-    let named = Probe { route: Some(Some("www.example.com".to_owned())), ..by_route() };
+    let named = Probe { host: Some("www.example.com".to_owned()), ..by_route() };
     assert_eq!(of(&named, tested(5)), Some((there.clone(), Scheme::Https, "www.example.com".to_owned(), true)));
     let plain = Edge { https: false, host: None, ..tested(0).edge.unwrap() };
     assert_eq!(of(&by_route(), Route { edge: Some(plain), ..tested(0) }), Some((there, Scheme::Http, "shop".to_owned(), false)));

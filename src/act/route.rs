@@ -74,8 +74,11 @@ fn ops(touched: &Touched, known: &Route, namespace: &str, sent: &Sent<'_>) -> Re
     let canary = canary_service(&known.service);
     let pair = Pair { namespace, stable: &known.service, canary: &canary };
     let rules = object.pointer("/spec/rules").cloned().unwrap_or_default();
+    // Rules that cannot be shared can still lead nobody to the canary.
+    let unshared = |why| if sent.course.is_closed() { pair.rules(&rules, &Course::Stable) } else { Err(why) };
     let wanted = pair
         .rules(&rules, sent.course)
+        .or_else(unshared)
         .map_err(|why| ActError::Refused { what: touched.what(), message: format!("it cannot give a canary its share: {why}") })?;
     let ops = touched.exactly();
     let changed = wanted != rules;

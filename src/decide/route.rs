@@ -108,15 +108,10 @@ fn due(case: &Case<'_>, rollout: &Rollout, workload: &Workload) -> Weight {
 pub fn up(case: &Case<'_>, rollout: &Rollout, workload: &Workload) -> Course {
     // Taken off for a while is as good as home: should it be taken back, there is nothing left to write.
     if rollout.stage == Stage::Preflight || rollout.suspended.is_some() {
-        return Course::Stable;
+        return Course::CLOSED;
     }
     let testers = testers(case).filter(|_| rollout.direction == Direction::Forward && there(case, workload) > 0);
-    shared(due(case, rollout, workload), testers)
-}
-
-fn shared(weight: Weight, testers: Option<&Testers>) -> Course {
-    let course = Course::Shared { weight, testers: testers.cloned() };
-    if course.is_closed() { Course::Stable } else { course }
+    Course::Shared { weight: due(case, rollout, workload), testers: testers.cloned() }
 }
 
 /// Where they should lead while a side serves alone.
@@ -125,20 +120,20 @@ pub fn alone(case: &Case<'_>, workload: &Workload, side: Side<'_>) -> Course {
     match side {
         Side::Canary if there(case, workload) > 0 => {
             let testers = of(case, workload).find_map(|route| match &route.course {
-                Some(Course::Shared { testers, .. }) => testers.as_ref(),
+                Some(Course::Shared { testers, .. }) => testers.clone(),
                 _ => None,
             });
-            shared(Weight::FULL, testers)
+            Course::Shared { weight: Weight::FULL, testers }
         }
-        Side::Canary | Side::Both | Side::Stable(_) | Side::Back(_) => Course::Stable,
+        Side::Canary | Side::Both | Side::Stable(_) | Side::Back(_) => Course::CLOSED,
     }
 }
 
 /// The same for one route, as far as it can.
 fn fitted(route: &Route, course: &Course) -> Course {
     match course {
-        Course::Shared { weight, .. } if route.no_testers.is_some() => shared(*weight, None),
         Course::Shared { .. } if route.unfit.is_some() => Course::Stable,
+        Course::Shared { weight, .. } if route.no_testers.is_some() => Course::Shared { weight: *weight, testers: None },
         course => course.clone(),
     }
 }
@@ -152,14 +147,24 @@ pub fn writes(case: &Case<'_>, workload: &Workload, course: &Course) -> Vec<Effe
     of(case, workload)
         .map(|route| (route, fitted(route, course)))
         .filter(|(route, course)| !stands(route, course))
-        .filter(|(route, course)| !(gives_more(route, course) && fought(case, route)))
-        .map(|(route, course)| Effect::SendRoute { route: route.name.clone(), course })
+        .filter(|(route, course)| !gives_more(route, course) || (route.is_read() && !fought(case, route)))
+        .map(|(route, course)| Effect::SendRoute { route: route.name.clone(), course: introduced(route, course) })
         .collect()
 }
 
-/// It is on that course. Nothing of ours need be on one that has not been touched.
+/// A canary that no rule has named yet is named before it gets a share, for the reason of [`Course::CLOSED`].
+fn introduced(route: &Route, course: Course) -> Course {
+    match course {
+        Course::Shared { weight, testers } if route.course == Some(Course::Left) && weight > Weight::ZERO => {
+            Course::Shared { weight: Weight::ZERO, testers }
+        }
+        course => course,
+    }
+}
+
+/// It is on that course. One that leads nobody to the canary does so whatever else is on it.
 fn stands(route: &Route, course: &Course) -> bool {
-    route.course.as_ref() == Some(course) || (*course == Course::Stable && route.course == Some(Course::Left))
+    route.course.as_ref().is_some_and(|now| now == course || (course.is_closed() && now.is_closed()))
 }
 
 /// The canary gets more by it than it has, and nowhere less.
@@ -228,9 +233,9 @@ pub fn left(case: &Case<'_>) -> Vec<Effect> {
 #[must_use]
 pub fn cleared(case: &Case<'_>, workload: &Workload) -> (Vec<Effect>, bool) {
     // The plan may not name them any more: whatever leads to a canary of ours is asked.
-    let open = |route: &&Route| !matches!(route.course, Some(Course::Left | Course::Stable));
-    let home: Vec<Effect> =
-        of(case, workload).filter(open).map(|r| Effect::SendRoute { route: r.name.clone(), course: Course::Stable }).collect();
+    let open = |route: &&Route| !route.course.as_ref().is_some_and(Course::is_closed);
+    let closed = |route: &Route| Effect::SendRoute { route: route.name.clone(), course: fitted(route, &Course::CLOSED) };
+    let home: Vec<Effect> = of(case, workload).filter(open).map(closed).collect();
     let since = of(case, workload).filter_map(|route| route.since).max().unwrap_or(Timestamp::MIN);
     let read = of(case, workload).all(Route::is_read);
     let quiet = home.is_empty() && read && after(since, case.plan.settle) <= case.now;

@@ -67,7 +67,7 @@ impl fmt::Display for Testers {
 pub enum Course {
     /// As its owner wrote it, and nothing of ours is on it.
     Left,
-    /// As its owner wrote it, and it is ours to look after: a rollout is on its way.
+    /// As its owner wrote it, with our mark on it: somebody wrote it back, or it cannot be shared.
     Stable,
     /// The canary has a share.
     Shared {
@@ -79,6 +79,10 @@ pub enum Course {
 }
 
 impl Course {
+    /// Nobody to the canary, which is still named: a data plane that hears of its rules and of its backends one after the other must
+    /// not look for one that it has just let go (seen: 503 "no cluster" for some milliseconds on a busy machine).
+    pub const CLOSED: Self = Self::Shared { weight: Weight::ZERO, testers: None };
+
     /// The canary's share of everybody.
     #[must_use]
     pub fn weight(&self) -> Weight {
@@ -91,7 +95,7 @@ impl Course {
     /// Nobody reaches the canary by it.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        matches!(self, Self::Left | Self::Stable) || *self == Self::Shared { weight: Weight::ZERO, testers: None }
+        matches!(self, Self::Left | Self::Stable) || *self == Self::CLOSED
     }
 }
 

@@ -26,7 +26,7 @@ fn a_good_version_goes_live_by_its_route() {
     assert_eq!(
         toy.story(),
         "record v2; pin v1; front; canary 1; route 0+t; route 5+t; route 25+t; canary 2; route 50+t; canary 4; route 100+t; \
-         pin canary; open; close; pin stable; route stable; canary away; pin off; route left; front away; v2 Live"
+         pin canary; open; close; pin stable; route 0; canary away; pin off; route left; front away; v2 Live"
     );
 }
 
@@ -49,7 +49,7 @@ fn a_bad_version_leaves_by_one_write_and_its_pods_later() {
     toy.story();
     toy.canary_fails = true;
     toy.until(|t| t.phase() == "RolledBack" && t.quiet());
-    assert_eq!(toy.story(), "route stable; canary away; pin off; route left; front away; v2 RolledBack");
+    assert_eq!(toy.story(), "route 0; canary away; pin off; route left; front away; v2 RolledBack");
     assert_eq!(toy.live(), "v1");
 }
 
@@ -60,7 +60,7 @@ fn at_full_weight_it_is_still_one_write_back() {
     toy.story();
     toy.canary_fails = true;
     toy.until(|t| t.phase() == "RolledBack" && t.quiet());
-    assert!(toy.story().starts_with("route stable; canary away"));
+    assert!(toy.story().starts_with("route 0; canary away"));
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_share_falls_with_the_pods_that_carry_it() {
     ready(&mut toy, 1);
     assert_eq!(at(&toy), Some(25), "one pod of four carries a quarter");
     ready(&mut toy, 0);
-    assert_eq!(toy.seen.routes.first().unwrap().course, Some(Course::Stable));
+    assert_eq!(toy.seen.routes.first().unwrap().course, Some(Course::CLOSED));
     ready(&mut toy, 1);
     assert_eq!(at(&toy), Some(0), "what has fallen is raised when all are there");
     ready(&mut toy, 2);
@@ -167,7 +167,7 @@ fn without_testers_of_its_own_a_route_has_no_step_for_them() {
     toy.seen.routes.iter_mut().for_each(|r| r.no_testers = Some(crate::model::route::Unfit::Full(9)));
     toy.until(|t| at(t) == Some(5));
     let story = toy.story();
-    assert!(story.ends_with("canary 1; route 5"), "{story}");
+    assert!(story.ends_with("canary 1; route 0; route 5"), "{story}");
 }
 
 #[test]
@@ -205,7 +205,12 @@ fn an_old_version_comes_back_by_the_route_too() {
     }
     toy.until(|t| t.live() == "v1" && t.quiet());
     let story = toy.story();
-    assert!(story.contains("route 100; pin canary; open") && story.ends_with("route left; front away; v2 RolledBack"), "{story}");
+    assert!(
+        story.contains("route 100; pin canary; open")
+            && story.contains("; route 0; ")
+            && story.ends_with("route left; front away; v2 RolledBack"),
+        "{story}"
+    );
 }
 
 /// What is said of a probe that is to go by the route when the version leaves Preflight.

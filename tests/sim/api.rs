@@ -37,7 +37,10 @@ use self::{
     request::Call,
     store::{Observer, Store, Violation},
 };
-use super::{clock::SimClock, rng::Rng};
+use super::{
+    clock::SimClock,
+    rng::{self, Rng},
+};
 
 /// How the server behaves on a good day. Milliseconds are virtual.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +70,8 @@ pub struct ApiServer {
 struct State {
     store: Store,
     options: Options,
-    rng: Rng,
+    /// The delays of each question.
+    asked: BTreeMap<String, Rng>,
     log: Vec<Entry>,
     hooks: Vec<Hook>,
     rule: access::Rule,
@@ -77,14 +81,20 @@ struct State {
 }
 
 impl State {
-    fn latency(&mut self) -> Duration {
-        let (low, high) = self.options.latency_ms;
-        self.rng.millis(low, high)
+    fn latency(&mut self, method: &str, path: &str) -> Duration {
+        self.delay(format!("{method} {path}"), self.options.latency_ms)
     }
 
-    fn watch_lag(&mut self) -> Duration {
-        let (low, high) = self.options.watch_lag_ms;
-        self.rng.millis(low, high)
+    fn watch_lag(&mut self, plural: &str) -> Duration {
+        self.delay(format!("watch {plural}"), self.options.watch_lag_ms)
+    }
+
+    /// The n-th delay of one question is the seed's, whatever else is asked meanwhile: of two writes that are sent at once the
+    /// same one arrives first in every run.
+    fn delay(&mut self, question: String, (low, high): (u64, u64)) -> Duration {
+        let seed = self.options.seed ^ u64::from(rng::fnv32(question.as_bytes()));
+        let asked = self.asked.entry(question).or_insert_with(|| Rng::new(seed));
+        asked.millis(low, high)
     }
 
     fn ask_hooks(&mut self, call: &Call, stage: Stage) -> Option<Fault> {
@@ -138,7 +148,7 @@ impl ApiServer {
         let state = State {
             store: Store::new(clock, options.seed),
             options,
-            rng: Rng::new(options.seed ^ 0x5eed),
+            asked: BTreeMap::new(),
             log: Vec::new(),
             hooks: Vec::new(),
             rule: access::everything(),

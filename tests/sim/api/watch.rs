@@ -118,7 +118,7 @@ impl Feed {
                 () = tokio::time::sleep_until(alarm) => continue,
             }
             // A real watch cache is some milliseconds behind; how many is the seed's choice.
-            let lag = server.with(State::watch_lag);
+            let lag = server.with(|state| state.watch_lag(self.kind.plural));
             tokio::time::sleep(lag).await;
         }
     }

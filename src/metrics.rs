@@ -235,6 +235,8 @@ fn kind(effect: &Effect) -> &'static str {
         Effect::PutTemplate { .. } => "PutTemplate",
         Effect::DropOwnership(_) => "DropOwnership",
         Effect::PinService { .. } => "PinService",
+        Effect::RunBefore { .. } => "RunBefore",
+        Effect::RemoveJob { .. } => "RemoveJob",
         Effect::CreateCanary { .. } => "CreateCanary",
         Effect::ScaleCanary { .. } => "ScaleCanary",
         Effect::DeleteCanary { .. } => "DeleteCanary",

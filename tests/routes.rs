@@ -6,6 +6,8 @@ mod support;
 
 #[path = "routes/bad_input.rs"]
 mod bad_input;
+#[path = "routes/before.rs"]
+mod before;
 
 use std::sync::OnceLock;
 use std::time::Duration;

@@ -149,6 +149,12 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::AlreadyDelivered { .. }
         | R::SwitchNotProvable { .. }
         | R::CannotRunTwo { .. }
+        | R::BeforeFailed { .. }
+        | R::BeforeRefused { .. }
+        | R::BeforeMissing { .. }
+        | R::BeforeRunsByItself { .. }
+        | R::BeforeForeign { .. }
+        | R::BeforeReached { .. }
         | R::ProbeMissing { .. }
         | R::ProbeInvalid { .. }
         | R::NotGranted { .. }
@@ -176,6 +182,8 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::WorkloadRolling { .. }
         | R::Adopted { .. }
         | R::ReleaseSeen { .. }
+        | R::Preparing { .. }
+        | R::BeforeBusy { .. }
         | R::Preflight { .. }
         | R::Baking { .. }
         | R::Sharing { .. }

@@ -24,6 +24,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Deployment,
+    Job,
     Service,
     HttpRoute,
     GrpcRoute,
@@ -45,6 +46,7 @@ impl Kind {
     fn name(self) -> &'static str {
         match self {
             Self::Deployment => "Deployment",
+            Self::Job => "Job",
             Self::Service => "Service",
             Self::HttpRoute => "HTTPRoute",
             Self::GrpcRoute => "GRPCRoute",
@@ -60,6 +62,7 @@ impl Kind {
     fn resource(self) -> (&'static str, &'static str) {
         match self {
             Self::Deployment => ("apis/apps/v1", "deployments"),
+            Self::Job => ("apis/batch/v1", "jobs"),
             Self::Service => ("api/v1", "services"),
             Self::HttpRoute => ("apis/gateway.networking.k8s.io/v1", "httproutes"),
             Self::GrpcRoute => ("apis/gateway.networking.k8s.io/v1", "grpcroutes"),

@@ -4,6 +4,7 @@
 //! record of it. A conflict is no error for people: the world has moved on, and the next decision is made on a new look.
 
 pub mod announce;
+mod before;
 mod calls;
 pub mod canary;
 mod conditions;
@@ -112,6 +113,8 @@ async fn one(session: &mut Session<'_>, effect: &Effect) -> Result<(), ActError>
         Effect::PinService { .. } | Effect::SendRoute { .. } => traffic::move_all(session, std::slice::from_ref(effect)).await,
         Effect::MakeCanaryService { service, routes } => route::make_service(session, service, routes).await,
         Effect::RemoveCanaryService { service } => route::remove_service(session, service).await,
+        Effect::RunBefore { job, cron_job, release, spec } => before::run(session, &before::Wanted { job, cron_job, release, spec }).await,
+        Effect::RemoveJob { job } => before::remove(session, job).await,
         Effect::CreateCanary { workload, release, template, replicas } => {
             canary::create(session, &canary::Wanted { workload, release, template, replicas: *replicas }).await
         }

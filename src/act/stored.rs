@@ -25,6 +25,8 @@ use crate::{
 
 /// Length of a sentence, as the schema bounds it.
 pub(super) const MESSAGE: usize = 1024;
+/// How many `CronJobs` have run before, as the schema bounds it.
+const PREPARED: usize = 4;
 /// Length of a text in the evidence.
 const EVIDENCE: usize = 512;
 
@@ -65,6 +67,7 @@ fn phase(status: &DeliveryStatus, live: bool, now: Timestamp) -> Phase {
             halted: rollout.halted.as_ref().map(|halted| why(&halted.why)),
             book: rollout.evidence.as_ref().map(book).unwrap_or_default(),
             suspended: rollout.suspended_since.as_ref().map(|time| time.0),
+            prepared: rollout.prepared.clone(),
             approved: rollout.approved.iter().filter_map(|step| usize::try_from(*step).ok()?.checked_sub(1)).collect(),
             fought: rollout.fought.as_ref().map(|f| Fought { template: TemplateHash::new(&f.template), at: f.at.0 }),
         });
@@ -88,6 +91,7 @@ fn direction(rollout: &RolloutStatus) -> Direction {
 fn stage(phase: &str, rollout: &RolloutStatus) -> Stage {
     let step = rollout.step.and_then(|step| usize::try_from(step).ok()).and_then(|step| step.checked_sub(1));
     match (phase, step, &rollout.until, &rollout.back) {
+        ("Preparing", ..) => Stage::Preparing,
         ("Preflight", ..) => Stage::Preflight,
         ("Canary", Some(step), ..) => Stage::Canary { step },
         ("Promoting", ..) => Stage::Promoting,
@@ -175,13 +179,14 @@ fn in_flight(rollout: &Rollout, previous: Option<&ReleaseName>) -> RolloutStatus
         started_at: Some(time(rollout.started_at)),
         suspended_since: rollout.suspended.map(time),
         halted: rollout.halted.as_ref().map(|why| HaltedStatus { why: told(why), at: rollout.stage.label().to_owned() }),
+        prepared: rollout.prepared.iter().take(PREPARED).cloned().collect(),
         approved: rollout.approved.iter().filter_map(|step| i32::try_from(step + 1).ok()).collect(),
         fought: rollout.fought.as_ref().map(|f| FoughtStatus { template: f.template.to_string(), at: time(f.at) }),
         evidence: Some(evidence(&rollout.book)).filter(|e| *e != Evidence::default()),
         ..RolloutStatus::default()
     };
     match &rollout.stage {
-        Stage::Preflight | Stage::Promoting | Stage::Finalizing => status,
+        Stage::Preparing | Stage::Preflight | Stage::Promoting | Stage::Finalizing => status,
         Stage::Canary { step } => RolloutStatus { step: i32::try_from(step + 1).ok(), ..status },
         Stage::Guarding { until } => RolloutStatus { until: Some(time(*until)), ..status },
         Stage::RollingBack { outcome, why, at } => {

@@ -354,6 +354,36 @@ pub struct RolloutSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('10m')").message("settle: at most 10m"))]
     pub settle: Option<Span>,
+    /// What runs once for each new version, with its image, one after the other, before any pod of it starts; a migration, say. When one
+    /// fails, so does the version, and no traffic was touched. It runs anew for a retry, and never on a way back. The deadline counts. A
+    /// Job that has begun is never cut short: when its rollout ends before it (an abort, a newer version, the deadline), it goes on to its
+    /// own end, and nothing else is run before that; give the CronJob an activeDeadlineSeconds if it may hang. Of each the last three Jobs
+    /// that ended well and the last that failed are kept, a week at most. Default: nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[x_kube(validation = Rule::new("self.all(b, self.exists_one(o, o.cronJobRef.name == b.cronJobRef.name))").message("before: name each CronJob once"))]
+    pub before: Vec<BeforeRef>,
+}
+
+/// What runs before a new version.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BeforeRef {
+    /// The CronJob of this namespace that says what runs. It must be suspended, so that nothing else runs it; the rest of its schedule means
+    /// nothing.
+    pub cron_job_ref: CronJobRef,
+    /// Its containers and init containers that get the image of the version. Default: all that use the repository of that image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
+    pub containers: Vec<String>,
+}
+
+/// A CronJob of this namespace.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CronJobRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 52), regex(pattern = NAME))]
+    pub name: String,
 }
 
 /// A stop on the way up: a share of everybody, or those who ask for it.

@@ -29,7 +29,9 @@ pub const TRACK_LABEL: &str = "haldane.dev/track";
 pub const TRACK_CANARY: &str = "canary";
 /// The label on a canary Deployment that names the workload it stands beside.
 pub const WORKLOAD_LABEL: &str = "haldane.dev/workload";
-/// The annotation on a canary Deployment that names its Release.
+/// The label on a Job, and on its pods, that names the CronJob that it was made of to run before a version.
+pub const BEFORE_LABEL: &str = "haldane.dev/before";
+/// The annotation on a canary Deployment, or on a Job that ran before it, that names its Release.
 pub const RELEASE_ANNOTATION: &str = "haldane.dev/release";
 /// The annotation on a gated Deployment: what it means, and what to type instead of `kubectl rollout resume`.
 pub const GATE_ANNOTATION: &str = "haldane.dev/gate";

@@ -21,7 +21,7 @@ pub struct DeliveryStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = MICROSECONDS))]
     pub observed_generation: Option<i64>,
-    /// Adopting, Live, Preflight, Canary, Promoting, Guarding, Finalizing, Halted, RollingBack or RolledBack.
+    /// Adopting, Live, Preparing, Preflight, Canary, Promoting, Guarding, Finalizing, Halted, RollingBack or RolledBack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub phase: Option<String>,
@@ -198,6 +198,10 @@ pub struct RolloutStatus {
     /// It failed beyond its barrier and waits for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub halted: Option<HaltedStatus>,
+    /// The CronJobs that have run for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), inner(length(min = 1, max = 52)))]
+    pub prepared: Vec<String>,
     /// Pods of the canary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<PodCount>,

@@ -17,6 +17,7 @@ use std::{
 use futures::{Stream, StreamExt as _, future::ready, stream, stream::BoxStream};
 use k8s_openapi::api::{
     apps::v1::Deployment,
+    batch::v1::Job,
     core::v1::{Pod, Service},
     discovery::v1::EndpointSlice,
 };
@@ -225,6 +226,7 @@ impl Watches {
                 services.by_namespace(&object.namespace().unwrap_or_default())
             }),
             self.touched(metrics, ("Pod", "pods"), scope.api::<PartialObjectMeta<Pod>>(client), &canaries, labelled),
+            self.touched(metrics, ("Job", "jobs"), scope.api::<PartialObjectMeta<Job>>(client), DELIVERY_LABEL, labelled),
             // Kubernetes puts a Service's labels on its slices: these are of the Services in front of canaries alone.
             self.touched(
                 metrics,

@@ -35,7 +35,7 @@ pub fn missing(case: &Case<'_>, rollout: &Rollout, to: &Stage) -> Option<usize> 
 fn reached(case: &Case<'_>, stage: &Stage) -> usize {
     match stage {
         // On its way back it enters nothing any more.
-        Stage::Preflight | Stage::RollingBack { .. } => 0,
+        Stage::Preparing | Stage::Preflight | Stage::RollingBack { .. } => 0,
         Stage::Canary { step } => step + 1,
         Stage::Promoting | Stage::Guarding { .. } | Stage::Finalizing => case.plan.steps.len() + 1,
     }

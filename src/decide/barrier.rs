@@ -39,7 +39,7 @@ fn of<'a>(case: &Case<'a>, rollout: &Rollout) -> Option<&'a str> {
 /// By itself nothing takes this rollout back any more.
 #[must_use]
 pub fn stands(case: &Case<'_>, rollout: &Rollout) -> bool {
-    !matches!(rollout.stage, Stage::Preflight | Stage::RollingBack { .. }) && of(case, rollout).is_some()
+    !matches!(rollout.stage, Stage::Preparing | Stage::Preflight | Stage::RollingBack { .. }) && of(case, rollout).is_some()
 }
 
 /// All of the traffic is beyond the barrier: nothing moves it back, for however short a while.

@@ -35,6 +35,8 @@ pub fn check(plan: &Plan, state: &State, seen: &Observation, decision: &Decision
                 matches_a_ready_pod(seen, service, pin)?;
                 pins.push((service, pin));
             }
+            Effect::CreateCanary { .. } if prepares(&decision.next) => broken("I2", "starts a canary before what runs before it has run")?,
+            Effect::RunBefore { .. } => runs_before(state, decision)?,
             Effect::CreateCanary { workload, .. } => kept_apart(&case, seen.workload(workload), &pins, decision)?,
             Effect::DeleteCanary { workload } => carries_nothing(seen, workload, &pins, &routes)?,
             Effect::ScaleCanary { workload, replicas } => not_below_traffic(seen, workload, *replicas)?,
@@ -77,7 +79,7 @@ fn matches_a_ready_pod(seen: &Observation, service: &str, to: &Pin) -> Result<()
 
 /// I2: nobody reaches a version before its first step: its canary starts behind pins.
 fn kept_apart(case: &Case<'_>, workload: Option<&Workload>, so_far: &[(&str, &Pin)], decision: &Decision) -> Result<(), Broken> {
-    let preflight = decision.next.phase.rollout().is_some_and(|r| r.stage == Stage::Preflight);
+    let preflight = decision.next.phase.rollout().is_some_and(|r| matches!(r.stage, Stage::Preparing | Stage::Preflight));
     let Some(workload) = workload.filter(|w| preflight && size::routed(case, w)) else { return Ok(()) };
     let open = case.seen.services_of(&workload.name).find(|s| matches!(pinned(s, so_far), Pin::Off | Pin::Canary));
     // Where nothing of stable serves there is nobody to keep it from.
@@ -85,6 +87,21 @@ fn kept_apart(case: &Case<'_>, workload: Option<&Workload>, so_far: &[(&str, &Pi
     match open.filter(|_| serves) {
         Some(service) => broken("I2", format!("starts a canary that Service {} would reach", service.name)),
         None => Ok(()),
+    }
+}
+
+/// Nothing of it may start yet.
+fn prepares(state: &State) -> bool {
+    state.phase.rollout().is_some_and(|r| r.stage == Stage::Preparing)
+}
+
+/// I12, I20: what runs before a version runs for one on its way up, in a stored try, which is in its name, and while nothing holds.
+fn runs_before(state: &State, decision: &Decision) -> Result<(), Broken> {
+    let forward = decision.next.phase.rollout().is_some_and(|r| r.direction == Direction::Forward);
+    match (prepares(state) && prepares(&decision.next) && forward, decision.holds.is_empty()) {
+        (false, _) => broken("I12", "runs what runs before a version at another moment"),
+        (true, false) => broken("I20", "runs what runs before a version while something holds"),
+        (true, true) => Ok(()),
     }
 }
 
@@ -101,7 +118,7 @@ fn leads_to_pods(case: &Case<'_>, name: &RouteName, course: &Course, decision: &
         return broken("I3", format!("leads {name} to a canary without a ready endpoint"));
     }
     let most = decision.next.phase.rollout().map_or(Weight::ZERO, |rollout| match &rollout.stage {
-        Stage::Preflight => Weight::ZERO,
+        Stage::Preparing | Stage::Preflight => Weight::ZERO,
         Stage::Canary { step } => case.plan.steps.get(*step).map_or(Weight::ZERO, |step| step.weight),
         Stage::Promoting => case.plan.steps.last().map_or(Weight::ZERO, |step| step.weight),
         Stage::Guarding { .. } | Stage::Finalizing | Stage::RollingBack { .. } => Weight::FULL,
@@ -182,8 +199,9 @@ pub fn advances(before: &State, next: &State) -> bool {
 fn rank(phase: &Phase) -> usize {
     match phase {
         Phase::Rolling(r) if r.direction == Direction::Forward => match r.stage {
-            Stage::Preflight => 1,
-            Stage::Canary { step } => 2 + step,
+            Stage::Preparing => 1,
+            Stage::Preflight => 2,
+            Stage::Canary { step } => 3 + step,
             Stage::Promoting => 100,
             Stage::Guarding { .. } => 101,
             Stage::Finalizing => 102,

@@ -88,6 +88,8 @@ fn stalled(case: &Case<'_>, decision: &Decision) -> Option<Why> {
                     | Reason::NoData { .. }
                     | Reason::BothFailing { .. }
                     | Reason::ClusterRefuses { .. }
+                    | Reason::BeforeRefused { .. }
+                    | Reason::BeforeBusy { .. }
                     | Reason::ScaledToZero { .. }
                     | Reason::GateForced { .. }
                     | Reason::StableNotRolling { .. }

@@ -1,6 +1,6 @@
 //! A Delivery that is being deleted: the proven version serves, the gate is opened, and nothing of ours stays.
 
-use super::{Case, candidate, pin, pin::Side, rollback, route, stable, stable::Resumed, step, verdict};
+use super::{Case, before, candidate, pin, pin::Side, rollback, route, stable, stable::Resumed, step, verdict};
 use crate::{
     api::release::Outcome,
     model::{
@@ -28,7 +28,7 @@ pub fn next(case: &Case<'_>) -> Decision {
             // Nothing to go back to that anybody knows: what serves is left as it is.
             _ if !reachable(case, rollout) => ungate(case),
             Stage::RollingBack { .. } => step::next(case, rollout),
-            Stage::Preflight | Stage::Canary { .. } | Stage::Promoting | Stage::Guarding { .. } => {
+            Stage::Preparing | Stage::Preflight | Stage::Canary { .. } | Stage::Promoting | Stage::Guarding { .. } => {
                 rollback::begin(case, rollout, Outcome::Undecided, Reason::DeliveryDeleted)
             }
         },
@@ -95,6 +95,7 @@ pub(super) fn ungate(case: &Case<'_>) -> Decision {
     }
     let missing = case.plan.workloads.iter().filter(|p| case.seen.workload(&p.name).is_none());
     effects.extend(missing.map(|p| Effect::DeleteCanary { workload: p.name.clone() }));
+    effects.extend(before::cleared(case));
     let waiting = case.seen.workloads.iter().any(|w| w.canary_left > 0 || w.canary.is_some());
     if effects.is_empty() && !waiting {
         effects = route::left(case);

@@ -6,6 +6,7 @@
 
 pub mod approval;
 pub mod barrier;
+pub mod before;
 pub mod candidate;
 pub mod check;
 pub mod command;

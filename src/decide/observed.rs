@@ -28,7 +28,7 @@ pub fn next(case: &Case<'_>) -> Decision {
 fn ended(case: &Case<'_>, rollout: &Rollout) -> Decision {
     match (&rollout.stage, &rollout.direction) {
         (Stage::RollingBack { .. } | Stage::Finalizing, _) | (_, Direction::Return(_)) => step::next(case, rollout),
-        (Stage::Preflight | Stage::Canary { .. } | Stage::Promoting | Stage::Guarding { .. }, Direction::Forward) => {
+        (Stage::Preparing | Stage::Preflight | Stage::Canary { .. } | Stage::Promoting | Stage::Guarding { .. }, Direction::Forward) => {
             rollback::begin(case, rollout, Outcome::Superseded, Reason::OnlyObserved)
         }
     }

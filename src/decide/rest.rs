@@ -1,6 +1,8 @@
 //! At rest: adoption, keeping things as they are, and starting the next version.
 
-use super::{Case, barrier, candidate, command, hold, pin, pin::Side, policy, rollback, route, shared, stable, stable::Resumed, verdict};
+use super::{
+    Case, barrier, before, candidate, command, hold, pin, pin::Side, policy, rollback, route, shared, stable, stable::Resumed, verdict,
+};
 use crate::{
     api::{
         command::Action,
@@ -8,7 +10,7 @@ use crate::{
     },
     model::{
         decision::{Decision, Effect, Reason, Target, Wait},
-        phase::{Adopted, Direction, Live, Phase, Rollout, Stage, State, Why, after},
+        phase::{Adopted, Direction, Live, Phase, Rollout, State, Why, after},
         route::Course,
         template,
         version::ReleaseName,
@@ -140,7 +142,9 @@ pub fn next(case: &Case<'_>) -> Decision {
     let mut effects = standing.effects.clone();
     effects.extend(cleared(case));
     let mut holds = case.seen.problems.clone();
+    holds.extend(before::wrong(case));
     holds.extend(standing.hold.clone());
+    effects.extend(before::swept(case, None));
     let left = case.seen.routes.iter().any(|route| route.course != Some(Course::Left));
     let mut decision = if effects.is_empty() && left {
         // The pods that a route led to still get their time.
@@ -292,22 +296,25 @@ fn resting(case: &Case<'_>, live: &Release) -> Reason {
 
 /// Stores the intent; the pass after this one acts on it.
 fn start(case: &Case<'_>, live: &Release, name: &ReleaseName, version: String) -> Decision {
-    roll(case, name, &live.name, Direction::Forward, Reason::Preflight { version })
+    let reason = before::first(case, &version).unwrap_or(Reason::Preflight { version });
+    roll(case, name, &live.name, Direction::Forward, reason)
 }
 
 fn roll(case: &Case<'_>, release: &ReleaseName, from: &ReleaseName, direction: Direction, reason: Reason) -> Decision {
+    let stage = before::first_stage(case, &direction);
     let rollout = Rollout {
         release: release.clone(),
         from: from.clone(),
         direction,
         started_at: case.now,
-        stage: Stage::Preflight,
+        stage,
         // What was seen before it began says nothing about it.
         book: super::evidence::Book { until: Some(case.now), ..super::evidence::Book::default() },
         suspended: None,
         fought: None,
         approved: Vec::new(),
         halted: None,
+        prepared: Vec::new(),
     };
     Decision::stay(&case.state.to(Phase::Rolling(rollout), case.now), reason, Wait::Now)
 }

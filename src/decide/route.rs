@@ -76,7 +76,7 @@ fn asked(case: &Case<'_>, rollout: &Rollout) -> Weight {
     let last = || case.plan.steps.last().map_or(Weight::ZERO, |step| step.weight);
     match &rollout.stage {
         _ if rollout.suspended.is_some() => Weight::ZERO,
-        Stage::Preflight | Stage::RollingBack { .. } => Weight::ZERO,
+        Stage::Preparing | Stage::Preflight | Stage::RollingBack { .. } => Weight::ZERO,
         Stage::Canary { step } => case.plan.steps.get(*step).map_or(Weight::ZERO, |step| step.weight),
         Stage::Promoting => last(),
         Stage::Guarding { .. } | Stage::Finalizing => Weight::FULL,
@@ -107,7 +107,7 @@ fn due(case: &Case<'_>, rollout: &Rollout, workload: &Workload) -> Weight {
 #[must_use]
 pub fn up(case: &Case<'_>, rollout: &Rollout, workload: &Workload) -> Course {
     // Taken off for a while is as good as home: should it be taken back, there is nothing left to write.
-    if rollout.stage == Stage::Preflight || rollout.suspended.is_some() {
+    if matches!(rollout.stage, Stage::Preparing | Stage::Preflight) || rollout.suspended.is_some() {
         return Course::CLOSED;
     }
     let testers = testers(case).filter(|_| rollout.direction == Direction::Forward && there(case, workload) > 0);
@@ -201,7 +201,7 @@ pub fn stands_since(case: &Case<'_>, workload: &Workload, course: &Course) -> Op
 /// Every route gives the share that the stage asks for, since then.
 #[must_use]
 pub fn reached(case: &Case<'_>, rollout: &Rollout, workload: &Workload) -> Option<Timestamp> {
-    let led = rollout.stage != Stage::Preflight && leads(case, workload);
+    let led = !matches!(rollout.stage, Stage::Preparing | Stage::Preflight) && leads(case, workload);
     if led && (there(case, workload) == 0 || due(case, rollout, workload) != asked(case, rollout)) {
         return None;
     }

@@ -52,7 +52,7 @@ pub fn pods(case: &Case<'_>, rollout: &Rollout, workload: &Workload, stage: &Sta
             if route::leads(case, workload) { s.weight.pods_of(workload.replicas) } else { s.weight.pods_beside(workload.replicas) }
         }),
         Stage::Promoting | Stage::Guarding { .. } | Stage::Finalizing => workload.replicas,
-        Stage::RollingBack { .. } => 0,
+        Stage::Preparing | Stage::RollingBack { .. } => 0,
     }
 }
 
@@ -116,7 +116,7 @@ pub fn weight(case: &Case<'_>, rollout: &Rollout) -> (Weight, Weight) {
         shares.max().unwrap_or(Weight::ZERO)
     };
     match &rollout.stage {
-        Stage::Preflight | Stage::RollingBack { .. } => (Weight::ZERO, Weight::ZERO),
+        Stage::Preparing | Stage::Preflight | Stage::RollingBack { .. } => (Weight::ZERO, Weight::ZERO),
         Stage::Canary { .. } | Stage::Promoting | Stage::Guarding { .. } if rollout.suspended.is_some() => (Weight::ZERO, Weight::ZERO),
         Stage::Canary { step } => (case.plan.steps.get(*step).map_or(Weight::ZERO, |s| s.weight), served()),
         Stage::Promoting => (case.plan.steps.last().map_or(Weight::ZERO, |s| s.weight), served()),

@@ -7,7 +7,7 @@
 //! before anything is done for it. Only the way back and a suspension act first and store afterwards.
 
 use super::{
-    Case, approval, barrier, candidate, command, hold, pin,
+    Case, approval, barrier, before, candidate, command, hold, pin,
     pin::Side,
     rollback, route, size, stable,
     stable::Resumed,
@@ -156,7 +156,7 @@ fn superseding(case: &Case<'_>, rollout: &Rollout, holds: &[Reason], judgement: 
     if rollout.direction == Direction::Forward && here.is_some_and(|here| newer.takes_back(here)) {
         return Some(Reason::Reverted { version, by });
     }
-    let early = matches!(rollout.stage, Stage::Preflight | Stage::Canary { .. } | Stage::Promoting);
+    let early = matches!(rollout.stage, Stage::Preparing | Stage::Preflight | Stage::Canary { .. } | Stage::Promoting);
     // A probe that its own file names and that cannot be asked: the next commit may mend that.
     let own = here.and_then(|here| here.config.as_ref()).map(|config| config.probes.as_slice()).unwrap_or_default();
     let unasked = case.seen.problems.iter().filter_map(Reason::probe).any(|probe| own.iter().any(|named| named == probe));
@@ -183,7 +183,7 @@ fn suspend(case: &Case<'_>, rollout: &Rollout, failure: String) -> Decision {
 
 /// The deadline has passed before all of the traffic had moved.
 fn overdue(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Option<Decision> {
-    let counts = matches!(rollout.stage, Stage::Preflight | Stage::Canary { .. } | Stage::Promoting);
+    let counts = matches!(rollout.stage, Stage::Preparing | Stage::Preflight | Stage::Canary { .. } | Stage::Promoting);
     let late = after(rollout.started_at, case.plan.deadline) <= case.now;
     if !counts
         || !late
@@ -198,7 +198,7 @@ fn overdue(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Option<Decis
     Some(rollback::begin(case, rollout, Outcome::Undecided, reason))
 }
 
-/// Preflight, steps, growing, guarding: bring the world to the stage, then look whether the stage is over.
+/// What runs before, Preflight, steps, growing, guarding: bring the world to the stage, then look whether the stage is over.
 fn up(case: &Case<'_>, rollout: &Rollout, (to, from): (&Release, &Release), mut holds: Vec<Reason>, judgement: &Judgement) -> Decision {
     let standing = stable::keep_all(case, from, Resumed::Respected, false);
     holds.extend(standing.hold.clone());
@@ -207,7 +207,10 @@ fn up(case: &Case<'_>, rollout: &Rollout, (to, from): (&Release, &Release), mut 
         resume(case, rollout)
     } else {
         let mut effects = standing.effects.clone();
-        effects.extend(arrange(case, rollout, to, from));
+        effects.extend(match rollout.stage {
+            Stage::Preparing => before::made(case, rollout, to, &holds),
+            _ => arrange(case, rollout, to, from),
+        });
         effects.extend(queued(case));
         if effects.is_empty() {
             onward(case, rollout, &holds)
@@ -256,7 +259,7 @@ fn side<'a>(case: &Case<'_>, rollout: &Rollout, workload: &Workload, from: &'a R
         }
         Stage::Guarding { .. } if weak(case, rollout) => Side::Both,
         Stage::Guarding { .. } => Side::Canary,
-        Stage::Canary { .. } | Stage::Promoting | Stage::Finalizing | Stage::RollingBack { .. } => Side::Both,
+        Stage::Preparing | Stage::Canary { .. } | Stage::Promoting | Stage::Finalizing | Stage::RollingBack { .. } => Side::Both,
     }
 }
 
@@ -310,6 +313,9 @@ fn canary(workload: &Workload, to: &Release, replicas: u32) -> Option<Effect> {
 /// The world is as the stage asks for: is the stage over?
 fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision {
     let wait = |wait| stay(case, rollout, words::of(case, rollout), wait);
+    if rollout.stage == Stage::Preparing {
+        return before::onward(case, rollout, holds);
+    }
     if let Stage::Guarding { .. } = rollout.stage
         && weak(case, rollout)
     {
@@ -343,7 +349,7 @@ pub(super) fn over<'a>(case: &Case<'a>, rollout: &Rollout) -> Result<Option<&'a 
         Stage::Guarding { until } => (*until).max(after(moved(case, rollout), guard(case, rollout))),
         // The traffic moves to pods that have stayed ready: a pin does not follow every flap of theirs.
         Stage::Promoting => after(ready, case.plan.settle),
-        Stage::Preflight | Stage::Finalizing | Stage::RollingBack { .. } => case.now,
+        Stage::Preparing | Stage::Preflight | Stage::Finalizing | Stage::RollingBack { .. } => case.now,
     };
     let shared = shared_since(case, rollout).ok_or(Wait::Poll)?;
     let over = if rollout.stage == Stage::Promoting { over.max(after(shared, case.plan.settle)) } else { over };
@@ -426,6 +432,7 @@ pub(super) fn following(case: &Case<'_>, rollout: &Rollout) -> Stage {
         if grown { Stage::Guarding { until: after(case.now, guard(case, rollout)) } } else { Stage::Promoting }
     };
     match &rollout.stage {
+        Stage::Preparing => Stage::Preflight,
         Stage::Preflight if rollout.direction != Direction::Forward => full(),
         Stage::Preflight => size::first(case).map_or_else(full, |step| Stage::Canary { step }),
         Stage::Canary { step } => size::after(case, *step).map_or_else(full, |step| Stage::Canary { step }),
@@ -444,7 +451,7 @@ fn guard(case: &Case<'_>, rollout: &Rollout) -> std::time::Duration {
 }
 
 /// Stores the next stage; the pass after this one acts on it.
-fn enter(case: &Case<'_>, rollout: &Rollout, stage: Stage) -> Decision {
+pub(super) fn enter(case: &Case<'_>, rollout: &Rollout, stage: Stage) -> Decision {
     let rollout = Rollout { book: rollout.book.next_stage(), stage, ..rollout.clone() };
     let next = case.state.to(Phase::Rolling(rollout.clone()), case.now);
     Decision::stay(&next, words::of(case, &rollout), Wait::Now)

@@ -1,15 +1,15 @@
 //! What all evidence says about the version on its way: the platform's signals first, then the book of paired probes.
 //!
-//! Never ready, crash loop and killed for memory are the version's fault. What the cluster refuses (no room, no image,
+//! Before any pod of it is there, what runs before it speaks alone ([`super::before`]). Never ready, crash loop and killed for memory are the version's fault. What the cluster refuses (no room, no image,
 //! quota, admission) holds. Both sides failing holds. Silence holds a new version, not the way back to an old one. Only the
 //! canary failing takes it back.
 
 use std::time::Duration;
 
-use super::{Case, evidence::Verdict, size};
+use super::{Case, before, evidence::Verdict, size};
 use crate::model::{
     decision::Reason,
-    phase::{Direction, Rollout, after},
+    phase::{Direction, Rollout, Stage, after},
     world::{Canary, Pod, Trouble, Workload},
 };
 
@@ -32,6 +32,9 @@ pub enum Judgement {
 /// Judges the version on its way.
 #[must_use]
 pub fn judge(case: &Case<'_>, rollout: &Rollout) -> Judgement {
+    if rollout.stage == Stage::Preparing {
+        return before::judge(case, rollout);
+    }
     let version = version_of(case, rollout);
     let mut hold = None;
     for workload in size::changed(case, rollout) {

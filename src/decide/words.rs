@@ -1,6 +1,6 @@
 //! What people read while a stage of a rollout lasts. It stays true for as long as the stage does, so that it is written once.
 
-use super::{Case, route, size, verdict};
+use super::{Case, before, route, size, verdict};
 use crate::model::{
     decision::Reason,
     phase::{Direction, Rollout, Stage},
@@ -11,11 +11,14 @@ use crate::model::{
 #[must_use]
 pub fn of(case: &Case<'_>, rollout: &Rollout) -> Reason {
     let version = verdict::version_of(case, rollout);
-    if let (Direction::Return(why), Stage::Preflight | Stage::Canary { .. } | Stage::Promoting) = (&rollout.direction, &rollout.stage) {
+    if let (Direction::Return(why), Stage::Preparing | Stage::Preflight | Stage::Canary { .. } | Stage::Promoting) =
+        (&rollout.direction, &rollout.stage)
+    {
         return Reason::Returning { version, why: why.says.clone() };
     }
     let by_route = size::changed(case, rollout).any(|w| route::leads(case, w));
     match &rollout.stage {
+        Stage::Preparing => before::words(case, rollout),
         Stage::Preflight => Reason::Preflight { version },
         Stage::Canary { step } => {
             let Some(step) = case.plan.steps.get(*step) else { return Reason::Preflight { version } };

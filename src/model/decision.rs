@@ -183,6 +183,22 @@ pub enum Effect {
         /// The owner's Service beside which it stands.
         service: String,
     },
+    /// Make the Job that runs a `CronJob` once before a version. One of that name that is there already is the same.
+    RunBefore {
+        /// Its name.
+        job: String,
+        /// The `CronJob` that it is made of.
+        cron_job: String,
+        /// The Release that it runs for.
+        release: ReleaseName,
+        /// Its spec, with the image of that Release.
+        spec: Value,
+    },
+    /// Remove such a Job, pods and all.
+    RemoveJob {
+        /// Its name.
+        job: String,
+    },
     /// Make the canary Deployment beside a workload.
     CreateCanary {
         /// Beside which.
@@ -304,6 +320,22 @@ reasons! {
     ReleaseRefused { why: String } => "{why}",
     /// A new version is seen.
     ReleaseSeen { version: String } => "{version} is desired",
+    /// What runs before it runs.
+    Preparing { version: String, cron_job: String } => "CronJob {cron_job} is run once for {version}, before any pod of it starts",
+    /// What runs before it failed.
+    BeforeFailed { version: String, cron_job: String, job: String, failure: String } => "{version} was not started: the run of CronJob {cron_job} before it failed ({failure}); no traffic was touched; see: kubectl logs job/{job}",
+    /// The cluster refuses its pods.
+    BeforeRefused { job: String, word: String, says: String } => "the cluster refuses the pods of Job {job} ({word}): {says}",
+    /// An earlier one has not ended.
+    BeforeBusy { cron_job: String, job: String } => "CronJob {cron_job} is run when Job {job} has ended, which an earlier rollout left to end by itself; if it hangs: kubectl delete job {job}",
+    /// No such `CronJob`.
+    BeforeMissing { cron_job: String } => "CronJob {cron_job} does not exist in this namespace; create it, suspended, or take it out of spec.rollout.before",
+    /// Kubernetes runs it, too.
+    BeforeRunsByItself { cron_job: String } => "CronJob {cron_job} is not suspended, so it would run by its schedule, too; set spec.suspend: true in its manifest",
+    /// It has nothing to do with the version.
+    BeforeForeign { cron_job: String, repository: String } => "no container of CronJob {cron_job} gets the image of this version: none uses {repository}, or none is named so; see spec.rollout.before[].containers",
+    /// Its pods would serve.
+    BeforeReached { cron_job: String, by: String } => "{by} selects the pods of CronJob {cron_job} and would take them for pods that serve; give them other labels",
     /// The canary starts and is asked before anybody reaches it.
     Preflight { version: String } => "the canary of {version} starts and is probed; nobody else reaches it",
     /// At a step.

@@ -114,6 +114,8 @@ pub struct Rollout {
     pub approved: Vec<usize>,
     /// It failed beyond its barrier: nothing of it is moved until a person decides. Why.
     pub halted: Option<Why>,
+    /// The `CronJobs` that have run for it, by name.
+    pub prepared: Vec<String>,
 }
 
 /// A foreign template in the place of one that rolls.
@@ -137,6 +139,8 @@ pub enum Direction {
 /// How far a rollout is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// What has to run before it runs; no pod of it is there.
+    Preparing,
     /// The canary starts and is probed; nobody else reaches it.
     Preflight,
     /// It has a share of the traffic.
@@ -169,6 +173,7 @@ impl Stage {
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
+            Self::Preparing => "Preparing",
             Self::Preflight => "Preflight",
             Self::Canary { .. } => "Canary",
             Self::Promoting => "Promoting",

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, collections::BTreeSet, time::Duration};
 
 use super::{
+    before::PlannedBefore,
     phase::Adopted,
     policy::Limits,
     repo_config::{Permitted, RepoConfig},
@@ -52,6 +53,8 @@ pub struct Plan {
     pub on_deadline: OnDeadline,
     /// How long traffic gets to leave pods before they are changed.
     pub settle: Duration,
+    /// What runs once before any pod of a new version starts, in this order.
+    pub before: Vec<PlannedBefore>,
     /// Names of the probes.
     pub probes: Vec<String>,
     /// What no policy lets it go below.
@@ -170,6 +173,7 @@ impl Plan {
             deadline: span(rollout.deadline, DEADLINE),
             on_deadline: rollout.on_deadline.unwrap_or_default(),
             settle: span(rollout.settle, SETTLE),
+            before: rollout.before.into_iter().map(|b| PlannedBefore { cron_job: b.cron_job_ref.name, containers: b.containers }).collect(),
             probes: spec.verify.iter().flat_map(|v| v.probes.iter().map(|p| p.name.clone())).collect(),
             limits: Limits::default(),
             mode: spec.mode.unwrap_or_default(),

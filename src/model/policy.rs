@@ -171,7 +171,7 @@ pub fn ruled(spec: &DeliverySpec, adopted: &[Adopted], policies: &[Policy]) -> (
 
 /// Each field for itself; named one by one, so that a new one does not compile before it is thought of.
 fn or(own: RolloutSpec, other: &RolloutSpec) -> RolloutSpec {
-    let RolloutSpec { steps, guard, rollback_window, deadline, on_deadline, settle } = own;
+    let RolloutSpec { steps, guard, rollback_window, deadline, on_deadline, settle, before } = own;
     RolloutSpec {
         steps: steps.or_else(|| other.steps.clone()),
         guard: guard.or(other.guard),
@@ -179,6 +179,7 @@ fn or(own: RolloutSpec, other: &RolloutSpec) -> RolloutSpec {
         deadline: deadline.or(other.deadline),
         on_deadline: on_deadline.or(other.on_deadline),
         settle: settle.or(other.settle),
+        before: if before.is_empty() { other.before.clone() } else { before },
     }
 }
 

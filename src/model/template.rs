@@ -113,14 +113,25 @@ pub fn with_image(template: &Value, image: &str, containers: &[String]) -> Value
     let mut template = template.clone();
     for list in ["/spec/containers", "/spec/initContainers"] {
         for container in template.pointer_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-            let named = container.get("name").and_then(Value::as_str).is_some_and(|name| containers.iter().any(|c| c == name));
-            let same = container.get("image").and_then(Value::as_str).is_some_and(|old| repository(old) == repository(image));
-            if named || (containers.is_empty() && same) {
+            if takes(container, image, containers) {
                 container["image"] = Value::String(image.to_owned());
             }
         }
     }
     template
+}
+
+/// Whether any container of the template gets the image by that rule.
+#[must_use]
+pub fn takes_image(template: &Value, image: &str, containers: &[String]) -> bool {
+    let lists = ["/spec/containers", "/spec/initContainers"].into_iter().filter_map(|list| template.pointer(list)?.as_array());
+    lists.flatten().any(|container| takes(container, image, containers))
+}
+
+fn takes(container: &Value, image: &str, containers: &[String]) -> bool {
+    let named = container.get("name").and_then(Value::as_str).is_some_and(|name| containers.iter().any(|c| c == name));
+    let same = container.get("image").and_then(Value::as_str).is_some_and(|old| repository(old) == repository(image));
+    named || (containers.is_empty() && same)
 }
 
 #[cfg(test)]

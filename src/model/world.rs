@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
+    before::{CronJob, Job},
     decision::Reason,
     phase::{State, Why},
     policy::Policy,
@@ -41,6 +42,10 @@ pub struct Observation {
     pub routes: Vec<Route>,
     /// The Services in front of our canaries.
     pub canary_services: Vec<CanaryService>,
+    /// The `CronJobs` that the plan runs before a version, those that are there.
+    pub cron_jobs: Vec<CronJob>,
+    /// The Jobs that were made of them, oldest first.
+    pub jobs: Vec<Job>,
     /// Every Release of the Delivery, oldest first.
     pub releases: Vec<Release>,
     /// Holds that apply now.

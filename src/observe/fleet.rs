@@ -24,7 +24,7 @@ use crate::{
 type Key = ObjectRef<Delivery>;
 
 /// Why a version was taken back, where that was its own doing. A person's word or a deadline says nothing of a cause.
-const FAILED: [&str; 3] = ["CanaryFailed", "CanaryCrashed", "LiveFailed"];
+const FAILED: [&str; 4] = ["BeforeFailed", "CanaryFailed", "CanaryCrashed", "LiveFailed"];
 
 /// What is known of every Delivery.
 #[derive(Debug, Default)]

@@ -25,6 +25,7 @@ use crate::{
     },
 };
 
+mod before;
 mod checks;
 mod decoded;
 pub mod fleet;
@@ -168,12 +169,13 @@ impl Observer {
         let seen = Observation { releases, ..seen };
         // Which probes are asked may be the word of the version that is asked.
         let (own, plan) = (plan, &*plan.with(seen.config(state)));
-        let (mut services, surroundings, (probes, unusable), (routes, unrouted), canary_services) = try_join!(
+        let (mut services, surroundings, (probes, unusable), (routes, unrouted), canary_services, (cron_jobs, jobs)) = try_join!(
             services::read(&self.cluster, &namespace, &name, &selecting, Moment { rolling, routable }),
             try_join_all(workloads.iter().map(|w| problems::of_surroundings(&self.cluster, &namespace, w))),
             checks::read(&self.cluster.client, &namespace, plan),
             routes::read(&self.cluster, &namespace, plan, &selecting, &fronts, rolling),
             routes::with_endpoints(&self.cluster, &namespace, &fronts),
+            before::read(&self.cluster, (&namespace, &name), plan, &read.services, &read.found),
         )?;
         let selected: Vec<String> = services.iter().map(|s| s.name.clone()).collect();
         services.extend(
@@ -200,6 +202,8 @@ impl Observer {
             services,
             routes,
             canary_services,
+            cron_jobs,
+            jobs,
             holds,
             policies: bound.policies,
             troubled: self.fleet.troubled(&namespace, before(now, shared::WITHIN)),

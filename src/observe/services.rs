@@ -102,6 +102,11 @@ fn matches(selector: &Labels, labels: &Labels) -> bool {
     !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
+/// Pods with these labels are its own, as its owner wrote it.
+pub(super) fn reaches(raw: &Raw, labels: &Labels) -> bool {
+    matches(&pin(raw).1, labels)
+}
+
 /// What our key says, and the selector without it.
 fn pin(raw: &Raw) -> (Pin, Labels) {
     let mut selector = raw.spec.as_ref().and_then(|s| s.selector.clone()).unwrap_or_default();

@@ -62,7 +62,7 @@ fn about(state: &State) -> String {
 fn stage(stage: &Stage) -> String {
     match stage {
         Stage::Canary { step } => format!("{} {step}", stage.label()),
-        Stage::Preflight | Stage::Promoting | Stage::Guarding { .. } | Stage::Finalizing | Stage::RollingBack { .. } => {
+        Stage::Preparing | Stage::Preflight | Stage::Promoting | Stage::Guarding { .. } | Stage::Finalizing | Stage::RollingBack { .. } => {
             stage.label().to_owned()
         }
     }
@@ -108,7 +108,7 @@ fn door(seen: &Observation, probe: &Probe) -> Option<Door> {
 fn is_paired(stage: &Stage) -> bool {
     match stage {
         Stage::Preflight | Stage::Canary { .. } | Stage::Promoting | Stage::Guarding { .. } => true,
-        Stage::Finalizing | Stage::RollingBack { .. } => false,
+        Stage::Preparing | Stage::Finalizing | Stage::RollingBack { .. } => false,
     }
 }
 
@@ -135,7 +135,7 @@ fn serving<'a>(seen: &Observation, workload: &'a Workload, service: &Service, ro
     match (&service.pin, &rollout.stage) {
         (Pin::Canary, _) => canary_of(workload, &rollout.release),
         (Pin::Stable(hash), _) => workload.pods.iter().filter(|pod| pod.pod_hash.as_ref() == Some(hash)).collect(),
-        (Pin::Off, Stage::RollingBack { .. }) => running(seen, workload, &rollout.from),
+        (Pin::Off, Stage::Preparing | Stage::RollingBack { .. }) => running(seen, workload, &rollout.from),
         (Pin::Off, _) => running(seen, workload, &rollout.release),
     }
 }

@@ -273,6 +273,7 @@ impl Home {
             deadline: Duration::ZERO,
             on_deadline: OnDeadline::Return,
             settle: Duration::ZERO,
+            before: vec![],
             probes: vec![],
             limits: <_>::default(),
             mode: <_>::default(),

@@ -10,6 +10,7 @@ use haldane::{
         status::DeliveryStatus,
     },
     model::{
+        before::{Job, Ran},
         decision::{Effect, Target},
         phase::Why,
         world::{Observation, Pin},
@@ -224,6 +225,58 @@ async fn a_canary_is_made_scaled_and_deleted() {
     let deleted = body(writes.last().unwrap(), &format!("DELETE {canary} "));
     assert_eq!(deleted, json!({"propagationPolicy": "Background", "preconditions": {"uid": "cu"}}));
     act(&fake, &[Effect::DeleteCanary { workload: web() }]).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_runs_before_a_version_is_made_once_and_removed_by_its_uid() {
+    const JOBS: &str = "/apis/batch/v1/namespaces/shop/jobs";
+    let fake = fake(&[]);
+    let run = |name: &str| Effect::RunBefore {
+        job: "web-2-abc".to_owned(),
+        cron_job: "migrate".to_owned(),
+        release: release(name),
+        spec: json!({"backoffLimit": 0, "template": template("web:2")}),
+    };
+    act(&fake, &[run("web-2")]).await.unwrap();
+    act(&fake, &[run("web-2")]).await.unwrap();
+    assert!(matches!(act(&fake, &[run("web-3")]).await, Err(ActError::Refused { .. })), "it is another's");
+    let made = body(&fake.writes()[0], &format!("POST {JOBS}?&fieldManager=haldane "));
+    assert_eq!(
+        made,
+        json!({
+            "apiVersion": "batch/v1", "kind": "Job",
+            "metadata": {
+                "name": "web-2-abc", "namespace": "shop", "annotations": {"haldane.dev/release": "web-2"},
+                "labels": {"haldane.dev/delivery": "web", "haldane.dev/before": "migrate", "app.kubernetes.io/managed-by": "haldane"},
+            },
+            "spec": {
+                "backoffLimit": 0, "ttlSecondsAfterFinished": 604_800,
+                "template": {
+                    "metadata": {"labels": {"app": "web", "haldane.dev/delivery": "web", "haldane.dev/before": "migrate"}},
+                    "spec": {"containers": [{"name": "app", "image": "web:2"}]},
+                },
+            },
+        })
+    );
+    let job = Job {
+        name: "web-2-abc".to_owned(),
+        uid: "ju".to_owned(),
+        cron_job: "migrate".to_owned(),
+        release: Some(release("web-2")),
+        created: "2026-11-21T12:00:00Z".parse().unwrap(),
+        ran: Ran::Complete,
+        refused: None,
+        podless: false,
+        started: true,
+    };
+    let seen = Observation { jobs: vec![job], ..Observation::default() };
+    let remove = [Effect::RemoveJob { job: "web-2-abc".to_owned() }];
+    for _ in 0..2 {
+        actor(fake.client()).act(&proof(), &delivery(&delivery_object()), &seen, &remove).await.unwrap();
+    }
+    let writes = fake.writes();
+    let removed = body(&writes[writes.len() - 2], &format!("DELETE {JOBS}/web-2-abc "));
+    assert_eq!((&removed["preconditions"]["uid"], &removed["propagationPolicy"]), (&json!("ju"), &json!("Background")));
 }
 
 #[tokio::test]

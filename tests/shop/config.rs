@@ -16,6 +16,7 @@ pub(crate) struct Config {
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) faults: Faults,
     pub(crate) exit_at_start: bool,
+    pub(crate) once: bool,
     pub(crate) crash_after: Option<Duration>,
     pub(crate) oom: bool,
     pub(crate) readiness: Readiness,
@@ -68,6 +69,7 @@ impl Config {
             port: get("SHOP_PORT").map_or(Ok(8080), |port| port.parse()).context("SHOP_PORT")?,
             tls,
             exit_at_start: flag("SHOP_EXIT_AT_START", get("SHOP_EXIT_AT_START").as_deref())?,
+            once: flag("SHOP_ONCE", get("SHOP_ONCE").as_deref())?,
             crash_after: seconds("SHOP_CRASH_AFTER", get("SHOP_CRASH_AFTER").as_deref())?,
             oom: flag("SHOP_OOM", get("SHOP_OOM").as_deref())?,
             readiness: if flag("SHOP_NEVER_READY", get("SHOP_NEVER_READY").as_deref())? {
@@ -132,6 +134,7 @@ mod tests {
     fn nonsense_ends_the_process_instead_of_being_ignored() {
         for (name, value) in [
             ("SHOP_ON_TERM", "gently"),
+            ("SHOP_ONCE", "twice"),
             ("SHOP_CRASH_AFTER", "-1"),
             ("SHOP_OOM", "maybe"),
             ("SHOP_PORT", "http"),

@@ -10,6 +10,7 @@
 //! | `SHOP_TLS_CERT`, `SHOP_TLS_KEY` | PEM files: serve HTTPS and nothing else |
 //! | `SHOP_FAIL` | `path=/orders,code=500,after=20,rate=50`, several separated by `;` (see `faults.rs`) |
 //! | `SHOP_EXIT_AT_START=1` | exit code 1 before listening |
+//! | `SHOP_ONCE=1` | exit code 0 before listening: a migration that has nothing to do |
 //! | `SHOP_CRASH_AFTER` | exit code 1 after so many seconds |
 //! | `SHOP_OOM=1` | allocate until killed (exit code 1 at 1 GiB if nobody does) |
 //! | `SHOP_READY_AFTER`, `SHOP_NEVER_READY=1` | `/healthz` answers 503 for so many seconds, or always |
@@ -40,6 +41,10 @@ fn main() -> ExitCode {
     if config.exit_at_start {
         log("stop", &config.version, &json!({"reason": Stop::ExitAtStart.reason()}));
         return Stop::ExitAtStart.exit_code();
+    }
+    if config.once {
+        log("stop", &config.version, &json!({"reason": "SHOP_ONCE"}));
+        return ExitCode::SUCCESS;
     }
     // Leaving `run` drops the runtime with every connection in it: that is how `exit` ends at once.
     match run(&config) {

@@ -243,7 +243,7 @@ fn i2(store: &Store, now: Duration, watch: &Watch) -> Found {
             - ready(store, &without_pin(service)).iter().filter(|p| labels(p).contains_key(TRACK)).count();
         let replicas = u32::try_from(count(&deployment, "/spec/replicas")).unwrap_or(0);
         let allowed = match phase {
-            "Preflight" => 0,
+            "Preparing" | "Preflight" => 0,
             "Canary" => {
                 let step = usize::try_from(count(delivery, "/status/rollout/step")).unwrap_or(0);
                 let weight = json::list(delivery, "/spec/rollout/steps").get(step).map_or(100, |s| count(s, "/weight"));

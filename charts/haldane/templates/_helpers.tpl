@@ -63,6 +63,10 @@ capabilities: {drop: [ALL]}
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [get, list, watch]
+# What ran before a version.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch]
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes, grpcroutes]
   verbs: [get, list, watch]
@@ -89,6 +93,13 @@ capabilities: {drop: [ALL]}
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes, grpcroutes]
   verbs: [get, patch]
+# What runs before a version (rollout.before).
+- apiGroups: [batch]
+  resources: [cronjobs]
+  verbs: [get]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, create, delete]
 # Templates of Releases.
 - apiGroups: [apps]
   resources: [controllerrevisions]

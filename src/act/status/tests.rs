@@ -58,6 +58,7 @@ fn outcome_of() -> impl Strategy<Value = Outcome> {
 
 fn stage() -> impl Strategy<Value = Stage> {
     prop_oneof![
+        Just(Stage::Preparing),
         Just(Stage::Preflight),
         (0usize..20).prop_map(|step| Stage::Canary { step }),
         Just(Stage::Promoting),
@@ -88,10 +89,11 @@ prop_compose! {
         stage in stage(), book in book(), suspended in prop::option::of(second()),
         fought in prop::option::of(("[0-9a-f]{16}", second())),
         approved in prop::collection::vec(0usize..21, 0..=4), halted in prop::option::of(why()),
+        prepared in prop::collection::vec("[a-z]{1,12}", 0..=4),
     ) -> Phase {
         let fought = fought.map(|(template, at)| Fought { template: TemplateHash::new(template), at });
         let direction = back.map_or(Direction::Forward, Direction::Return);
-        Phase::Rolling(Rollout { release, from, direction, started_at, stage, book, suspended, fought, approved, halted })
+        Phase::Rolling(Rollout { release, from, direction, started_at, stage, book, suspended, fought, approved, halted, prepared })
     }
 }
 
@@ -196,6 +198,7 @@ fn full() -> (Decision, DeliveryStatus) {
             fought: Some(Fought { template: TemplateHash::new("f".repeat(16)), at: seconds(1) }),
             approved: (0..21).collect(),
             halted: None,
+            prepared: vec![],
         }),
         since: seconds(1),
         live: Some(Live { release: release(2), since: seconds(1) }),
@@ -260,6 +263,7 @@ fn a_rollout_that_ends_is_history_once() {
         fought: None,
         approved: vec![],
         halted: None,
+        prepared: vec![],
     };
     let live = |name: &str| Some(Live { release: ReleaseName::new(name), since: seconds(1) });
     let state = State { phase: Phase::Rolling(rolling), live: live("r1"), ..State::new(seconds(1)) };

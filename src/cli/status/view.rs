@@ -249,7 +249,7 @@ fn left(delivery: &Delivery, status: &DeliveryStatus) -> Option<Left> {
     let what = if phase == "Guarding" { "guard" } else { "bake" };
     let stage = rollout.until.as_ref().map(|until| (what.to_owned(), until.0));
     // Once all traffic has moved, the deadline has been met.
-    let runs = matches!(phase, "Preflight" | "Canary" | "Promoting");
+    let runs = matches!(phase, "Preparing" | "Preflight" | "Canary" | "Promoting");
     Some(Left { stage, deadline: deadline(delivery, rollout).filter(|_| runs) })
 }
 

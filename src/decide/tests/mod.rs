@@ -5,6 +5,7 @@ mod any_order;
 mod approvals;
 mod back;
 mod barriers;
+mod before;
 mod observed;
 mod pins;
 mod policies;

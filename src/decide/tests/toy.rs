@@ -14,6 +14,7 @@ use crate::{
         evidence::{Sample, Seen, Way},
     },
     model::{
+        before::{Job, Ran},
         decision::{Decision, Effect, Target, Wait},
         phase::{Phase, State, after},
         plan::{Plan, PlannedStep, PlannedWorkload, Source},
@@ -108,6 +109,7 @@ impl Toy {
                 deadline: Duration::from_mins(30),
                 on_deadline: OnDeadline::Return,
                 settle: Duration::from_secs(5),
+                before: vec![],
                 probes: vec!["home".into()],
                 limits: <_>::default(),
                 mode: <_>::default(),
@@ -404,6 +406,26 @@ impl Toy {
                 });
                 let s = self.seen.services.iter_mut().find(|s| s.name == service).unwrap();
                 (s.pin, s.pinned_since) = (pin, Some(now));
+            }
+            Effect::RunBefore { job, cron_job, release, spec } => {
+                self.log.push(format!("run {cron_job} {}", template::tag(template::main_image(&spec["template"]).unwrap())));
+                if !self.seen.jobs.iter().any(|there| there.name == job) {
+                    self.seen.jobs.push(Job {
+                        name: job,
+                        uid: "j".into(),
+                        cron_job,
+                        release: Some(release),
+                        created: now,
+                        ran: Ran::Running,
+                        refused: None,
+                        podless: false,
+                        started: true,
+                    });
+                }
+            }
+            Effect::RemoveJob { job } => {
+                let gone = self.seen.jobs.iter().position(|there| there.name == job).unwrap();
+                self.log.push(format!("remove a {}", self.seen.jobs.remove(gone).cron_job));
             }
             Effect::CreateCanary { release, replicas, .. } => {
                 self.log.push(format!("canary {replicas}"));

@@ -133,6 +133,7 @@ fn state(stage: Option<Stage>) -> State {
         fought: None,
         approved: vec![],
         halted: None,
+        prepared: vec![],
     };
     State { phase: Phase::Rolling(rollout), ..at_rest }
 }

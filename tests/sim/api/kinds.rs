@@ -59,12 +59,13 @@ static PROBE_RUN: Kind = driven(OURS, "proberuns", "v1alpha1", "ProbeRun");
 static POLICY: Kind = driven(OURS, "deliverypolicies", "v1alpha1", "DeliveryPolicy");
 static HOLD: Kind = driven(OURS, "holds", "v1alpha1", "Hold");
 static COMMAND: Kind = driven(OURS, "commands", "v1alpha1", "Command");
-/// Stored and watched only: nothing in this world acts on these two.
+/// Stored and watched only: nothing in this world acts on these three.
 static AUTOSCALER: Kind = driven("autoscaling", "horizontalpodautoscalers", "v2", "HorizontalPodAutoscaler");
+static JOB: Kind = driven("batch", "jobs", "v1", "Job");
 static BUDGET: Kind = driven("policy", "poddisruptionbudgets", "v1", "PodDisruptionBudget");
 
 /// Every kind of the server.
-pub static KINDS: [&Kind; 27] = [
+pub static KINDS: [&Kind; 28] = [
     &POD,
     &SERVICE,
     &NAMESPACE,
@@ -88,6 +89,7 @@ pub static KINDS: [&Kind; 27] = [
     &COMMAND,
     &AUTOSCALER,
     &BUDGET,
+    &JOB,
     &HTTP_ROUTE,
     &GRPC_ROUTE,
     &GATEWAY,

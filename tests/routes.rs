@@ -191,7 +191,7 @@ fn runs_by_the_route(bed: &Bed, side: &str, result: &str) -> Result<f64> {
     let path = format!("/api/v1/namespaces/haldane-system/pods/{}:8080/proxy/metrics", bed.leader()?.name);
     let metrics = bed.kubectl(&["get", "--raw", &path])?;
     let labels = [format!("side=\"{side}\""), format!("result=\"{result}\""), "via=\"route\"".to_owned()];
-    let counted = |line: &&str| line.contains("haldane_probe_runs_total{") && labels.iter().all(|label| line.contains(label));
+    let counted = |line: &&str| line.starts_with("haldane_probe_runs_total{") && labels.iter().all(|label| line.contains(label));
     // Other tests have probes as well, but none of them goes by a route.
     let count = metrics.lines().find(counted).and_then(|line| line.rsplit(' ').next()).unwrap_or("0");
     count.parse().with_context(|| format!("no number: {count}"))

@@ -257,7 +257,7 @@ fn lock(book: &Mutex<Book>) -> std::sync::MutexGuard<'_, Book> {
 
 #[expect(clippy::expect_used, reason = "the name and the labels are constants that are valid")]
 fn counter() -> IntCounterVec {
-    let opts = Opts::new("haldane_probe_runs_total", "Probe flows by what came of them: pass, or the class of the failure.");
+    let opts = Opts::new("probe_runs_total", "Probe flows by what came of them: pass, or the class of the failure.");
     IntCounterVec::new(opts, &["via", "side", "result"]).expect("a valid metric")
 }
 

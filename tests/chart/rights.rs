@@ -2,76 +2,80 @@
 
 use super::{HALDANE, installed, plane::apiserver::ApiServer};
 
+/// In a namespace that has not opted in.
+const ANYWHERE: &[(bool, &str)] = &[
+    (true, "list deployments.apps"),
+    (true, "watch pods"),
+    (true, "list endpointslices.discovery.k8s.io"),
+    (true, "list nodes"),
+    (true, "watch jobs.batch"),
+    (false, "create jobs.batch"),
+    (false, "delete jobs.batch"),
+    (false, "get cronjobs.batch"),
+    (true, "watch deliveries.haldane.dev"),
+    (true, "patch deliveries.haldane.dev"),
+    (true, "patch deliveries.haldane.dev --subresource=status"),
+    (true, "patch commands.haldane.dev --subresource=status"),
+    (true, "create releases.haldane.dev"),
+    (true, "delete releases.haldane.dev"),
+    (true, "create events.events.k8s.io"),
+    (true, "get customresourcedefinitions.apiextensions.k8s.io/deliveries.haldane.dev"),
+    (false, "get customresourcedefinitions.apiextensions.k8s.io/others.example.com"),
+    (false, "get secrets"),
+    (false, "list secrets"),
+    (false, "get configmaps"),
+    (false, "patch deployments.apps"),
+    (false, "create deployments.apps"),
+    (false, "patch services"),
+    (false, "create services"),
+    (true, "watch httproutes.gateway.networking.k8s.io"),
+    (true, "list grpcroutes.gateway.networking.k8s.io"),
+    (true, "get gateways.gateway.networking.k8s.io"),
+    (false, "patch httproutes.gateway.networking.k8s.io"),
+    (false, "create controllerrevisions.apps"),
+    (false, "create deliveries.haldane.dev"),
+    (false, "delete deliveries.haldane.dev"),
+    (false, "create commands.haldane.dev"),
+    (false, "create pods"),
+    (false, "create pods --subresource=exec"),
+    (false, "create leases.coordination.k8s.io"),
+];
+
+/// In one that has.
+const OPTED_IN: &[(bool, &str)] = &[
+    (true, "patch deployments.apps"),
+    (true, "create deployments.apps"),
+    (true, "delete deployments.apps"),
+    (true, "patch services"),
+    (true, "create services"),
+    (true, "delete services"),
+    (true, "patch httproutes.gateway.networking.k8s.io"),
+    (true, "patch grpcroutes.gateway.networking.k8s.io"),
+    (false, "delete httproutes.gateway.networking.k8s.io"),
+    (false, "patch gateways.gateway.networking.k8s.io"),
+    (true, "create jobs.batch"),
+    (true, "delete jobs.batch"),
+    (false, "patch jobs.batch"),
+    (true, "get cronjobs.batch"),
+    (false, "patch cronjobs.batch"),
+    (false, "delete cronjobs.batch"),
+    (true, "create controllerrevisions.apps"),
+    (true, "delete controllerrevisions.apps"),
+    (true, "get configmaps"),
+    (false, "list configmaps"),
+    (false, "update deployments.apps"),
+    (false, "get secrets"),
+    (false, "delete pods"),
+];
+
 #[test]
 fn haldane_may_do_what_it_needs_and_nothing_else() {
     let server = installed();
-    let anywhere = [
-        (true, "list deployments.apps"),
-        (true, "watch pods"),
-        (true, "list endpointslices.discovery.k8s.io"),
-        (true, "list nodes"),
-        (true, "watch jobs.batch"),
-        (false, "create jobs.batch"),
-        (false, "delete jobs.batch"),
-        (false, "get cronjobs.batch"),
-        (true, "watch deliveries.haldane.dev"),
-        (true, "patch deliveries.haldane.dev"),
-        (true, "patch deliveries.haldane.dev --subresource=status"),
-        (true, "patch commands.haldane.dev --subresource=status"),
-        (true, "create releases.haldane.dev"),
-        (true, "delete releases.haldane.dev"),
-        (true, "create events.events.k8s.io"),
-        (true, "get customresourcedefinitions.apiextensions.k8s.io/deliveries.haldane.dev"),
-        (false, "get customresourcedefinitions.apiextensions.k8s.io/others.example.com"),
-        (false, "get secrets"),
-        (false, "list secrets"),
-        (false, "get configmaps"),
-        (false, "patch deployments.apps"),
-        (false, "create deployments.apps"),
-        (false, "patch services"),
-        (false, "create services"),
-        (true, "watch httproutes.gateway.networking.k8s.io"),
-        (true, "list grpcroutes.gateway.networking.k8s.io"),
-        (true, "get gateways.gateway.networking.k8s.io"),
-        (false, "patch httproutes.gateway.networking.k8s.io"),
-        (false, "create controllerrevisions.apps"),
-        (false, "create deliveries.haldane.dev"),
-        (false, "delete deliveries.haldane.dev"),
-        (false, "create commands.haldane.dev"),
-        (false, "create pods"),
-        (false, "create pods --subresource=exec"),
-        (false, "create leases.coordination.k8s.io"),
-    ];
-    for (allowed, what) in anywhere {
-        assert_eq!(may(server, HALDANE, what, "elsewhere"), allowed, "{what} in a namespace that has not opted in");
+    for (allowed, what) in ANYWHERE {
+        assert_eq!(may(server, HALDANE, what, "elsewhere"), *allowed, "{what} in a namespace that has not opted in");
     }
-    let opted_in = [
-        (true, "patch deployments.apps"),
-        (true, "create deployments.apps"),
-        (true, "delete deployments.apps"),
-        (true, "patch services"),
-        (true, "create services"),
-        (true, "delete services"),
-        (true, "patch httproutes.gateway.networking.k8s.io"),
-        (true, "patch grpcroutes.gateway.networking.k8s.io"),
-        (false, "delete httproutes.gateway.networking.k8s.io"),
-        (false, "patch gateways.gateway.networking.k8s.io"),
-        (true, "create jobs.batch"),
-        (true, "delete jobs.batch"),
-        (false, "patch jobs.batch"),
-        (true, "get cronjobs.batch"),
-        (false, "patch cronjobs.batch"),
-        (false, "delete cronjobs.batch"),
-        (true, "create controllerrevisions.apps"),
-        (true, "delete controllerrevisions.apps"),
-        (true, "get configmaps"),
-        (false, "list configmaps"),
-        (false, "update deployments.apps"),
-        (false, "get secrets"),
-        (false, "delete pods"),
-    ];
-    for (allowed, what) in opted_in {
-        assert_eq!(may(server, HALDANE, what, "shop"), allowed, "{what} in a namespace that has opted in");
+    for (allowed, what) in OPTED_IN {
+        assert_eq!(may(server, HALDANE, what, "shop"), *allowed, "{what} in a namespace that has opted in");
     }
     for (allowed, what) in [
         (true, "update leases.coordination.k8s.io/haldane"),

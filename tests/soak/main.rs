@@ -115,8 +115,8 @@ fn soak(bed: &Bed, on_term: &'static str, folder: &Path, time: Duration) -> Resu
         let good = GOOD.get(soaked.good % GOOD.len()).copied().unwrap_or("v1");
         // A tag that was there before, with other values, is another version, and is called so.
         let called = |seen: &Seen| seen.live() == good || seen.live().strip_prefix(good).is_some_and(|rest| rest.starts_with('-'));
-        let live = |seen: &Seen| called(seen) && seen.live() != serves && seen.is_live(seen.live());
-        serves = soaked.release(&shop, &mut life, good, None, |life| Ok(life.until(RELEASE, "live", live)?.live().to_owned()))?;
+        let is_up = |seen: &Seen| called(seen) && seen.live() != serves && seen.is_live(seen.live());
+        serves = soaked.release(&shop, &mut life, good, None, |life| Ok(life.until(RELEASE, "live", is_up)?.live().to_owned()))?;
         soaked.good += 1;
         let after = AFTER.get(soaked.bad % AFTER.len()).copied().unwrap_or_default();
         soaked.release(&shop, &mut life, BAD, Some(after), |life| life.until(RELEASE, "back", |seen| seen.is_back(&serves)).map(drop))?;

@@ -129,7 +129,8 @@ fn by_a_route_one_that_fails_leaves_the_route_as_it_is() {
 
 #[test]
 fn a_cron_job_that_cannot_be_run_holds_and_says_so() {
-    let cases: [(&str, fn(&mut Toy), &str); 4] = [
+    type Spoil = fn(&mut Toy);
+    let cases: [(&str, Spoil, &str); 4] = [
         ("missing", |t| t.seen.cron_jobs.clear(), "BeforeMissing"),
         ("awake", |t| t.seen.cron_jobs[0].suspended = false, "BeforeRunsByItself"),
         ("reached", |t| t.seen.cron_jobs[0].reached_by = Some("Service shop".into()), "BeforeReached"),

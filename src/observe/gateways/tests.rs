@@ -22,7 +22,7 @@ fn a_gateway_that_says_nothing_is_no_reason_to_wait() {
 }
 
 /// Listeners, addresses, the reference of the route to its Gateway, and its hostnames.
-fn found(listeners: Value, addresses: Value, parent: &Value, hostnames: Value) -> Option<Edge> {
+fn found(listeners: &Value, addresses: &Value, parent: &Value, hostnames: &Value) -> Option<Edge> {
     let gateway = object(&json!({"spec": {"listeners": listeners}, "status": {"addresses": addresses}}));
     edge(&gateway, parent, &object(&json!({"spec": {"hostnames": hostnames}})))
 }
@@ -38,7 +38,7 @@ fn listeners() -> Value {
 #[test]
 fn a_route_is_reached_at_the_listener_that_it_names_or_at_the_first_that_speaks_http() {
     let one = || json!([{"value": "192.0.2.80"}]);
-    let at = |parent: Value| found(listeners(), one(), &parent, json!([])).map(|e| (e.port, e.https, e.host));
+    let at = |parent: Value| found(&listeners(), &one(), &parent, &json!([])).map(|e| (e.port, e.https, e.host));
     assert_eq!(at(json!({"name": "edge"})), Some((80, false, None)));
     assert_eq!(at(json!({"name": "edge", "sectionName": "tls"})), Some((443, true, Some("shop.example.com".to_owned()))));
     assert_eq!(at(json!({"name": "edge", "port": 443})).map(|e| e.0), Some(443));
@@ -48,14 +48,14 @@ fn a_route_is_reached_at_the_listener_that_it_names_or_at_the_first_that_speaks_
 
 #[test]
 fn a_pattern_is_no_host_that_anybody_asks_for() {
-    let host = |hostnames: Value| found(listeners(), json!([]), &json!({"sectionName": "tls"}), hostnames).unwrap().host;
+    let host = |hostnames: Value| found(&listeners(), &json!([]), &json!({"sectionName": "tls"}), &hostnames).unwrap().host;
     assert_eq!(host(json!(["*.example.com", "www.example.com"])), Some("www.example.com".to_owned()));
     assert_eq!(host(json!(["*.example.com"])), Some("shop.example.com".to_owned()));
 }
 
 #[tokio::test]
 async fn a_gateway_is_found_by_its_address_and_else_by_its_name() {
-    let parsed = |addresses: Value| found(listeners(), addresses, &json!({}), json!([])).unwrap();
+    let parsed = |addresses: Value| found(&listeners(), &addresses, &json!({}), &json!([])).unwrap();
     let both = parsed(
         json!([{"type": "Hostname", "value": "localhost"}, {"type": "IPAddress", "value": "192.0.2.80"}, {"type": "example.com/x", "value": "192.0.2.1"}]),
     );

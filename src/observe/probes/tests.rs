@@ -209,7 +209,7 @@ async fn every_canary_pod_is_asked_beside_a_stable_one_once_per_interval() {
     let mut bench = bench();
     bench.board.watch(&key(), pair(2, 3));
     bench.pass(100).await;
-    assert_eq!(bench.samples().iter().map(|s| pod(s)).collect::<Vec<_>>(), ["pod-1", "pod-2"], "at once");
+    assert_eq!(bench.samples().iter().map(pod).collect::<Vec<_>>(), ["pod-1", "pod-2"], "at once");
     assert!(bench.nudged() >= 1, "the first result of a stage is worth a look");
     assert_eq!(bench.board.read(&key()).next, Some(Timestamp::from_second(15).unwrap()));
     bench.board.watch(&key(), pair(2, 3));
@@ -282,7 +282,7 @@ async fn another_rollout_begins_with_nothing() {
     bench.pass(5).await;
     bench.board.watch(&key(), Watch { about: "v3".to_owned(), ..pair(2, 1) });
     bench.pass(100).await;
-    assert_eq!(bench.samples().iter().map(|s| pod(s)).collect::<Vec<_>>(), ["pod-1", "pod-2"], "the pair in flight is dropped");
+    assert_eq!(bench.samples().iter().map(pod).collect::<Vec<_>>(), ["pod-1", "pod-2"], "the pair in flight is dropped");
 }
 
 #[tokio::test(start_paused = true)]

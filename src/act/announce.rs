@@ -188,8 +188,10 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::Baking { .. }
         | R::Sharing { .. }
         | R::Testing { .. }
+        | R::CapacitySmall { .. }
         | R::Growing { .. }
         | R::Guarding { .. }
+        | R::RollingInPlace { .. }
         | R::RollingStable { .. }
         | R::WentLive { .. }
         | R::Aborted { .. }

@@ -141,10 +141,12 @@ fn canary(seen: &Observation, rollout: &Rollout) -> Option<PodCount> {
 
 fn way_back(decision: &Decision, names: &Names<'_>) -> Option<WayBack> {
     let (release, by) = match decision.next.phase.rollout() {
+        Some(rollout) if rollout.stage == Stage::Finalizing => (&rollout.from, "Rollout"),
         Some(rollout) => (&rollout.from, if names.seen.routes.is_empty() { "Service" } else { "Route" }),
         None => (decision.next.previous.as_ref()?, "Rollout"),
     };
-    Some(WayBack { release: release.to_string(), version: names.of(release), by: by.to_owned() })
+    let expected = decision.health.way_back.and_then(|span| i32::try_from(span.as_secs()).ok()).map(|seconds| seconds.max(1));
+    Some(WayBack { release: release.to_string(), version: names.of(release), by: by.to_owned(), expected })
 }
 
 /// The last one that was taken back: told when it is decided, and kept until the next.

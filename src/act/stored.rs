@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use super::releases::cut;
 use crate::{
     api::{
+        delivery::Capacity,
         release::Outcome,
         status::{
             Back, DeliveryStatus, Evidence, FoughtStatus, Gated, HaltedStatus, LiveVersion, ProbeCount, QUARANTINE, QuarantineEntry,
@@ -68,6 +69,7 @@ fn phase(status: &DeliveryStatus, live: bool, now: Timestamp) -> Phase {
             book: rollout.evidence.as_ref().map(book).unwrap_or_default(),
             suspended: rollout.suspended_since.as_ref().map(|time| time.0),
             prepared: rollout.prepared.clone(),
+            capacity: rollout.capacity.unwrap_or_default(),
             approved: rollout.approved.iter().filter_map(|step| usize::try_from(*step).ok()?.checked_sub(1)).collect(),
             fought: rollout.fought.as_ref().map(|f| Fought { template: TemplateHash::new(&f.template), at: f.at.0 }),
         });
@@ -180,6 +182,7 @@ fn in_flight(rollout: &Rollout, previous: Option<&ReleaseName>) -> RolloutStatus
         suspended_since: rollout.suspended.map(time),
         halted: rollout.halted.as_ref().map(|why| HaltedStatus { why: told(why), at: rollout.stage.label().to_owned() }),
         prepared: rollout.prepared.iter().take(PREPARED).cloned().collect(),
+        capacity: Some(rollout.capacity).filter(|capacity| *capacity != Capacity::Full),
         approved: rollout.approved.iter().filter_map(|step| i32::try_from(step + 1).ok()).collect(),
         fought: rollout.fought.as_ref().map(|f| FoughtStatus { template: f.template.to_string(), at: time(f.at) }),
         evidence: Some(evidence(&rollout.book)).filter(|e| *e != Evidence::default()),

@@ -334,10 +334,14 @@ pub struct RolloutSpec {
         validation = Rule::new("size(self.filter(s, has(s.testers))) <= (has(self[0].testers) ? 1 : 0)").message("steps: testers come first")
     )]
     pub steps: Option<Vec<StepSpec>>,
-    /// How long all traffic stays on the canary, the old pods warm beside it, before stable is rolled. Default 10m.
+    /// How long all traffic stays on the canary, the old pods warm beside it, before stable is rolled. With the capacity Small: how long
+    /// stable serves alone after it was rolled, before the version is live. Default 10m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('24h')").message("guard: at most 24h"))]
     pub guard: Option<Span>,
+    /// How many pods may be there beside stable while a version rolls out. Default Full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Capacity>,
     /// How long after going live a failing version is still taken back by itself. Default 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('720h')").message("rollbackWindow: at most 720h"))]
@@ -363,6 +367,19 @@ pub struct RolloutSpec {
     #[schemars(length(max = 4))]
     #[x_kube(validation = Rule::new("self.all(b, self.exists_one(o, o.cronJobRef.name == b.cronJobRef.name))").message("before: name each CronJob once"))]
     pub before: Vec<BeforeRef>,
+}
+
+/// How many pods may be there beside stable. Full (the default): as many as stable has, so that all of the traffic moves to the canary,
+/// and back, in one write. Small: at most a quarter of stable's, but one at least. Shares above what these can carry are cut to it; then
+/// the canary leaves, and stable rolls in place by its own strategy, asked as it goes. The way back takes longer then: see
+/// status.wayBack.expected.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Capacity {
+    /// As many as stable has.
+    #[default]
+    Full,
+    /// At most a quarter of them.
+    Small,
 }
 
 /// What runs before a new version.

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::release::Outcome;
+use super::{delivery::Capacity, release::Outcome};
 
 /// How many past rollouts the status keeps: 5 × 150 bytes.
 pub const HISTORY: usize = 5;
@@ -143,6 +143,11 @@ pub struct WayBack {
     /// Route or Service (one write each), or Rollout (its pods start first).
     #[schemars(length(max = 16))]
     pub by: String,
+    /// In how many seconds nobody would be served by the other version any more, about; absent: not known yet. By one write as
+    /// measured on the way back, by a rollout as long as pods of this app took to get ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub expected: Option<i32>,
 }
 
 /// The rollout in flight.
@@ -202,6 +207,9 @@ pub struct RolloutStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4), inner(length(min = 1, max = 52)))]
     pub prepared: Vec<String>,
+    /// How many pods may be there beside stable; absent: as many as it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Capacity>,
     /// Pods of the canary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<PodCount>,

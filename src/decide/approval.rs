@@ -4,7 +4,7 @@
 //! needs an approval is not entered without it, whatever else is well; steps that are one stop by their pods wait together.
 //! Deliberately absent: the way back, and a version that comes back. Neither asks anybody.
 
-use super::{Case, barrier, command, step, verdict, words};
+use super::{Case, barrier, command, stage, step, verdict, words};
 use crate::{
     api::command::Action,
     model::{
@@ -19,7 +19,7 @@ use crate::{
 #[must_use]
 pub fn awaited(case: &Case<'_>, rollout: &Rollout) -> Option<Reason> {
     // Traffic that was taken off may come back to where it was; that is no step.
-    if rollout.suspended.is_some() || step::over(case, rollout).is_err() {
+    if rollout.suspended.is_some() || stage::over(case, rollout).is_err() {
         return None;
     }
     missing(case, rollout, &step::following(case, rollout)).map(|place| wanted(case, rollout, place))

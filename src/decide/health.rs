@@ -1,10 +1,22 @@
 //! What people are told beside the decision itself: is production fine, was it asked, does anything happen by itself?
 
-use super::{Case, candidate, rest, rollback, size, step};
-use crate::model::{
-    decision::{Decision, Effect, Health, Reason},
-    phase::{Phase, Stage, Why, after},
+use std::time::Duration;
+
+use super::{Case, candidate, rest, rollback, size, stage};
+use crate::{
+    api::delivery::Capacity,
+    model::{
+        decision::{Decision, Effect, Health, Reason},
+        phase::{Phase, Rollout, Stage, Why, after},
+        world::Workload,
+    },
 };
+
+/// The way back by one write, whole seconds: what the first error costs until the last new customer was measured at is below it, in
+/// either way.
+const SWITCH: Duration = Duration::from_secs(1);
+/// An estimate that changes with every pod would be one status write for each.
+const COARSE: u64 = 5;
 
 /// The decision with what it says about production.
 #[must_use]
@@ -14,15 +26,39 @@ pub fn told(case: &Case<'_>, mut decision: Decision) -> Decision {
     let after_case = Case { state, ..*case };
     let rollout = state.phase.rollout();
     let weight = rollout.map(|r| size::weight(&after_case, r));
-    let until = rollout.and_then(|r| step::baked(&after_case, r));
+    let until = rollout.and_then(|r| stage::baked(&after_case, r));
     decision.health = Health {
         unavailable: unavailable(&after_case, &decision),
         verified: verified(&after_case),
         stalled: stalled(&after_case, &decision),
         weight,
         until,
+        way_back: way_back(&after_case),
     };
     decision
+}
+
+/// By one write when the other side is warm; else as long as its pods take to get ready, one part of them after the other where they
+/// cannot all be there at once.
+fn way_back(case: &Case<'_>) -> Option<Duration> {
+    let capacity = match &case.state.phase {
+        Phase::Rolling(Rollout { stage: Stage::RollingBack { .. }, .. }) | Phase::Adopting => return None,
+        Phase::Rolling(Rollout { stage: Stage::Finalizing, .. }) => Capacity::Small,
+        Phase::Rolling(_) => return Some(SWITCH),
+        Phase::Live | Phase::RolledBack { .. } => case.plan.capacity,
+    };
+    let rolled = |w: &Workload| {
+        let parts = if capacity == Capacity::Small { w.replicas.div_ceil(w.at_once.max(1)) } else { 1 };
+        Some(start(w)?.saturating_add(w.min_ready).saturating_mul(parts).saturating_add(SWITCH))
+    };
+    let slowest = case.seen.workloads.iter().map(rolled).try_fold(Duration::ZERO, |all, one| Some(all.max(one?)))?;
+    Some(Duration::from_secs(slowest.as_secs().next_multiple_of(COARSE)))
+}
+
+/// How long a pod takes to get ready: the shortest that is seen, as one that once was not ready again counts from then.
+fn start(workload: &Workload) -> Option<Duration> {
+    let pods = workload.canary.iter().flat_map(|canary| &canary.pods).chain(&workload.pods);
+    pods.filter_map(|pod| Duration::try_from(pod.ready_since?.duration_since(pod.created?)).ok()).min()
 }
 
 /// The version that should serve.

@@ -68,7 +68,7 @@ pub(super) fn finalize(case: &Case<'_>, rollout: &Rollout, to: &Release, holds: 
 
 /// What is written about stable, and who fights it. A foreign template that comes back is left behind the closed gate for a
 /// while, where it does nothing: to write ours again would only call for the next of theirs.
-fn truce(case: &Case<'_>, rollout: &Rollout, mut standing: Standing) -> (Standing, Option<Fought>) {
+pub(super) fn truce(case: &Case<'_>, rollout: &Rollout, mut standing: Standing) -> (Standing, Option<Fought>) {
     let replaced = |effect: &Effect| match effect {
         Effect::OpenGate { workload, template: Some(_), .. } => case.seen.workload(workload),
         _ => None,
@@ -93,7 +93,7 @@ fn truce(case: &Case<'_>, rollout: &Rollout, mut standing: Standing) -> (Standin
 }
 
 /// The workload runs that Release and nothing else, all of it available.
-fn at(workload: &Workload, release: &Release) -> bool {
+pub(super) fn at(workload: &Workload, release: &Release) -> bool {
     release.template_hash(&workload.name).is_some_and(|hash| workload.rolled_to(&hash))
 }
 
@@ -170,7 +170,7 @@ fn come_home(case: &Case<'_>, rollout: &Rollout, to: &Release) -> Decision {
 }
 
 /// The canary and its pods are gone: pins off, and the version is live.
-fn arrived(case: &Case<'_>, rollout: &Rollout, to: &Release) -> Decision {
+pub(super) fn arrived(case: &Case<'_>, rollout: &Rollout, to: &Release) -> Decision {
     let version = to.version.clone();
     let mut effects: Vec<Effect> = case
         .seen

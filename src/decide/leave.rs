@@ -22,13 +22,14 @@ pub fn next(case: &Case<'_>) -> Decision {
     let complete = case.seen.workloads.len() == case.plan.workloads.len();
     match &case.state.phase {
         Phase::Rolling(rollout) if complete => match &rollout.stage {
-            Stage::Finalizing => finish(case, rollout),
+            // As long as the canary is there, stable has not begun to roll.
+            Stage::Finalizing if !rollout.in_place() || !case.seen.workloads.iter().any(rollback::beside) => finish(case, rollout),
             // The good version has all of the traffic, and stable is the accused: there is no way back to that.
             Stage::Guarding { .. } if rollout.direction != Direction::Forward && rollout.suspended.is_none() => finish(case, rollout),
             // Nothing to go back to that anybody knows: what serves is left as it is.
             _ if !reachable(case, rollout) => ungate(case),
             Stage::RollingBack { .. } => step::next(case, rollout),
-            Stage::Preparing | Stage::Preflight | Stage::Canary { .. } | Stage::Promoting | Stage::Guarding { .. } => {
+            Stage::Preparing | Stage::Preflight | Stage::Canary { .. } | Stage::Promoting | Stage::Guarding { .. } | Stage::Finalizing => {
                 rollback::begin(case, rollout, Outcome::Undecided, Reason::DeliveryDeleted)
             }
         },

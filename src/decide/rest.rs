@@ -6,11 +6,12 @@ use super::{
 use crate::{
     api::{
         command::Action,
+        delivery::Capacity,
         release::{OriginType, Outcome},
     },
     model::{
         decision::{Decision, Effect, Reason, Target, Wait},
-        phase::{Adopted, Direction, Live, Phase, Rollout, State, Why, after},
+        phase::{Adopted, Direction, Live, Phase, Rollout, Stage, State, Why, after},
         route::Course,
         template,
         version::ReleaseName,
@@ -301,7 +302,9 @@ fn start(case: &Case<'_>, live: &Release, name: &ReleaseName, version: String) -
 }
 
 fn roll(case: &Case<'_>, release: &ReleaseName, from: &ReleaseName, direction: Direction, reason: Reason) -> Decision {
-    let stage = before::first_stage(case, &direction);
+    let (capacity, back) = (case.plan.capacity, direction != Direction::Forward);
+    // A canary that can carry but a fourth would only delay what brings the good version back.
+    let stage = if capacity == Capacity::Small && back { Stage::Finalizing } else { before::first_stage(case, &direction) };
     let rollout = Rollout {
         release: release.clone(),
         from: from.clone(),
@@ -315,6 +318,7 @@ fn roll(case: &Case<'_>, release: &ReleaseName, from: &ReleaseName, direction: D
         approved: Vec::new(),
         halted: None,
         prepared: Vec::new(),
+        capacity,
     };
     Decision::stay(&case.state.to(Phase::Rolling(rollout), case.now), reason, Wait::Now)
 }

@@ -10,7 +10,7 @@ use crate::{
         decision::{Decision, Effect, Reason, Wait},
         phase::{Direction, Phase, Quarantined, Rollout, Stage, State, Why, after},
         version::ReleaseName,
-        world::{Canary, Pin, Release, Service, Workload},
+        world::{Canary, Pin, Release, ReplicaSet, Service, Workload},
     },
 };
 
@@ -48,15 +48,8 @@ pub(super) fn quarantine(case: &Case<'_>, state: &mut State, release: &ReleaseNa
 pub(super) fn next(case: &Case<'_>, rollout: &Rollout) -> Decision {
     let from = candidate::known(case, &rollout.from);
     let from = &*from;
-    // By routes first: one write each, and nobody reaches the canary any more.
-    let home = |w| route::writes(case, w, &route::alone(case, w, side(w, from)));
-    let mut effects: Vec<Effect> = case.seen.workloads.iter().flat_map(home).collect();
-    for workload in &case.seen.workloads {
-        effects.extend(if beside(workload) { pin::writes(case, workload, side(workload, from)) } else { emptied(case, workload) });
-    }
     let standing = stable::keep_all(case, from, Resumed::Welcome, false);
-    effects.extend(standing.effects);
-    effects.extend(leaving(case, rollout, from));
+    let effects = emptying(case, rollout, from, standing.effects);
     let left = case.seen.workloads.iter().any(beside);
     let mut decision = if effects.is_empty() && !left && standing.settled {
         arrived(case, rollout)
@@ -75,9 +68,34 @@ pub(super) fn next(case: &Case<'_>, rollout: &Rollout) -> Decision {
     decision
 }
 
+/// The writes that take the traffic to stable, keep that as it stands, and end the canaries when they have none.
+pub(super) fn emptying(case: &Case<'_>, rollout: &Rollout, from: &Release, standing: Vec<Effect>) -> Vec<Effect> {
+    // By routes first: one write each, and nobody reaches the canary any more.
+    let home = |w| route::writes(case, w, &route::alone(case, w, side(w, from)));
+    let mut effects: Vec<Effect> = case.seen.workloads.iter().flat_map(home).collect();
+    for workload in &case.seen.workloads {
+        let two_sides = beside(workload) || half_way(workload, from);
+        effects.extend(if two_sides { pin::writes(case, workload, side(workload, from)) } else { emptied(case, workload) });
+    }
+    effects.extend(standing);
+    effects.extend(leaving(case, rollout, from));
+    effects
+}
+
 /// Something of the new side is there. Asked of the world and not of the Releases: their templates may be gone.
-fn beside(workload: &Workload) -> bool {
+pub(super) fn beside(workload: &Workload) -> bool {
     workload.canary.is_some() || workload.canary_left > 0
+}
+
+/// Stable itself runs the good version and another.
+fn half_way(workload: &Workload, from: &Release) -> bool {
+    let good = from.template_hash(&workload.name).and_then(|template| workload.replica_set(&template));
+    good.is_some_and(|good| workload.ready(&good.pod_hash) > 0 && !is_alone(workload, good))
+}
+
+/// Nothing else of stable is meant to run.
+fn is_alone(workload: &Workload, set: &ReplicaSet) -> bool {
+    workload.replica_sets.iter().all(|other| other.pod_hash == set.pod_hash || other.wanted == 0)
 }
 
 /// With the canary gone there is one side: a pin that it leaves empty comes off at once, whatever stable still waits for.
@@ -98,7 +116,7 @@ fn side<'a>(workload: &Workload, from: &'a Release) -> Side<'a> {
     let set = workload.replica_set(&hash);
     let ready = set.map_or(0, |rs| workload.ready(&rs.pod_hash));
     // Not by the number that is wanted: an autoscaler's write reaches the ReplicaSet a moment later.
-    let untouched = set.is_some_and(|rs| rs.wanted > 0 && workload.replica_sets.iter().all(|o| o.pod_hash == rs.pod_hash || o.wanted == 0));
+    let untouched = set.is_some_and(|rs| rs.wanted > 0 && is_alone(workload, rs));
     let enough = if untouched { 1 } else { workload.replicas.saturating_sub(workload.max_unavailable).max(1) };
     if ready >= enough {
         return Side::Back(from);
@@ -137,7 +155,7 @@ fn due(case: &Case<'_>, rollout: &Rollout, workload: &Workload, from: &Release) 
     }
 }
 
-fn soonest(case: &Case<'_>, rollout: &Rollout, from: &Release) -> Wait {
+pub(super) fn soonest(case: &Case<'_>, rollout: &Rollout, from: &Release) -> Wait {
     let canaries = case.seen.workloads.iter().filter(|w| w.canary.as_ref().is_some_and(|c| !c.deleting));
     canaries
         .filter_map(|w| due(case, rollout, w, from))

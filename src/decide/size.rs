@@ -1,14 +1,23 @@
 //! How many pods the canary has at each stage, and which steps of the plan are real ones.
 //!
+//! With the capacity Small it has a fourth of stable's pods at most, and no share above what these carry: steps beyond are one stop.
+//!
 //! In the Service way a share is a number of pods, so steps that ask for the same number are one stop, and there is none for those
 //! who test.
 
-use super::{Case, route};
-use crate::model::{
-    phase::{Rollout, Stage},
-    version::Weight,
-    world::{Release, Workload},
+use super::{Case, in_place, route, verdict};
+use crate::{
+    api::delivery::Capacity,
+    model::{
+        decision::Reason,
+        phase::{Rollout, Stage},
+        version::Weight,
+        world::{Release, Workload},
+    },
 };
+
+/// Of stable's pods, how many the canary may have with the capacity Small: one of four, but one at least.
+const SMALL: u32 = 4;
 
 /// Whether this rollout changes the workload at all.
 #[must_use]
@@ -47,29 +56,67 @@ pub fn pods(case: &Case<'_>, rollout: &Rollout, workload: &Workload, stage: &Sta
     let alone = !changed(case, rollout).any(|w| routed(case, w));
     match stage {
         Stage::Preflight => u32::from(!worker),
-        Stage::Canary { step } if worker && !alone && first_share(case).is_none_or(|first| *step <= first) => 0,
+        Stage::Canary { step } if worker && !alone && first_share(case, rollout).is_none_or(|first| *step <= first) => 0,
         Stage::Canary { step } => case.plan.steps.get(*step).map_or(workload.replicas, |s| {
-            if route::leads(case, workload) { s.weight.pods_of(workload.replicas) } else { s.weight.pods_beside(workload.replicas) }
+            let pods =
+                if route::leads(case, workload) { s.weight.pods_of(workload.replicas) } else { s.weight.pods_beside(workload.replicas) };
+            pods.min(room(rollout, workload))
         }),
         Stage::Promoting | Stage::Guarding { .. } | Stage::Finalizing => workload.replicas,
         Stage::Preparing | Stage::RollingBack { .. } => 0,
     }
 }
 
-/// The stops of the plan, by their steps. By pods, each is the last of the steps that mean the same number for the largest workload.
-fn stops(case: &Case<'_>) -> Vec<usize> {
-    let steps = case.plan.steps.iter().enumerate();
-    if case.seen.workloads.iter().any(|w| route::leads(case, w)) {
-        let passed_over = case.seen.routes.iter().any(|route| route.no_testers.is_some());
-        return steps.filter(|(_, step)| step.testers.is_none() || !passed_over).map(|(at, _)| at).collect();
+/// The pods that may be there beside stable.
+fn room(rollout: &Rollout, workload: &Workload) -> u32 {
+    match rollout.capacity {
+        Capacity::Full => workload.replicas,
+        Capacity::Small => (workload.replicas / SMALL).max(1),
     }
-    let replicas = case.seen.workloads.iter().map(|w| w.replicas).max().unwrap_or(0);
-    let mut found: Vec<(usize, u32)> = Vec::new();
-    for (at, step) in steps.filter(|(_, step)| step.testers.is_none()) {
-        let pods = step.weight.pods_beside(replicas);
+}
+
+/// The greatest share that the pods beside stable can carry, of every workload that has one.
+#[must_use]
+pub fn most(case: &Case<'_>, rollout: &Rollout) -> Weight {
+    let carried = |w: &Workload| match (room(rollout, w), route::leads(case, w)) {
+        (room, _) if room >= w.replicas => Weight::FULL,
+        (room, true) => Weight::new(u8::try_from(u64::from(room) * 100 / u64::from(w.replicas)).unwrap_or(100)),
+        (room, false) => Weight::of_pods(room, w.replicas),
+    };
+    changed(case, rollout).filter(|w| routed(case, w)).map(carried).min().unwrap_or(Weight::FULL)
+}
+
+/// The share of everybody at a step.
+#[must_use]
+pub fn share(case: &Case<'_>, rollout: &Rollout, step: usize) -> Weight {
+    case.plan.steps.get(step).map_or(Weight::ZERO, |step| step.weight.min(most(case, rollout)))
+}
+
+/// What people are told once, when the plan asks for more than may be there beside stable.
+#[must_use]
+pub fn cut(case: &Case<'_>, rollout: &Rollout) -> Option<Reason> {
+    let most = most(case, rollout);
+    let beyond = rollout.capacity == Capacity::Small && most < Weight::FULL;
+    beyond.then(|| Reason::CapacitySmall { version: verdict::version_of(case, rollout), most })
+}
+
+/// The stops of the plan, by their steps. Each is the last of the steps that mean the same: by pods for the largest workload, and by
+/// routes where the pods that may be there carry no more.
+fn stops(case: &Case<'_>, rollout: &Rollout) -> Vec<usize> {
+    let by_route = case.seen.workloads.iter().any(|w| route::leads(case, w));
+    let passed_over = !by_route || case.seen.routes.iter().any(|route| route.no_testers.is_some());
+    let largest = case.seen.workloads.iter().max_by_key(|w| w.replicas);
+    let meaning = |weight: Weight| match largest {
+        Some(largest) if !by_route => weight.pods_beside(largest.replicas).min(room(rollout, largest)),
+        _ => weight.min(most(case, rollout)).percent().into(),
+    };
+    let steps = case.plan.steps.iter().enumerate().filter(|(_, step)| step.testers.is_none() || !passed_over);
+    let mut found: Vec<(usize, Option<u32>)> = Vec::new();
+    for (at, step) in steps {
+        let means = step.testers.is_none().then(|| meaning(step.weight));
         match found.last_mut() {
-            Some((last, same)) if *same == pods => *last = at,
-            _ => found.push((at, pods)),
+            Some((last, same)) if *same == means => *last = at,
+            _ => found.push((at, means)),
         }
     }
     found.into_iter().map(|(at, _)| at).collect()
@@ -77,25 +124,25 @@ fn stops(case: &Case<'_>) -> Vec<usize> {
 
 /// The first stop; none: the plan has none that is one here.
 #[must_use]
-pub fn first(case: &Case<'_>) -> Option<usize> {
-    stops(case).into_iter().next()
+pub fn first(case: &Case<'_>, rollout: &Rollout) -> Option<usize> {
+    stops(case, rollout).into_iter().next()
 }
 
 /// The first stop at which everybody has a share.
-fn first_share(case: &Case<'_>) -> Option<usize> {
-    stops(case).into_iter().find(|at| case.plan.steps.get(*at).is_some_and(|step| step.testers.is_none()))
+fn first_share(case: &Case<'_>, rollout: &Rollout) -> Option<usize> {
+    stops(case, rollout).into_iter().find(|at| case.plan.steps.get(*at).is_some_and(|step| step.testers.is_none()))
 }
 
-/// The stop after this one; none: the next is full size.
+/// The stop after this one; none: it is the last.
 #[must_use]
-pub fn after(case: &Case<'_>, step: usize) -> Option<usize> {
-    stops(case).into_iter().find(|at| *at > step)
+pub fn after(case: &Case<'_>, rollout: &Rollout, step: usize) -> Option<usize> {
+    stops(case, rollout).into_iter().find(|at| *at > step)
 }
 
 /// The bake of a stop: the longest among the steps that it stands for.
 #[must_use]
-pub fn bake(case: &Case<'_>, step: usize) -> std::time::Duration {
-    let before = stops(case).into_iter().rfind(|at| *at < step);
+pub fn bake(case: &Case<'_>, rollout: &Rollout, step: usize) -> std::time::Duration {
+    let before = stops(case, rollout).into_iter().rfind(|at| *at < step);
     let meant = case.plan.steps.iter().enumerate().filter(|(at, s)| *at == step || s.testers.is_none());
     let meant = meant.filter(|(at, _)| *at <= step && before.is_none_or(|before| *at > before));
     meant.map(|(_, s)| s.bake).max().unwrap_or_default()
@@ -104,6 +151,9 @@ pub fn bake(case: &Case<'_>, step: usize) -> std::time::Duration {
 /// The share asked for at a stage, and the one that ready pods give.
 #[must_use]
 pub fn weight(case: &Case<'_>, rollout: &Rollout) -> (Weight, Weight) {
+    if rollout.in_place() {
+        return (Weight::FULL, in_place::rolled_share(case, rollout));
+    }
     let served = || {
         let shares = changed(case, rollout).map(|w| {
             if route::leads(case, w) {
@@ -118,7 +168,7 @@ pub fn weight(case: &Case<'_>, rollout: &Rollout) -> (Weight, Weight) {
     match &rollout.stage {
         Stage::Preparing | Stage::Preflight | Stage::RollingBack { .. } => (Weight::ZERO, Weight::ZERO),
         Stage::Canary { .. } | Stage::Promoting | Stage::Guarding { .. } if rollout.suspended.is_some() => (Weight::ZERO, Weight::ZERO),
-        Stage::Canary { step } => (case.plan.steps.get(*step).map_or(Weight::ZERO, |s| s.weight), served()),
+        Stage::Canary { step } => (share(case, rollout, *step), served()),
         Stage::Promoting => (case.plan.steps.last().map_or(Weight::ZERO, |s| s.weight), served()),
         Stage::Guarding { .. } if changed(case, rollout).any(|w| route::leads(case, w)) => (Weight::FULL, served()),
         Stage::Guarding { .. } | Stage::Finalizing => (Weight::FULL, Weight::FULL),

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Case, before, evidence::Verdict, size};
+use super::{Case, before, evidence::Verdict, in_place, size};
 use crate::model::{
     decision::Reason,
     phase::{Direction, Rollout, Stage, after},
@@ -38,7 +38,19 @@ pub fn judge(case: &Case<'_>, rollout: &Rollout) -> Judgement {
     let version = version_of(case, rollout);
     let mut hold = None;
     for workload in size::changed(case, rollout) {
-        match workload.canary.as_ref().map_or(Judgement::Fine, |canary| platform(&version, workload, canary)) {
+        match workload
+            .canary
+            .as_ref()
+            .filter(|_| !rollout.in_place())
+            .map_or(Judgement::Fine, |canary| platform(&version, workload, canary))
+        {
+            Judgement::Fine => {}
+            Judgement::Hold(reason) => hold = hold.or(Some(reason)),
+            fail @ (Judgement::Fail(_) | Judgement::Suspend(_)) => return fail,
+        }
+    }
+    if rollout.in_place() {
+        match in_place::judge(case, rollout, &version) {
             Judgement::Fine => {}
             Judgement::Hold(reason) => hold = hold.or(Some(reason)),
             fail @ (Judgement::Fail(_) | Judgement::Suspend(_)) => return fail,
@@ -68,7 +80,7 @@ fn silent(case: &Case<'_>, rollout: &Rollout) -> bool {
 }
 
 /// What Kubernetes itself says about the canary of one workload.
-fn platform(version: &str, workload: &Workload, canary: &Canary) -> Judgement {
+pub(super) fn platform(version: &str, workload: &Workload, canary: &Canary) -> Judgement {
     let fail = |failure: String| Judgement::Fail(Reason::CanaryCrashed { version: version.to_owned(), failure });
     if let Some((pod, says)) = first_fault(&canary.pods) {
         // A stable pod that was restarted once and is ready again is no excuse.

@@ -21,11 +21,12 @@ pub fn of(case: &Case<'_>, rollout: &Rollout) -> Reason {
         Stage::Preparing => before::words(case, rollout),
         Stage::Preflight => Reason::Preflight { version },
         Stage::Canary { step } => {
-            let Some(step) = case.plan.steps.get(*step) else { return Reason::Preflight { version } };
-            match &step.testers {
+            let Some(planned) = case.plan.steps.get(*step) else { return Reason::Preflight { version } };
+            let share = size::share(case, rollout, *step);
+            match &planned.testers {
                 Some(testers) => Reason::Testing { version, mark: testers.to_string() },
-                None if by_route => Reason::Sharing { version, share: step.weight },
-                None => Reason::Baking { version, served: planned_share(case, rollout), asked: step.weight },
+                None if by_route => Reason::Sharing { version, share },
+                None => Reason::Baking { version, served: planned_share(case, rollout), asked: share },
             }
         }
         Stage::Promoting => {
@@ -33,6 +34,7 @@ pub fn of(case: &Case<'_>, rollout: &Rollout) -> Reason {
             Reason::Growing { version, wanted }
         }
         Stage::Guarding { .. } => Reason::Guarding { version, what: if by_route { "requests by its routes" } else { "new connections" } },
+        Stage::Finalizing if rollout.in_place() => Reason::RollingInPlace { version },
         Stage::Finalizing => Reason::RollingStable { version },
         Stage::RollingBack { why, .. } => {
             Reason::GoingBack { from: version, to: verdict::called(case, &rollout.from), why: why.says.clone() }

@@ -1,6 +1,6 @@
 //! What was decided: where the delivery goes, what is written to the world, why, and when to look again.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -66,6 +66,8 @@ pub struct Health {
     pub weight: Option<(Weight, Weight)>,
     /// When the step that is baking has baked, once its pods are there.
     pub until: Option<Timestamp>,
+    /// In how long nobody would be served by the other version any more, were it taken back now; none: not known.
+    pub way_back: Option<Duration>,
 }
 
 /// When to look again. Waiting is a value, not an error.
@@ -349,6 +351,7 @@ reasons! {
     /// All traffic is on the canary.
     Guarding { version: String, what: &'static str } => "all {what} go to the canary of {version}; the old pods stay warm",
     /// Stable is rolled.
+    RollingInPlace { version: String } => "stable rolls to {version} in place, by its own strategy, and serves meanwhile; its new pods are asked as they come",
     RollingStable { version: String } => "stable rolls to {version} without traffic while the canary serves; then traffic comes back to it",
     /// It serves.
     WentLive { version: String } => "{version} is live",
@@ -451,6 +454,7 @@ reasons! {
     /// The same, once.
     RouteChanged { route: String, by: String } => "{by} has changed {route} while a version is on its way by it; its share is written again",
     /// Testers cannot be told apart.
+    CapacitySmall { version: String, most: Weight } => "by the capacity Small {version} gets at most {most} beside stable; then stable rolls to it in place",
     TestersSkipped { route: String, why: String } => "testers are passed over on {route}: {why}",
     /// It cannot go the way of the customers.
     ProbeNotByRoute { probe: String, why: String } => "ProductionProbe {probe} asks pods alone, and nothing by the route: {why}",

@@ -5,7 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::version::{Identity, ReleaseName, TemplateHash};
-use crate::{api::release::Outcome, decide::evidence::Book};
+use crate::{
+    api::{delivery::Capacity, release::Outcome},
+    decide::evidence::Book,
+};
 
 /// Everything that must survive a restart. Stored in the status of the Delivery, in one write.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,6 +119,17 @@ pub struct Rollout {
     pub halted: Option<Why>,
     /// The `CronJobs` that have run for it, by name.
     pub prepared: Vec<String>,
+    /// How many pods may be there beside stable: what the plan said when it began, so that no change of it finds the traffic on a
+    /// canary that is too large or too small.
+    pub capacity: Capacity,
+}
+
+impl Rollout {
+    /// Stable takes the version with its traffic on it; nothing serves beside it.
+    #[must_use]
+    pub fn in_place(&self) -> bool {
+        self.capacity == Capacity::Small && self.stage == Stage::Finalizing
+    }
 }
 
 /// A foreign template in the place of one that rolls.

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::api::{
     delivery::{
-        self, Allowed, Approval, ConfigSpec, DeliverySpec, ImageSource, Mode, OnDeadline, OnNoChecks, QueueSpec, StepSpec, TestersSpec,
-        WhenSpec, WhenType,
+        self, Allowed, Approval, Capacity, ConfigSpec, DeliverySpec, ImageSource, Mode, OnDeadline, OnNoChecks, QueueSpec, StepSpec,
+        TestersSpec, WhenSpec, WhenType,
     },
     duration::Span,
 };
@@ -45,6 +45,8 @@ pub struct Plan {
     pub steps: Vec<PlannedStep>,
     /// Time at full weight with the old pods warm.
     pub guard: Duration,
+    /// How many pods may be there beside stable.
+    pub capacity: Capacity,
     /// How long after going live a failing version is taken back by itself.
     pub rollback_window: Duration,
     /// How long a rollout may take until all traffic has moved.
@@ -169,6 +171,7 @@ impl Plan {
             source: spec.source.as_ref().map_or(Source::Workload, |named| source(named, spec.config.as_ref())),
             steps: rollout.steps.as_ref().map_or_else(|| usual_steps(spec), |steps| steps.iter().map(PlannedStep::from).collect()),
             guard: span(rollout.guard, GUARD),
+            capacity: rollout.capacity.unwrap_or_default(),
             rollback_window: span(rollout.rollback_window, ROLLBACK_WINDOW),
             deadline: span(rollout.deadline, DEADLINE),
             on_deadline: rollout.on_deadline.unwrap_or_default(),

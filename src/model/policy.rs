@@ -171,10 +171,11 @@ pub fn ruled(spec: &DeliverySpec, adopted: &[Adopted], policies: &[Policy]) -> (
 
 /// Each field for itself; named one by one, so that a new one does not compile before it is thought of.
 fn or(own: RolloutSpec, other: &RolloutSpec) -> RolloutSpec {
-    let RolloutSpec { steps, guard, rollback_window, deadline, on_deadline, settle, before } = own;
+    let RolloutSpec { steps, guard, capacity, rollback_window, deadline, on_deadline, settle, before } = own;
     RolloutSpec {
         steps: steps.or_else(|| other.steps.clone()),
         guard: guard.or(other.guard),
+        capacity: capacity.or(other.capacity),
         rollback_window: rollback_window.or(other.rollback_window),
         deadline: deadline.or(other.deadline),
         on_deadline: on_deadline.or(other.on_deadline),

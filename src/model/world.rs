@@ -1,6 +1,6 @@
 //! What one decision may look at. Filled by `observe` from live reads; complete, or the reconcile ends with an error.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -83,6 +83,10 @@ pub struct Workload {
     pub replicas: u32,
     /// How many may be missing at once: `maxUnavailable`, rounded down as Kubernetes does.
     pub max_unavailable: u32,
+    /// How many pods a roll of it replaces at once: those above the number and those that may be missing; at least one.
+    pub at_once: u32,
+    /// How long a pod must be ready before the next ones follow: `minReadySeconds`.
+    pub min_ready: Duration,
     /// `status.observedGeneration` is the generation.
     pub observed: bool,
     /// The condition Progressing says `ProgressDeadlineExceeded`.
@@ -127,6 +131,8 @@ pub struct Pod {
     pub name: String,
     /// Its `pod-template-hash`.
     pub pod_hash: Option<PodHash>,
+    /// When it was made.
+    pub created: Option<Timestamp>,
     /// Ready since; none: not ready.
     pub ready_since: Option<Timestamp>,
     /// Its address.

@@ -53,6 +53,7 @@ pub(super) fn read(raw: &Raw, delivery: &str) -> Seen {
         pod: Pod {
             name: raw.metadata.name.clone().unwrap_or_default(),
             pod_hash: label(POD_TEMPLATE_HASH).map(PodHash::new),
+            created: raw.metadata.creation_timestamp.as_ref().map(|time| time.0),
             ready_since: ready.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
             ip: status.and_then(|s| s.pod_ip.clone()).filter(|ip| !ip.is_empty()),
             digests: digests(raw),

@@ -27,12 +27,14 @@ pub(super) struct Ports<'a> {
 /// What is to be asked now, and the probes that cannot be: they name no Service or port of this Delivery.
 pub(super) fn watch(state: &State, seen: &Observation, probes: &[Probe], ports: &Ports<'_>) -> (Watch, Vec<Reason>) {
     let rollout = state.phase.rollout();
+    // Where nothing serves beside it, what it says alone is its evidence.
+    let rolls = rollout.is_some_and(Rollout::in_place);
     let (mut watched, mut problems) = (Vec::new(), Vec::new());
     for probe in probes {
         match one(state, seen, probe, ports) {
             Ok(asks) => watched.push(Watched {
                 check: probe.check.clone(),
-                every: if matches!(asks, Asks::Pair { .. }) { probe.rollout } else { probe.always },
+                every: if rolls || matches!(asks, Asks::Pair { .. }) { probe.rollout } else { probe.always },
                 votes: probe.votes,
                 pods: probe.pods,
                 route_of: probe.route.then(|| probe.service.clone()),
@@ -75,6 +77,10 @@ fn one(state: &State, seen: &Observation, probe: &Probe, ports: &Ports<'_>) -> R
     let port = port(ports.services, probe)?;
     let targets = |pods: Vec<&Pod>| pods.into_iter().filter_map(|pod| target(pod, &port, &ports.pods)).collect::<Vec<Target>>();
     Ok(match state.phase.rollout() {
+        Some(rollout) if rollout.in_place() => {
+            let (new, old) = (targets(rolled(seen, workload, &rollout.release)), targets(rolled(seen, workload, &rollout.from)));
+            if new.is_empty() || old.is_empty() { Asks::Rest { pods: new } } else { Asks::Pair { canary: new, stable: old, door: None } }
+        }
         Some(rollout) if is_paired(&rollout.stage) => {
             let (canary, stable) = (canary_of(workload, &rollout.release), running(seen, workload, &rollout.from));
             Asks::Pair { canary: targets(canary), stable: targets(stable), door: door(seen, probe) }
@@ -123,6 +129,13 @@ fn running<'a>(seen: &Observation, workload: &'a Workload, release: &ReleaseName
     let template = seen.release(release).and_then(|r| r.template_hash(&workload.name));
     let Some(set) = template.and_then(|hash| workload.replica_set(&hash)) else { return active(workload) };
     workload.pods.iter().filter(|pod| pod.pod_hash.as_ref() == Some(&set.pod_hash)).collect()
+}
+
+/// Stable's pods of this Release, none where its `ReplicaSet` is not known.
+fn rolled<'a>(seen: &Observation, workload: &'a Workload, release: &ReleaseName) -> Vec<&'a Pod> {
+    let template = seen.release(release).and_then(|r| r.template_hash(&workload.name));
+    let hash = template.and_then(|template| workload.replica_set(&template)).map(|set| &set.pod_hash);
+    workload.pods.iter().filter(|pod| hash.is_some() && pod.pod_hash.as_ref() == hash).collect()
 }
 
 fn active(workload: &Workload) -> Vec<&Pod> {

@@ -34,6 +34,8 @@ pub(super) fn workload(template: &Value) -> Workload {
         put_back: None,
         replicas: 2,
         max_unavailable: 0,
+        at_once: 1,
+        min_ready: std::time::Duration::ZERO,
         observed: true,
         stuck: false,
         template: template.clone(),

@@ -2,7 +2,7 @@
 //!
 //! Deployments and `ReplicaSets` are read as JSON, so that a template keeps fields that are newer than our types.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::try_join;
 use jiff::Timestamp;
@@ -120,7 +120,9 @@ fn workload(planned: &PlannedWorkload, raw: &DynamicObject, sets: &[DynamicObjec
         gate_marked: annotation(meta, GATE_ANNOTATION).is_some(),
         put_back: annotation(meta, PUT_BACK_ANNOTATION).map(ReleaseName::new),
         replicas,
-        max_unavailable: max_unavailable(&raw.data, replicas),
+        max_unavailable: rolls(&raw.data, replicas).0,
+        at_once: rolls(&raw.data, replicas).1,
+        min_ready: Duration::from_secs(number(raw, "/spec/minReadySeconds", 0).into()),
         observed: observed(raw),
         stuck: stuck(raw),
         template: raw.data.pointer("/spec/template").cloned().unwrap_or_default(),
@@ -190,16 +192,17 @@ fn selector(raw: &DynamicObject) -> Selector {
     parsed.and_then(|selector| Selector::try_from(selector).ok()).unwrap_or_default()
 }
 
-/// How many pods may be missing: `maxUnavailable` rounded down; one, if surge and this would both be none, as then nothing
-/// could ever roll.
-fn max_unavailable(deployment: &Value, replicas: u32) -> u32 {
+/// How many pods may be missing in a roll, and how many it replaces at once: `maxUnavailable` rounded down and with it `maxSurge`
+/// rounded up; one, if both would be none, as then nothing could ever roll.
+fn rolls(deployment: &Value, replicas: u32) -> (u32, u32) {
     let given = |field: &str| {
         let value = deployment.pointer(&format!("/spec/strategy/rollingUpdate/{field}"));
         value.cloned().unwrap_or_else(|| Value::from(QUARTER))
     };
     let unavailable = pods_of_share(&given("maxUnavailable"), replicas, false);
     let surge = pods_of_share(&given("maxSurge"), replicas, true);
-    if unavailable == 0 && surge == 0 { 1.min(replicas) } else { unavailable.min(replicas) }
+    let missing = if unavailable == 0 && surge == 0 { 1.min(replicas) } else { unavailable.min(replicas) };
+    (missing, missing.saturating_add(surge).max(1))
 }
 
 fn pods_of_share(value: &Value, replicas: u32, up: bool) -> u32 {

@@ -12,7 +12,7 @@ use std::{
 
 use futures::{FutureExt as _, future::BoxFuture};
 use haldane::{
-    api::delivery::{Delivery, OnDeadline},
+    api::delivery::{Capacity, Delivery, OnDeadline},
     clock::Clock as _,
     control::lease::Elector,
     decide::{Case, source::told},
@@ -265,6 +265,7 @@ impl Home {
         let name = Name::parse(&repo.name()).unwrap();
         let merges = MergePlan { branch: Branch { repository: name.clone(), name: None }, ..like };
         let plan = Plan {
+            capacity: Capacity::Full,
             workloads: vec![],
             source: Source::Merge(Box::new(merges)),
             steps: vec![],

@@ -100,6 +100,8 @@ pub fn seen(deployment: &Value, service: &Value) -> Observation {
         put_back: None,
         replicas: 3,
         max_unavailable: 0,
+        at_once: 1,
+        min_ready: std::time::Duration::ZERO,
         observed: true,
         stuck: false,
         template: deployment.pointer("/spec/template").cloned().unwrap_or_default(),

@@ -17,6 +17,7 @@ mod routed;
 mod routes;
 mod rules;
 mod script;
+mod small;
 mod stories;
 mod town;
 mod traps;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    api::delivery::{DeliverySpec, WorkloadRef},
+    api::delivery::{Capacity, DeliverySpec, WorkloadRef},
     decide::evidence::Book,
     model::{
         decision::{Reason, Wait},
@@ -89,11 +89,12 @@ prop_compose! {
         stage in stage(), book in book(), suspended in prop::option::of(second()),
         fought in prop::option::of(("[0-9a-f]{16}", second())),
         approved in prop::collection::vec(0usize..21, 0..=4), halted in prop::option::of(why()),
-        prepared in prop::collection::vec("[a-z]{1,12}", 0..=4),
+        prepared in prop::collection::vec("[a-z]{1,12}", 0..=4), small in any::<bool>(),
     ) -> Phase {
         let fought = fought.map(|(template, at)| Fought { template: TemplateHash::new(template), at });
         let direction = back.map_or(Direction::Forward, Direction::Return);
-        Phase::Rolling(Rollout { release, from, direction, started_at, stage, book, suspended, fought, approved, halted, prepared })
+        let capacity = if small { Capacity::Small } else { Capacity::Full };
+        Phase::Rolling(Rollout { release, from, direction, started_at, stage, book, suspended, fought, approved, halted, prepared, capacity })
     }
 }
 
@@ -199,6 +200,7 @@ fn full() -> (Decision, DeliveryStatus) {
             approved: (0..21).collect(),
             halted: None,
             prepared: vec![],
+            capacity: Capacity::Small,
         }),
         since: seconds(1),
         live: Some(Live { release: release(2), since: seconds(1) }),
@@ -264,6 +266,7 @@ fn a_rollout_that_ends_is_history_once() {
         approved: vec![],
         halted: None,
         prepared: vec![],
+        capacity: Capacity::Full,
     };
     let live = |name: &str| Some(Live { release: ReleaseName::new(name), since: seconds(1) });
     let state = State { phase: Phase::Rolling(rolling), live: live("r1"), ..State::new(seconds(1)) };

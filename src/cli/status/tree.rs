@@ -8,7 +8,7 @@ use super::{
     view::{Gate, HoldView, Pin, PodView, ServiceView, Side, View, WorkloadView},
 };
 use crate::{
-    api::status::{AheadCommit, DeliveryStatus, Evidence, LastRollback, RolloutStatus},
+    api::status::{AheadCommit, DeliveryStatus, Evidence, LastRollback, RolloutStatus, WayBack},
     cli::paint::{Cell, Paint, Style, ago, between, of_phase, row, span},
 };
 
@@ -50,7 +50,7 @@ fn header(view: &View, status: &DeliveryStatus, now: Timestamp, paint: Paint) ->
         rows.push(row(["Live:", &(version(&live.version, &live.release) + &since)]));
     }
     if let Some(back) = &status.way_back {
-        rows.push(row(["Way back:", &format!("{} by {}", version(&back.version, &back.release), back.by)]));
+        rows.push(row(["Way back:", &format!("{} by {}{}", version(&back.version, &back.release), back.by, expected(back))]));
     }
     if let Some(rollout) = &status.rollout {
         rows.push(row(["Rollout:", &rolling(rollout)]));
@@ -70,6 +70,10 @@ fn header(view: &View, status: &DeliveryStatus, now: Timestamp, paint: Paint) ->
     );
     rows.extend(status.last_rollback.as_ref().map(|l| row(["Last rollback:", &last_rollback(l, now)])));
     paint.columns(&rows)
+}
+
+fn expected(back: &WayBack) -> String {
+    back.expected.map(|seconds| format!(", about {seconds} s")).unwrap_or_default()
 }
 
 /// A merge that is no Release (yet), and why.

@@ -10,6 +10,7 @@ mod observed;
 mod pins;
 mod policies;
 mod route;
+mod small;
 mod source;
 mod toy;
 

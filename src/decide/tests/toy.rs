@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    api::delivery::OnDeadline,
+    api::delivery::{Capacity, OnDeadline},
     decide::{
         check::check,
         decide,
@@ -58,6 +58,8 @@ pub(super) struct Toy {
     pub(super) stable_down: bool,
     /// The templates that were put in while the gate was open roll only when told.
     pub(super) roll: bool,
+    /// Of them that many pods are new, and the rest still old; none: all are new.
+    pub(super) part: Option<u32>,
     /// The Service's own selector fits no side any more.
     pub(super) unfit: bool,
     pub(super) last: Option<Decision>,
@@ -76,6 +78,8 @@ impl Toy {
             put_back: None,
             replicas,
             max_unavailable: replicas / 4,
+            at_once: (replicas / 4).max(1),
+            min_ready: Duration::ZERO,
             observed: true,
             stuck: false,
             template: v1.clone(),
@@ -101,6 +105,7 @@ impl Toy {
         };
         let mut toy = Self {
             plan: Plan {
+                capacity: Capacity::Full,
                 workloads: vec![PlannedWorkload::bare(APP)],
                 source: Source::Workload,
                 steps: [5, 25, 50].map(|w| PlannedStep { bake: Duration::from_mins(1), ..PlannedStep::share(w) }).to_vec(),
@@ -124,6 +129,7 @@ impl Toy {
             silent: false,
             stable_down: false,
             roll: true,
+            part: None,
             unfit: false,
             last: None,
         };
@@ -225,7 +231,9 @@ impl Toy {
 
     fn probe(&mut self) {
         let workload = self.seen.workloads.first();
-        let asked = self.state.phase.rollout().is_some() && workload.is_some_and(|w| w.canary.as_ref().is_some_and(|c| c.ready() > 0));
+        let beside = |w: &Workload| w.canary.as_ref().is_some_and(|c| c.ready() > 0);
+        let half = |w: &Workload| w.replica_sets.iter().filter(|rs| rs.wanted > 0).count() > 1;
+        let asked = self.state.phase.rollout().is_some_and(|r| workload.is_some_and(|w| if r.in_place() { half(w) } else { beside(w) }));
         if !asked || self.mute {
             return;
         }
@@ -257,6 +265,7 @@ impl Toy {
             .map(|i| Pod {
                 name: format!("{prefix}{i}"),
                 pod_hash: hash.cloned(),
+                created: Some(self.now),
                 ready_since: Some(self.now),
                 ip: Some("192.0.2.1".into()),
                 digests: vec![],
@@ -281,7 +290,12 @@ impl Toy {
                 });
             }
             for rs in &mut workload.replica_sets {
-                rs.wanted = if rs.template == here { workload.replicas } else { 0 };
+                let new = self.part.map_or(workload.replicas, |part| part.min(workload.replicas));
+                rs.wanted = match (rs.template == here, rs.wanted) {
+                    (true, _) => new,
+                    (false, 0) => 0,
+                    (false, _) => workload.replicas - new,
+                };
             }
         } else if let Some(active) = workload.replica_sets.iter().find(|rs| rs.wanted > 0).map(|rs| rs.pod_hash.clone()) {
             for rs in &mut workload.replica_sets {
@@ -292,8 +306,11 @@ impl Toy {
         for rs in &mut workload.replica_sets {
             (rs.pods, rs.available) = (rs.wanted, rs.wanted);
             let pods = self.pods(rs.pod_hash.as_str(), Some(&rs.pod_hash), rs.wanted);
-            let since = |pod: &Pod| before.iter().find(|p| p.name == pod.name).and_then(|p| p.ready_since);
-            workload.pods.extend(pods.into_iter().map(|pod| Pod { ready_since: since(&pod).or(pod.ready_since), ..pod }));
+            let known = |pod: &Pod| before.iter().find(|p| p.name == pod.name);
+            workload.pods.extend(pods.into_iter().map(|pod| match known(&pod) {
+                Some(known) => Pod { created: known.created, ready_since: known.ready_since.or(pod.ready_since), ..pod },
+                None => pod,
+            }));
         }
         if self.stable_down {
             let old = pod_hash(&template("v1"));

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    api::delivery::Capacity,
     decide::evidence::Book,
     model::{
         phase::{Direction, Live, Phase, Why},
@@ -24,6 +25,7 @@ fn pod(name: &str, hash: &str, last: u8, ready: bool) -> Pod {
     Pod {
         name: name.to_owned(),
         pod_hash: Some(PodHash::new(hash)),
+        created: None,
         ready_since: ready.then_some(Timestamp::UNIX_EPOCH),
         ip: Some(format!("192.0.2.{last}")),
         digests: Vec::new(),
@@ -134,6 +136,7 @@ fn state(stage: Option<Stage>) -> State {
         approved: vec![],
         halted: None,
         prepared: vec![],
+        capacity: Capacity::Full,
     };
     State { phase: Phase::Rolling(rollout), ..at_rest }
 }

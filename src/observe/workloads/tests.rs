@@ -27,9 +27,9 @@ fn what_may_be_missing_is_counted_as_kubernetes_counts() {
         let mut rolling = json!({"maxUnavailable": given, "maxSurge": surge});
         rolling.as_object_mut().unwrap().retain(|_, v| !v.is_null());
         let deployment = json!({"spec": {"strategy": {"rollingUpdate": rolling}}});
-        assert_eq!(max_unavailable(&deployment, replicas), expected, "{deployment} of {replicas}");
+        assert_eq!(rolls(&deployment, replicas).0, expected, "{deployment} of {replicas}");
     }
-    assert_eq!(max_unavailable(&json!({"spec": {}}), 8), 2, "a quarter, when nothing is said");
+    assert_eq!(rolls(&json!({"spec": {}}), 8), (2, 4), "a quarter, when nothing is said");
 }
 
 #[test]

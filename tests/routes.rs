@@ -8,6 +8,8 @@ mod support;
 mod bad_input;
 #[path = "routes/before.rs"]
 mod before;
+#[path = "routes/small.rs"]
+mod small;
 
 use std::sync::OnceLock;
 use std::time::Duration;

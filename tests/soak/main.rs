@@ -44,8 +44,9 @@ const MARGIN_US: i64 = 5_000_000;
 /// Versions of the shop that are good; the bad one is another.
 const GOOD: [&str; 4] = ["v3", "v4", "v5", "v1"];
 const BAD: &str = "v2";
-/// Requests to a pod before the page fails: at once, at a small share, at a large one, when it serves everybody.
-const AFTER: [u32; 4] = [0, 100, 600, 1_500];
+/// Requests to a pod before the page fails: at a large share, which is what the first plot shows, at once, at a small share, when it
+/// serves everybody.
+const AFTER: [u32; 4] = [600, 0, 100, 1_500];
 
 fn main() -> ExitCode {
     match run() {

@@ -21,11 +21,17 @@ pub enum Way {
     #[default]
     Service,
     Route,
+    /// By its route, and with the capacity Small: stable takes a version in place.
+    Small,
 }
 
 impl Way {
     /// Every sweep goes these ways.
-    pub const SWEPT: [Self; 2] = [Self::Service, Self::Route];
+    pub const SWEPT: [Self; 3] = [Self::Service, Self::Route, Self::Small];
+
+    pub fn by_route(self) -> bool {
+        self != Self::Service
+    }
 }
 
 /// What an app runs before the story begins.
@@ -64,7 +70,10 @@ pub fn gateway() -> Value {
 
 /// Delivered that way: by its route, testers come first.
 pub fn by(way: Way, mut delivery: Value) -> Value {
-    if way == Way::Route {
+    if way == Way::Small {
+        delivery["spec"]["rollout"]["capacity"] = "Small".into();
+    }
+    if way.by_route() {
         let workload = &mut delivery["spec"]["workloads"][0];
         workload["routeRefs"] = json!([{"kind": "HTTPRoute", "name": workload["name"]}]);
         let steps = &mut delivery["spec"]["rollout"]["steps"];

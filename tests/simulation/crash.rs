@@ -68,8 +68,10 @@ pub struct Schedule {
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} seed={}", self.script, self.seed)?;
-        if self.way == Way::Route {
-            write!(f, " way=route")?;
+        match self.way {
+            Way::Service => {}
+            Way::Route => write!(f, " way=route")?,
+            Way::Small => write!(f, " way=small")?,
         }
         self.blow.map_or(Ok(()), |(blow, k)| write!(f, " {blow}={k}"))
     }
@@ -83,7 +85,7 @@ impl Schedule {
         for word in words {
             let (name, number) = word.split_once('=')?;
             if name == "way" {
-                schedule.way = Way::Route;
+                schedule.way = if number == "small" { Way::Small } else { Way::Route };
                 continue;
             }
             match Blow::ALL.iter().find(|b| b.to_string() == name) {
@@ -205,9 +207,13 @@ fn every_crash_and_every_lost_reply_ends_the_same() {
         println!("{history}: {} writes", golden.writes);
         for blow in Blow::ALL {
             // SWEEP=all tries everything; else every crash after a write, and every fourth of the others; by a route, where the same
-            // code writes more often, every second and every eighth.
+            // code writes more often, every second and every eighth, and of what is the same again in place every third and twelfth.
             let whole = std::env::var("SWEEP").is_ok_and(|s| s == "all");
-            let seldom = if history.way == Way::Route { 2 } else { 1 };
+            let seldom = match history.way {
+                Way::Service => 1,
+                Way::Route => 2,
+                Way::Small => 3,
+            };
             let every = if whole { 1 } else { seldom * if blow == Blow::CrashAfter { 1 } else { 4 } };
             schedules.extend((1..=golden.writes).step_by(every).map(|k| (Schedule { blow: Some((blow, k)), ..*history }, at)));
         }

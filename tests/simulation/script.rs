@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{
     app::{V2, V3},
     sim::{
-        Behaviour, Store, World,
+        Behaviour, Store,
         api::{kinds::DELIVERY, write::Propagation},
         json,
         world::behaviour::Answers,
@@ -48,12 +48,11 @@ impl Script {
     }
 
     fn begin(self, town: &Town) {
-        let world: &World = &town.world;
         match self {
             Self::Good | Self::Deleted => {}
-            Self::BadFirst => world.set_behaviour(V2, Behaviour::answering(Answers::Always(500))),
-            Self::BadGuard => world.set_behaviour(V2, Behaviour::answering(Answers::FailsWhenServingAll)),
-            Self::Superseded => world.set_behaviour(V2, Behaviour { image_pull_error: true, ..Behaviour::default() }),
+            Self::BadFirst => town.behave(V2, Behaviour::answering(Answers::Always(500))),
+            Self::BadGuard => town.behave(V2, Behaviour::answering(Answers::FailsWhenServingAll)),
+            Self::Superseded => town.behave(V2, Behaviour { image_pull_error: true, ..Behaviour::default() }),
         }
         town.set_image(V2);
     }

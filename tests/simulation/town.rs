@@ -22,11 +22,11 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{self, APP, NAMESPACE, Way},
+    app::{self, APP, NAMESPACE, V1, V2, V3, Way},
     diary::Diary,
     invariants::{Watchman, i16, i24},
     sim::{
-        Answer, ApiServer, Incarnation, Key, SimClock, Store, World,
+        Answer, ApiServer, Behaviour, Incarnation, Key, SimClock, Store, World,
         api::{
             kinds::{CONTROLLER_REVISION, DELIVERY, DEPLOYMENT, HTTP_ROUTE, POD, RELEASE, SERVICE},
             write::{Deletion, Propagation},
@@ -99,18 +99,28 @@ impl Town {
         api.add_namespace(NAMESPACE);
         let (diary, watchman) = (Diary::new(api.clock()), Watchman::new(api.clock(), world.plane()));
         let town = Self { diary, watchman, api, world, controllers: Mutex::default(), seed, way };
+        for image in [V1, V2, V3] {
+            town.behave(image, Behaviour::default());
+        }
         town.diary.read(&town.api, town.world.plane());
         town.watchman.watch(&town.api);
-        if way == Way::Route {
+        if way.by_route() {
             town.settle_app(app::HELP).await;
         }
         town.settle_app(APP).await;
-        if way == Way::Route {
+        if way.by_route() {
             town.api.seed(&app::gateway());
             town.world.apply(&app::route(APP)).unwrap();
             town.world.settle_for(Duration::from_secs(3), LONG).await;
         }
         town
+    }
+
+    /// The pods of an image behave so. Where stable rolls with its traffic on it, they drain as well: whoever is gone at SIGTERM loses
+    /// requests in any roll of Kubernetes.
+    pub fn behave(&self, image: &str, behaviour: Behaviour) {
+        let drains = behaviour.drains || self.way == Way::Small;
+        self.world.set_behaviour(image, Behaviour { drains, ..behaviour });
     }
 
     /// The same with a controller that has adopted it.

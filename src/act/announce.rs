@@ -191,6 +191,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::CapacitySmall { .. }
         | R::Growing { .. }
         | R::Guarding { .. }
+        | R::GuardEnds { .. }
         | R::RollingInPlace { .. }
         | R::RollingStable { .. }
         | R::WentLive { .. }

@@ -335,7 +335,8 @@ pub struct RolloutSpec {
     )]
     pub steps: Option<Vec<StepSpec>>,
     /// How long all traffic stays on the canary, the old pods warm beside it, before stable is rolled. With the capacity Small: how long
-    /// stable serves alone after it was rolled, before the version is live. Default 10m.
+    /// stable serves alone after it was rolled, before the version is live. A newer Release that
+    /// waits ends a guard once each voting probe has seen 30 good pairs in it; a limit of a policy stays the least. Default 10m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('24h')").message("guard: at most 24h"))]
     pub guard: Option<Span>,

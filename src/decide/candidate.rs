@@ -12,7 +12,7 @@ use crate::{
     api::release::{OriginType, Outcome},
     model::{
         decision::Effect,
-        phase::Quarantined,
+        phase::{Quarantined, Rollout},
         plan::Source,
         source::Queue,
         template,
@@ -111,6 +111,16 @@ pub fn wish(case: &Case<'_>) -> Option<Wish> {
     let called = asked.filter(|r| r.image == image && r.place.is_some()).map_or_else(|| template::tag(&image), |r| r.version.clone());
     let asked = asked.map(|r| r.name.clone());
     Some(Wish { identity, templates, image, called, release, compose, asked })
+}
+
+/// The Release that waits for a rollout to end: neither the one on its way nor the one that it came from.
+#[must_use]
+pub fn waiting<'a>(case: &Case<'a>, rollout: &Rollout) -> Option<&'a Release> {
+    let wish = wish(case)?;
+    let newer = case.seen.release(wish.release.as_ref()?)?;
+    let same = |name| case.seen.release(name).is_some_and(|release| release.identity.as_ref() == Some(&wish.identity));
+    let other = newer.name != rollout.release && !same(&rollout.release) && !same(&rollout.from);
+    Some(newer).filter(|_| other && quarantined(case, &wish.identity).is_none())
 }
 
 /// The owner's templates with the image that is asked for, or that is live when nobody has asked yet.

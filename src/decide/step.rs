@@ -148,14 +148,8 @@ fn superseding(case: &Case<'_>, rollout: &Rollout, holds: &[Reason], judgement: 
     if rollout.stage == Stage::Finalizing || (barrier::stands(case, rollout) && rollout.suspended.is_none()) {
         return None;
     }
-    let wish = candidate::wish(case)?;
-    let newer = case.seen.release(wish.release.as_ref()?)?;
+    let newer = candidate::waiting(case, rollout)?;
     let here = case.seen.release(&rollout.release);
-    let same = |name| case.seen.release(name).is_some_and(|release| release.identity.as_ref() == Some(&wish.identity));
-    let other = newer.name != rollout.release && !same(&rollout.release) && !same(&rollout.from);
-    if !other || candidate::quarantined(case, &wish.identity).is_some() {
-        return None;
-    }
     let (version, by) = (verdict::version_of(case, rollout), newer.version.clone());
     if rollout.direction == Direction::Forward && here.is_some_and(|here| newer.takes_back(here)) {
         return Some(Reason::Reverted { version, by });
@@ -330,6 +324,7 @@ fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision {
         Err(Wait::Until(at)) if rollout.suspended.is_none() && holds.is_empty() => wait(Wait::Until(at)),
         Ok(order) if rollout.suspended.is_none() && holds.is_empty() => {
             let mut decision = enter(case, rollout, following(case, rollout));
+            decision.notes.extend(stage::hurried(case, rollout));
             if rollout.stage == Stage::Preflight {
                 decision.notes.extend(route::untested(case, rollout));
                 decision.notes.extend(route::unasked(case, rollout));

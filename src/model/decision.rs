@@ -351,6 +351,7 @@ reasons! {
     /// All traffic is on the canary.
     Guarding { version: String, what: &'static str } => "all {what} go to the canary of {version}; the old pods stay warm",
     /// Stable is rolled.
+    GuardEnds { version: String, waits: String, pairs: u32 } => "the guard of {version} ends, as {waits} waits: each probe saw it answer well {pairs} times under all of the traffic",
     RollingInPlace { version: String } => "stable rolls to {version} in place, by its own strategy, and serves meanwhile; its new pods are asked as they come",
     RollingStable { version: String } => "stable rolls to {version} without traffic while the canary serves; then traffic comes back to it",
     /// It serves.

@@ -767,3 +767,29 @@ fn who_writes_another_template_again_and_again_is_held_and_the_canary_serves() {
     toy.until(|t| t.live() == "v2");
     toy.until(|t| t.live() == "v3" && t.quiet());
 }
+
+#[test]
+fn a_guard_ends_for_something_newer_when_the_evidence_is_in_and_not_below_the_limit() {
+    let guarded = |newer: bool, mute: bool, limit: u64| {
+        let mut toy = Toy::adopted(4);
+        toy.plan.guard = Duration::from_mins(10);
+        toy.plan.limits.guard = Duration::from_secs(limit);
+        toy.set_image("v2");
+        toy.until(|t| t.phase() == "Guarding");
+        let since = toy.now;
+        toy.mute = mute;
+        if newer {
+            toy.set_image("v3");
+        }
+        let mut told = false;
+        toy.until(|t| t.phase() == "Finalizing" || t.last.iter().any(|d| d.next.phase.label() == "Finalizing"));
+        told |= toy.last.iter().flat_map(|d| &d.notes).any(|note| note.word() == "GuardEnds");
+        (toy.now.duration_since(since).as_secs(), told)
+    };
+    let (alone, told) = guarded(false, false, 0);
+    assert!(alone >= 600 && !told, "{alone} s and nobody waits");
+    let (hurried, told) = guarded(true, false, 0);
+    assert!((5..60).contains(&hurried) && told, "{hurried} s with 30 good pairs");
+    let (limited, _) = guarded(true, false, 120);
+    assert!((120..180).contains(&limited), "{limited} s: a policy says 120 at least");
+}

@@ -8,29 +8,51 @@ mod support;
 mod bad_input;
 #[path = "routes/before.rs"]
 mod before;
+#[path = "routes/mid_rollout.rs"]
+mod mid_rollout;
+#[path = "routes/rules.rs"]
+mod rules;
 #[path = "routes/small.rs"]
 mod small;
 
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
+use support::follow::{Follow, Seen};
+use support::load::Load;
 use support::rest::Hand;
 use support::shop::{Setup, Shop};
 use support::{Bed, said};
 
 /// A rollout of these tests takes about 25 s on a quiet machine.
 const ROLLOUT: Duration = Duration::from_mins(2);
+/// Something wrong is seen within this.
+const SEEN: Duration = Duration::from_secs(30);
 /// Writes of a route in a rollout of testers and three shares: each of those, everything, home, and then our mark and our name off it.
 const WRITES: usize = 4 + 1 + 1 + 2;
 
+/// The cluster `test`, which other tests share; `ROUTES_CLUSTER` names another.
 fn bed() -> Result<&'static Bed> {
     static BED: OnceLock<Result<Bed, String>> = OnceLock::new();
-    BED.get_or_init(|| Bed::up("test").and_then(|bed| bed.gateway().map(|_| bed)).map_err(|error| format!("{error:#}")))
-        .as_ref()
-        .map_err(|error| anyhow!("{error}"))
+    let name = || std::env::var("ROUTES_CLUSTER").unwrap_or_else(|_| "test".to_owned());
+    let up = || Bed::up(&name()).and_then(|bed| bed.gateway().map(|_| bed)).map_err(|error| format!("{error:#}"));
+    BED.get_or_init(up).as_ref().map_err(|error| anyhow!("{error}"))
+}
+
+/// What is said in Haldane's own namespace, and apps that fail together, hold every shop of the cluster: nobody else ships then.
+static ALL: RwLock<()> = RwLock::new(());
+
+/// Nobody holds all while this is held.
+fn calm() -> RwLockReadGuard<'static, ()> {
+    ALL.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All may be held.
+fn storm() -> RwLockWriteGuard<'static, ()> {
+    ALL.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Says how far a test is; the harness itself is silent until the end.
@@ -38,7 +60,53 @@ fn tell(what: &str) {
     eprintln!("     {what}");
 }
 
+/// What people see of it.
+fn shown(shop: &Shop, what: &str) -> Result<()> {
+    tell(&format!("{what}\n{}", shop.kubectl(&["get", "dlv", "-o", "wide"])?));
+    Ok(())
+}
+
+fn says(reason: &'static str) -> impl Fn(&Seen) -> bool {
+    move |seen| seen.reason() == reason
+}
+
+/// It waits for an approval while it has that step.
+fn waits_at(step: i64) -> impl Fn(&Seen) -> bool {
+    move |seen| seen.reason() == "ApprovalRequired" && seen.step() == Some(step)
+}
+
+/// A shop with customers whose v2 has 25 % of the requests, and more only with an approval.
+fn halfway<'a>(bed: &'a Bed, namespace: &str) -> Result<(Shop<'a>, Load, Follow)> {
+    let shop = Shop::delivered(bed, namespace, Setup::with_approval(3))?;
+    let load = shop.customers(30, 3)?;
+    let mut life = shop.follow()?;
+    shop.set_image("v2")?;
+    life.until(ROLLOUT, "at 25 %, before an approval", waits_at(2))?;
+    Ok((shop, load, life))
+}
+
+/// The end of a test whose customers met nothing but answers.
+fn nobody_failed(shop: &Shop, load: Load) -> Result<support::load::Report> {
+    let report = load.stop()?;
+    tell(&format!("{}: {report}", shop.ns));
+    ensure!(report.failed() == 0, "{report}");
+    Ok(report)
+}
+
 impl Shop<'_> {
+    /// The probe asks for the page as well, which no customer does: a version that fails there alone harms nobody.
+    fn page_is_probed(&self) -> Result<()> {
+        let page = json!([{"op": "add", "path": "/spec/steps/-", "value": {"name": "page", "request": {"path": "/"}, "expect": {"status": [200]}}}]);
+        self.kubectl(&["patch", "productionprobe", "buy", "--type=json", "-p", &page.to_string()]).map(drop)
+    }
+
+    /// The canary fails where only the probe asks.
+    fn fail_the_canary(&self) -> Result<()> {
+        let pods = self.canary_pods()?;
+        ensure!(!pods.is_empty(), "there is no canary");
+        pods.iter().try_for_each(|pod| self.tell_pod(pod, "fail?path=/&code=500"))
+    }
+
     /// Which version answers a customer with these headers.
     fn asked(&self, headers: &[&str]) -> Result<String> {
         let mut command = self.bed.inside("curl");
@@ -117,6 +185,7 @@ fn good_release(namespace: &str, on_term: &'static str) -> Result<support::load:
 
 #[test]
 fn a_good_release_by_a_route_fails_no_request_of_an_app_that_drains() -> Result<()> {
+    let _calm = calm();
     let report = good_release("route-drain", "drain")?;
     ensure!(report.failed() == 0, "{report}");
     Ok(())
@@ -124,6 +193,7 @@ fn a_good_release_by_a_route_fails_no_request_of_an_app_that_drains() -> Result<
 
 #[test]
 fn nor_of_one_that_exits_at_once() -> Result<()> {
+    let _calm = calm();
     let report = good_release("route-exit", "exit")?;
     ensure!(report.failed() == 0, "{report}");
     Ok(())
@@ -131,6 +201,7 @@ fn nor_of_one_that_exits_at_once() -> Result<()> {
 
 #[test]
 fn a_bad_release_by_a_route_is_taken_back_and_only_its_own_share_fails() -> Result<()> {
+    let _calm = calm();
     let bed = bed()?;
     let shop = Shop::delivered(bed, "route-bad", Setup::by_route())?;
     let before = shop.route()?;
@@ -151,6 +222,7 @@ fn a_bad_release_by_a_route_is_taken_back_and_only_its_own_share_fails() -> Resu
 
 #[test]
 fn at_full_weight_the_old_pods_are_warm_and_it_is_one_write_back() -> Result<()> {
+    let _calm = calm();
     let bed = bed()?;
     let shop = Shop::delivered(bed, "route-guard", Setup { guard: "60s", ..Setup::by_route() })?;
     let load = shop.customers(50, 5)?;
@@ -172,6 +244,7 @@ fn at_full_weight_the_old_pods_are_warm_and_it_is_one_write_back() -> Result<()>
 
 #[test]
 fn deleting_the_delivery_in_mid_rollout_brings_the_route_home() -> Result<()> {
+    let _calm = calm();
     let bed = bed()?;
     let shop = Shop::delivered(bed, "route-leave", Setup { guard: "60s", ..Setup::by_route() })?;
     let before = shop.route()?;
@@ -201,6 +274,7 @@ fn runs_by_the_route(bed: &Bed, side: &str, result: &str) -> Result<f64> {
 
 #[test]
 fn a_probe_goes_the_way_of_the_customers_while_testers_are_on_the_route() -> Result<()> {
+    let _calm = calm();
     let bed = bed()?;
     let shop = Shop::delivered(bed, "route-probed", Setup { testers: Some("15s"), ..Setup::by_route() })?;
     let via = json!({"spec": {"target": {"via": ["Pods", "Route"], "answeredBy": {"header": "X-Shop-Version"}}}});

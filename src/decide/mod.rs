@@ -102,9 +102,9 @@ fn blind(case: &Case<'_>, barred: &Reason) -> Decision {
 /// that goes. What people hold, they lift before our eyes, and what forges and registries say we are told.
 fn mended_unseen(case: &Case<'_>, mut decision: Decision) -> Decision {
     let told = |hold: &Reason| {
-        // That a place is free is told to nobody.
-        let free = matches!(hold, Reason::CapReached { .. });
-        (hold.passes() && !free)
+        // That a place is free is told to nobody, nor that an app that failed has gone.
+        let untold = matches!(hold, Reason::CapReached { .. } | Reason::SharedCause { .. });
+        (hold.passes() && !untold)
             || matches!(
                 hold,
                 Reason::SourceSilent { .. }

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 
-use super::Case;
+use super::{Case, words};
 use crate::model::{
     decision::Reason,
     policy::{self, Policy},
@@ -29,6 +29,7 @@ pub fn until(case: &Case<'_>) -> Option<Timestamp> {
 }
 
 fn full(policy: &Policy) -> Option<Reason> {
-    let cap = policy.cap.filter(|cap| policy.running >= *cap)?;
-    Some(Reason::CapReached { policy: policy.name.clone(), running: policy.running, cap })
+    let cap = policy.cap.filter(|cap| policy.running.len() >= *cap)?;
+    let apps = words::apps(policy.running.iter().flatten(), policy.running.len());
+    Some(Reason::CapReached { policy: policy.name.clone(), apps, cap })
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 
-use super::Case;
+use super::{Case, words};
 use crate::model::{decision::Reason, phase::after, world::Troubled};
 
 /// What counts as at once. Probes ask every 15 s by default, and two failing pairs suspend: what goes down for all is seen by
@@ -15,8 +15,6 @@ pub const WITHIN: Duration = Duration::from_mins(2);
 /// How many apps. Where 100 versions an hour go out and one in twenty is bad, 0.17 fail by themselves in two minutes, and three
 /// of them in one of a thousand such times (0.17³ / 6): once in a day and a half, and then all wait for two minutes.
 pub const APPS: usize = 3;
-/// How many of them a sentence names.
-const NAMED: usize = 5;
 
 /// The apps that fail at once, as the reason why nothing moves forward.
 #[must_use]
@@ -26,13 +24,8 @@ pub fn cause(case: &Case<'_>) -> Option<Reason> {
     if apps.len() < APPS {
         return None;
     }
-    let here: BTreeSet<&str> = recent.iter().filter_map(|troubled| troubled.name.as_deref()).collect();
-    let mut named: Vec<String> = here.iter().take(NAMED).map(|name| (*name).to_owned()).collect();
-    let others = apps.len() - named.len();
-    if others > 0 {
-        named.push(if named.is_empty() { "all of other namespaces".to_owned() } else { format!("{others} more") });
-    }
-    Some(Reason::SharedCause { count: apps.len(), apps: named.join(", "), minutes: WITHIN.as_secs() / 60 })
+    let here: BTreeSet<&String> = recent.iter().filter_map(|troubled| troubled.name.as_ref()).collect();
+    Some(Reason::SharedCause { count: apps.len(), apps: words::apps(here, apps.len()), minutes: WITHIN.as_secs() / 60 })
 }
 
 /// When it ends, if no further app fails.

@@ -7,6 +7,19 @@ use crate::model::{
     version::Weight,
 };
 
+/// How many apps a sentence names.
+const NAMED: usize = 5;
+
+/// Some apps by name, and how many there are besides. Those of other namespaces have none here.
+pub(super) fn apps<'a>(named: impl IntoIterator<Item = &'a String>, all: usize) -> String {
+    let mut named: Vec<String> = named.into_iter().take(NAMED).cloned().collect();
+    let others = all - named.len();
+    if others > 0 {
+        named.push(if named.is_empty() { "all of other namespaces".to_owned() } else { format!("{others} more") });
+    }
+    named.join(", ")
+}
+
 /// The sentence of the stage.
 #[must_use]
 pub fn of(case: &Case<'_>, rollout: &Rollout) -> Reason {

@@ -401,7 +401,7 @@ reasons! {
     /// A policy lets nothing start now.
     WindowClosed { policy: String, until: String } => "by DeliveryPolicy {policy} no version starts now; {until}",
     /// A policy lets no more start.
-    CapReached { policy: String, running: usize, cap: usize } => "{running} rollouts are on their way, and DeliveryPolicy {policy} lets {cap} be so at once; this one starts when one of them has ended",
+    CapReached { policy: String, apps: String, cap: usize } => "it starts when one of those before it has ended ({apps}): DeliveryPolicy {policy} lets no more than {cap} be on their way at once",
     /// Several apps fail at once.
     SharedCause { count: usize, apps: String, minutes: u64 } => "{count} apps were suspended or failed within {minutes} minutes ({apps}), so what they share may be the cause; nothing moves forward until no more of them do",
     /// No such policy.

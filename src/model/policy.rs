@@ -44,8 +44,8 @@ pub struct Policy {
     pub cap: Option<usize>,
     /// It binds every Delivery, and not only those of its namespace that go by it.
     pub of_all: bool,
-    /// The rollouts of other Deliveries that it binds, now.
-    pub running: usize,
+    /// The rollouts of other Deliveries that it binds, now: by name, where they are of the same namespace.
+    pub running: Vec<Option<String>>,
     windows: Vec<Window>,
     exceptions: Vec<Exception>,
 }
@@ -116,7 +116,7 @@ impl Policy {
             limits: spec.limits.as_ref().map(Limits::from).unwrap_or_default(),
             cap: spec.caps.as_ref().and_then(|caps| usize::try_from(caps.rollouts?).ok()),
             of_all: false,
-            running: 0,
+            running: Vec::new(),
             windows: spec.windows.iter().map(Window::read).collect::<Result<_, _>>()?,
             exceptions: spec.exceptions.iter().map(Exception::read).collect::<Result<_, _>>()?,
         })

@@ -101,10 +101,12 @@ impl Fleet {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(of));
     }
 
-    /// How many rollouts of other Deliveries are on their way: of those in that namespace that go by that policy, or of all.
+    /// The rollouts of other Deliveries that are on their way: of those in that namespace that go by that policy, or of all. The
+    /// name is told where it is one of the same namespace.
     #[must_use]
-    pub fn running(&self, besides: &Key, scope: Option<(&str, &str)>) -> usize {
-        running(&self.known.lock().unwrap_or_else(PoisonError::into_inner), &key(besides), scope)
+    pub fn running(&self, besides: &Key, scope: Option<(&str, &str)>) -> Vec<Option<String>> {
+        let (all, besides) = (self.known.lock().unwrap_or_else(PoisonError::into_inner), key(besides));
+        running(&all, &besides, scope).map(|(namespace, name)| (*namespace == besides.0).then(|| name.clone())).collect()
     }
 
     /// Takes a place for a rollout that starts; none is free any more: false. Until the next word on it, it counts.
@@ -114,7 +116,7 @@ impl Fleet {
         let of = key(of);
         let free = |policy: &Policy| {
             let scope = (!policy.of_all).then_some((of.0.as_str(), policy.name.as_str()));
-            policy.cap.is_none_or(|cap| running(&all, &of, scope) < cap)
+            policy.cap.is_none_or(|cap| running(&all, &of, scope).count() < cap)
         };
         let free = policies.iter().all(free);
         if let Some(known) = all.get_mut(&of).filter(|_| free) {
@@ -134,12 +136,16 @@ impl Fleet {
     }
 }
 
-fn running(all: &BTreeMap<(String, String), Known>, besides: &(String, String), scope: Option<(&str, &str)>) -> usize {
-    let counts = |of: &(String, String), known: &Known| match scope {
+fn running<'a>(
+    all: &'a BTreeMap<(String, String), Known>,
+    besides: &'a (String, String),
+    scope: Option<(&'a str, &'a str)>,
+) -> impl Iterator<Item = &'a (String, String)> {
+    let counts = move |of: &(String, String), known: &Known| match scope {
         Some((namespace, policy)) => of.0 == namespace && known.policy == policy,
         None => true,
     };
-    all.iter().filter(|(of, known)| known.rolling && *of != besides && counts(of, known)).count()
+    all.iter().filter(move |(of, known)| known.rolling && *of != besides && counts(of, known)).map(|(of, _)| of)
 }
 
 #[cfg(test)]
@@ -183,11 +189,12 @@ mod tests {
         other.spec.policy_ref = Some(crate::api::delivery::PolicyRef { name: "slow".into() });
         fleet.saw(&other);
         let me = of("shop", "b");
-        assert_eq!(fleet.running(&me, None), 3);
-        assert_eq!(fleet.running(&me, Some(("shop", "default"))), 1);
-        assert_eq!(fleet.running(&of("shop", "a"), Some(("shop", "default"))), 0, "it does not count itself");
+        let name = |name: &str| Some(name.to_owned());
+        assert_eq!(fleet.running(&me, None), [None, name("a"), name("d")], "those of other namespaces have no name here");
+        assert_eq!(fleet.running(&me, Some(("shop", "default"))), [name("a")]);
+        assert_eq!(fleet.running(&of("shop", "a"), Some(("shop", "default"))), [], "it does not count itself");
         fleet.forget(&of("pay", "c"));
-        assert_eq!(fleet.running(&me, None), 2);
+        assert_eq!(fleet.running(&me, None).len(), 2);
     }
 
     #[test]
@@ -212,9 +219,9 @@ mod tests {
         let status: DeliveryStatus = serde_json::from_value(rolling()).unwrap();
         fleet.left(&of("shop", "a"), &status, Some("7"));
         fleet.saw(&delivery("shop", "a", "5", json!({})));
-        assert_eq!(fleet.running(&of("shop", "b"), None), 1);
+        assert_eq!(fleet.running(&of("shop", "b"), None).len(), 1);
         fleet.saw(&delivery("shop", "a", "8", json!({})));
-        assert_eq!(fleet.running(&of("shop", "b"), None), 0);
+        assert_eq!(fleet.running(&of("shop", "b"), None).len(), 0);
     }
 
     #[test]

@@ -181,12 +181,13 @@ impl Observer {
         services.extend(
             services::left(plan, &read.services, &read.found, (&name, &others)).into_iter().filter(|s| !selected.contains(&s.name)),
         );
-        let mut problems: Vec<Reason> = plan.workloads.iter().zip(&read.found).flat_map(|(p, f)| problems::of_workload(p, f)).collect();
+        // The first is what people read: that it is another's comes before what follows from that.
+        let mut problems = problems::delivered_already(delivery, &read.deliveries.all, plan);
+        problems.extend(plan.workloads.iter().zip(&read.found).flat_map(|(p, f)| problems::of_workload(p, f)));
         problems.extend(surroundings.into_iter().flatten());
         problems.extend(services::problems(plan, &selecting));
         problems.extend(unrouted);
         problems.extend(services::shared(plan, &read.services, &read.found, &others));
-        problems.extend(problems::delivered_already(delivery, &read.deliveries.all, plan));
         // What the live version alone wants to be asked must not stand in the way of the next one.
         let of_delivery = |problem: &Reason| rolling || problem.probe().is_none_or(|probe| own.probes.iter().any(|named| named == probe));
         problems.extend(unusable.into_iter().filter(of_delivery));

@@ -9,13 +9,13 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::figure::{Against, Figure, ms};
-use crate::support::rest::{Hand, ready};
+use crate::support::rest::Hand;
 use crate::support::shop::{Setup, Shop};
-use crate::support::{Bed, said, until};
+use crate::support::Bed;
 
 const PART: Duration = Duration::from_secs(90);
 /// Above this, kube-proxy was in the second in which it does not look again.
@@ -151,11 +151,11 @@ fn trial(shop: &Shop, number: usize, way: Way, stable: Stable) -> Result<Trial> 
     shop.helm("v2", &["--set-string", &fault, "--set-string", &trial])?;
     life.until(PART, "in its step", |seen| seen.phase() == "Canary" && seen.step() == Some(way.step()))?;
     let failing = first_failing_answer(shop)?;
-    let unready = if stable == Stable::OneNotReady { Some(make_unready(shop)?) } else { None };
+    let unready = if stable == Stable::OneNotReady { Some(shop.make_unready()?) } else { None };
     let began_us = failing.join().map_err(|_| anyhow::anyhow!("the reader of the canary's log ended"))??;
     life.until(PART, "back on v1", |seen| seen.is_back("v1"))?;
-    if let Some(address) = unready {
-        set_ready(shop, &address, true)?;
+    if let Some(pod) = unready {
+        shop.tell_pod(&pod, "ready?value=true")?;
     }
     shop.is_at_rest("v1", Hand::Haldane)?;
     let report = load.stop()?;
@@ -192,22 +192,4 @@ fn first_failing_answer(shop: &Shop) -> Result<std::thread::JoinHandle<Result<i6
         }
         anyhow::bail!("the canary ended before a probe failed on it")
     }))
-}
-
-/// Makes one stable pod say that it is not ready; its address.
-fn make_unready(shop: &Shop) -> Result<String> {
-    let pods = shop.bed.list(&shop.ns, "pods", "app=shop,haldane.dev/track!=canary")?;
-    let pod = pods.first().context("no stable pod")?;
-    let text = |at: &str| pod.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (address, name) = (text("/status/podIP"), text("/metadata/name"));
-    set_ready(shop, &address, false)?;
-    until(Duration::from_secs(10), || {
-        ensure!(!ready(&shop.object("pod", &name)?.unwrap_or_default()), "pod {name} is still ready");
-        Ok(())
-    })?;
-    Ok(address)
-}
-
-fn set_ready(shop: &Shop, address: &str, value: bool) -> Result<()> {
-    said(shop.bed.inside("curl").args(["-sSf", "-X", "POST", &format!("http://{address}:8080/admin/ready?value={value}")])).map(drop)
 }

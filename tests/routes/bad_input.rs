@@ -5,30 +5,17 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::{ROLLOUT, bed, support, tell};
-use support::follow::Seen;
+use super::{ROLLOUT, SEEN, bed, calm, says, shown, support};
 use support::rest::Hand;
 use support::shop::{Setup, Shop};
-
-/// Something wrong is seen within this.
-const SEEN: Duration = Duration::from_secs(30);
 
 fn patched(shop: &Shop, ops: &Value) -> Result<()> {
     shop.kubectl(&["patch", "httproute", "shop", "--type=json", "-p", &ops.to_string()]).map(drop)
 }
 
-fn says(reason: &'static str) -> impl Fn(&Seen) -> bool {
-    move |seen| seen.reason() == reason
-}
-
-/// What people see of it.
-fn shown(shop: &Shop, what: &str) -> Result<()> {
-    tell(&format!("{what}\n{}", shop.kubectl(&["get", "dlv", "shop", "-o", "wide"])?));
-    Ok(())
-}
-
 #[test]
 fn a_route_that_leads_elsewhere_holds_and_says_so() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::delivered(bed()?, "route-elsewhere", Setup::by_route())?;
     let mut life = shop.follow()?;
     let rules = shop.route()?["spec"]["rules"].clone();
@@ -49,6 +36,7 @@ fn a_route_that_leads_elsewhere_holds_and_says_so() -> Result<()> {
 
 #[test]
 fn filters_and_weights_of_the_owners_own_are_kept() -> Result<()> {
+    let _calm = calm();
     let bed = bed()?;
     let shop = Shop::delivered(bed, "route-own", Setup::by_route())?;
     // A second backend with a share of its own, and a filter.
@@ -82,6 +70,7 @@ fn filters_and_weights_of_the_owners_own_are_kept() -> Result<()> {
 
 #[test]
 fn a_person_edits_it_in_mid_rollout() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::delivered(bed()?, "route-edited", Setup { steps: vec![(25, "20s"), (50, "3s")], ..Setup::by_route() })?;
     let mut life = shop.follow()?;
     shop.set_image("v2")?;
@@ -114,6 +103,7 @@ fn a_person_edits_it_in_mid_rollout() -> Result<()> {
 
 #[test]
 fn a_tool_that_writes_it_back_is_told_and_not_fought_and_never_stops_the_way_back() -> Result<()> {
+    let _calm = calm();
     let bed = bed()?;
     let shop = Shop::delivered(bed, "route-sync", Setup { steps: vec![(25, "5s"), (50, "3s")], ..Setup::by_route() })?;
     let load = shop.customers(30, 3)?;
@@ -142,6 +132,7 @@ fn a_tool_that_writes_it_back_is_told_and_not_fought_and_never_stops_the_way_bac
 
 #[test]
 fn a_route_that_goes_in_mid_rollout_holds_and_the_way_back_is_open() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::delivered(bed()?, "route-gone", Setup { steps: vec![(25, "20s")], ..Setup::by_route() })?;
     let mut life = shop.follow()?;
     shop.set_image("v2")?;
@@ -157,6 +148,7 @@ fn a_route_that_goes_in_mid_rollout_holds_and_the_way_back_is_open() -> Result<(
 
 #[test]
 fn a_gateway_that_takes_nobody_holds_and_the_way_back_is_open() -> Result<()> {
+    let _calm = calm();
     let shop = Shop::delivered(bed()?, "route-nobody", Setup { steps: vec![(25, "5s")], ..Setup::by_route() })?;
     let mut life = shop.follow()?;
     // No Gateway of that name.

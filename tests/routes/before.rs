@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{ROLLOUT, bed, tell};
+use super::{ROLLOUT, bed, calm, tell};
 use crate::support::{
     rest::Hand,
     shop::{Setup, Shop},
@@ -40,6 +40,7 @@ fn images(jobs: &[Value]) -> Vec<&str> {
 
 #[test]
 fn a_migration_runs_once_with_the_new_image_and_then_the_version_goes_live() -> Result<()> {
+    let _calm = calm();
     let bed = bed()?;
     let mark = bed.audit_mark()?;
     let shop = with_migration(bed, "before-good", 0)?;
@@ -63,6 +64,7 @@ fn a_migration_runs_once_with_the_new_image_and_then_the_version_goes_live() -> 
 
 #[test]
 fn a_migration_that_fails_takes_the_version_back_and_no_pod_of_it_ever_starts() -> Result<()> {
+    let _calm = calm();
     let bed = bed()?;
     let shop = with_migration(bed, "before-bad", 1)?;
     let route = shop.route()?;

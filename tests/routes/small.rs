@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::{ROLLOUT, bed, tell};
+use super::{ROLLOUT, bed, calm, tell};
 use crate::support::{
     follow::Follow,
     rest::Hand,
@@ -32,6 +32,7 @@ fn seen(life: &Follow) -> (i64, Vec<String>) {
 
 #[test]
 fn a_good_version_has_one_pod_beside_four_and_then_stable_takes_it() -> Result<()> {
+    let _calm = calm();
     let bed = bed()?;
     let shop = small(bed, "small-good", "5s")?;
     let load = shop.customers(50, 5)?;
@@ -53,6 +54,7 @@ fn a_good_version_has_one_pod_beside_four_and_then_stable_takes_it() -> Result<(
 
 #[test]
 fn a_version_that_fails_when_stable_has_it_goes_back_by_its_template() -> Result<()> {
+    let _calm = calm();
     let bed = bed()?;
     let shop = small(bed, "small-bad", "60s")?;
     let load = shop.customers(50, 5)?;

@@ -9,6 +9,7 @@ pub(crate) mod follow;
 pub(crate) mod load;
 pub(crate) mod rest;
 pub(crate) mod shop;
+pub(crate) mod tiny;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

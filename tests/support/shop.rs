@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::follow::Follow;
 use super::load::Load;
-use super::{Bed, said};
+use super::rest::ready;
+use super::{Bed, said, until};
 
 const START: Duration = Duration::from_secs(90);
 
@@ -22,11 +23,14 @@ pub(crate) struct Setup {
     pub(crate) probe_at_rest: &'static str,
     /// Its customers come by a route, and testers first for so long.
     pub(crate) testers: Option<&'static str>,
+    /// The step that nobody enters without an approval, from 1; testers are one.
+    pub(crate) approval: Option<usize>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { on_term: "drain", steps: vec![(25, "3s"), (50, "3s")], guard: "3s", settle: "2s", probe_at_rest: "5s", testers: None }
+        let steps = vec![(25, "3s"), (50, "3s")];
+        Self { on_term: "drain", steps, guard: "3s", settle: "2s", probe_at_rest: "5s", testers: None, approval: None }
     }
 }
 
@@ -34,6 +38,12 @@ impl Setup {
     /// The same by a route.
     pub(crate) fn by_route() -> Self {
         Self { testers: Some("3s"), ..Self::default() }
+    }
+
+    /// The same, with an approval before that step: testers are the first, 25 % the second, 50 % the third. So a test can stop in
+    /// between for as long as it likes.
+    pub(crate) fn with_approval(step: usize) -> Self {
+        Self { testers: Some("1s"), steps: vec![(25, "1s"), (50, "1s")], approval: Some(step), ..Self::default() }
     }
 }
 
@@ -88,7 +98,10 @@ impl<'a> Shop<'a> {
     pub(crate) fn delivery(&self) -> Value {
         let testers = self.setup.testers.map(|bake| json!({"testers": {}, "bake": bake}));
         let shares = self.setup.steps.iter().map(|(weight, bake)| json!({"weight": weight, "bake": bake}));
-        let steps: Vec<Value> = testers.into_iter().chain(shares).collect();
+        let mut steps: Vec<Value> = testers.into_iter().chain(shares).collect();
+        if let Some(step) = self.setup.approval.and_then(|step| steps.get_mut(step - 1)?.as_object_mut()) {
+            step.insert("approval".to_owned(), json!("Required"));
+        }
         let routes: Vec<Value> = self.setup.testers.iter().map(|_| json!({"name": "shop"})).collect();
         json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "Delivery", "metadata": {"name": "shop"}, "spec": {
             "workloads": [{"name": "shop", "serviceRef": {"name": "shop", "port": "http"}, "routeRefs": routes}],
@@ -103,6 +116,10 @@ impl<'a> Shop<'a> {
 
     pub(crate) fn kubectl_with(&self, args: &[&str], input: &str) -> Result<String> {
         self.bed.kubectl_with(&[&["-n", &self.ns], args].concat(), input)
+    }
+
+    pub(crate) fn apply(&self, object: &Value) -> Result<()> {
+        self.kubectl_with(&["apply", "-f", "-"], &object.to_string()).map(drop)
     }
 
     pub(crate) fn object(&self, kind: &str, name: &str) -> Result<Option<Value>> {
@@ -168,6 +185,29 @@ impl<'a> Shop<'a> {
     /// Its pods, stable and canary.
     pub(crate) fn pods(&self) -> Result<Vec<Value>> {
         self.bed.list(&self.ns, "pods", "app=shop")
+    }
+
+    pub(crate) fn canary_pods(&self) -> Result<Vec<Value>> {
+        self.bed.list(&self.ns, "pods", "app=shop,haldane.dev/track=canary")
+    }
+
+    /// Tells the app in a pod to be otherwise: `ready?value=false`, `fail?path=/orders&code=500`, `heal`.
+    pub(crate) fn tell_pod(&self, pod: &Value, what: &str) -> Result<()> {
+        let address = pod.pointer("/status/podIP").and_then(Value::as_str).context("the pod has no address")?;
+        said(self.bed.inside("curl").args(["-sSf", "-X", "POST", &format!("http://{address}:8080/admin/{what}")])).map(drop)
+    }
+
+    /// Makes one stable pod say that it is not ready, and waits until that is known.
+    pub(crate) fn make_unready(&self) -> Result<Value> {
+        let pods = self.bed.list(&self.ns, "pods", "app=shop,haldane.dev/track!=canary")?;
+        let pod = pods.first().context("no stable pod")?.clone();
+        let name = pod.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        self.tell_pod(&pod, "ready?value=false")?;
+        until(Duration::from_secs(10), || {
+            ensure!(!ready(&self.object("pod", name)?.unwrap_or_default()), "pod {name} is still ready");
+            Ok(())
+        })?;
+        Ok(pod)
     }
 
     /// Ends it: no Delivery, no namespace.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
+pub(crate) use crate::support::tiny::{smallest, tiny};
 use crate::support::{begin, shop::Shop, until};
 use crate::{ROLLOUT, SOON, tell};
 
@@ -129,26 +130,6 @@ pub(crate) fn undeliver(shop: &Shop, delivery: &str) -> Result<()> {
 /// A JSON patch of the owner's.
 pub(crate) fn patch(shop: &Shop, object: &str, patch: &Value) -> Result<()> {
     shop.kubectl(&["patch", object, "--type=json", "-p", &patch.to_string()]).map(drop)
-}
-
-/// A Deployment of one pod.
-pub(crate) fn tiny(shop: &Shop, name: &str) -> Value {
-    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {
-        "replicas": 1, "selector": {"matchLabels": {"app": name}},
-        "template": {"metadata": {"labels": {"app": name}}, "spec": {
-            "enableServiceLinks": false, "terminationGracePeriodSeconds": 1,
-            "containers": [{"name": "shop", "image": format!("{}/shop:v1", shop.bed.registry),
-                "ports": [{"name": "http", "containerPort": 8080}],
-                "readinessProbe": {"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 1}}],
-        }},
-    }})
-}
-
-/// The smallest Delivery of a Deployment, which is over soon.
-pub(crate) fn smallest(name: &str) -> Value {
-    json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "Delivery", "metadata": {"name": name}, "spec": {
-        "workloads": [{"name": name}], "rollout": {"steps": [{"weight": 50, "bake": "1s"}], "guard": "1s", "settle": "1s"},
-    }})
 }
 
 /// Another app of the namespace, which must not notice anything.

@@ -770,14 +770,13 @@ fn who_writes_another_template_again_and_again_is_held_and_the_canary_serves() {
 
 #[test]
 fn a_guard_ends_for_something_newer_when_the_evidence_is_in_and_not_below_the_limit() {
-    let guarded = |newer: bool, mute: bool, limit: u64| {
+    let guarded = |newer: bool, limit: u64| {
         let mut toy = Toy::adopted(4);
-        toy.plan.guard = Duration::from_mins(10);
+        toy.plan.guard = Duration::from_mins(20);
         toy.plan.limits.guard = Duration::from_secs(limit);
         toy.set_image("v2");
         toy.until(|t| t.phase() == "Guarding");
         let since = toy.now;
-        toy.mute = mute;
         if newer {
             toy.set_image("v3");
         }
@@ -786,10 +785,10 @@ fn a_guard_ends_for_something_newer_when_the_evidence_is_in_and_not_below_the_li
         told |= toy.last.iter().flat_map(|d| &d.notes).any(|note| note.word() == "GuardEnds");
         (toy.now.duration_since(since).as_secs(), told)
     };
-    let (alone, told) = guarded(false, false, 0);
-    assert!(alone >= 600 && !told, "{alone} s and nobody waits");
-    let (hurried, told) = guarded(true, false, 0);
-    assert!((5..60).contains(&hurried) && told, "{hurried} s with 30 good pairs");
-    let (limited, _) = guarded(true, false, 120);
-    assert!((120..180).contains(&limited), "{limited} s: a policy says 120 at least");
+    let (alone, told) = guarded(false, 0);
+    assert!(alone >= 1_200 && !told, "{alone} s and nobody waits");
+    let (hurried, told) = guarded(true, 0);
+    assert!((60..600).contains(&hurried) && told, "{hurried} s with 30 good pairs");
+    let (limited, _) = guarded(true, 900);
+    assert!((900..1_000).contains(&limited), "{limited} s: a policy says 900 at least");
 }

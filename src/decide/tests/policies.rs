@@ -55,7 +55,7 @@ fn a_version_that_has_started_goes_on_after_its_window() {
 fn nothing_of_a_policy_keeps_a_version_from_going_back() {
     let full = |toy: &Toy| {
         let mut cap = policy(json!({"caps": {"rollouts": 1}}));
-        cap.running = 7;
+        cap.running = vec![None; 7];
         vec![window(toy), cap]
     };
     let mut toy = Toy::adopted(4);
@@ -90,17 +90,17 @@ fn nothing_of_a_policy_keeps_a_version_from_going_back() {
 fn a_version_waits_for_a_free_place() {
     let mut toy = Toy::adopted(4);
     let mut cap = policy(json!({"caps": {"rollouts": 2}}));
-    cap.running = 2;
+    cap.running = vec![None, Some("cart".to_owned())];
     toy.seen.policies = vec![cap];
     toy.set_image("v2");
     toy.until(|t| word(t) == "CapReached" && t.quiet());
     let says = toy.last.as_ref().unwrap().reason.to_string();
     assert_eq!(
         says,
-        "2 rollouts are on their way, and DeliveryPolicy default lets 2 be so at once; this one starts when one of them has ended"
+        "it starts when one of those before it has ended (cart, 1 more): DeliveryPolicy default lets no more than 2 be on their way at once"
     );
     assert!(matches!(toy.last.as_ref().unwrap().wait, Wait::Until(_)), "nobody tells it that a place is free");
-    toy.seen.policies[0].running = 1;
+    toy.seen.policies[0].running = vec![None];
     toy.until(|t| t.live() == "v2" && t.quiet());
 }
 
@@ -143,8 +143,26 @@ fn a_version_that_would_start_waits_until_the_trouble_of_others_is_over() {
     let first = toy.seen.troubled[0].at;
     toy.set_image("v2");
     toy.until(|t| word(t) == "SharedCause" && t.quiet());
-    assert_eq!(toy.last.as_ref().unwrap().wait, Wait::Until(after(first, Duration::from_mins(2))));
+    while toy.now < after(first, Duration::from_secs(110)) {
+        toy.pass();
+        assert_eq!(word(&toy), "SharedCause");
+    }
     toy.until(|t| matches!(t.state.phase, Phase::Rolling(_)));
+}
+
+#[test]
+fn it_starts_when_those_who_failed_have_gone() {
+    let mut toy = Toy::adopted(4);
+    toy.seen.troubled = troubled(&toy, 3);
+    toy.set_image("v2");
+    toy.until(|t| word(t) == "SharedCause" && t.quiet());
+    let now = toy.now;
+    toy.pass();
+    let soon = Wait::Until(after(now, Duration::from_secs(10)));
+    assert_eq!(toy.last.as_ref().unwrap().wait, soon, "nobody tells it that those who failed have gone");
+    toy.seen.troubled.pop();
+    toy.pass();
+    assert!(matches!(toy.state.phase, Phase::Rolling(_)), "it waits for the end of a trouble that is over");
 }
 
 #[test]

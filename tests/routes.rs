@@ -8,6 +8,8 @@ mod support;
 mod bad_input;
 #[path = "routes/before.rs"]
 mod before;
+#[path = "routes/cron.rs"]
+mod cron;
 
 use std::sync::OnceLock;
 use std::time::Duration;

@@ -52,8 +52,10 @@
 //! 20. I20: hold and abort are obeyed: after them, nothing moves forward.
 //! 21. I21: no secret leaves: not in status, events, logs, metrics or messages.
 //! 22. I22: a pin matches a ready pod.
-//! 23. I23: no template acts before it is proven, except by replace, recreate or break-glass, and then it is told.
-//! 24. I24: at rest the owner's objects are as they wrote them, `paused` excepted, and where a source names the image, that.
+//! 23. I23: no template acts before it is proven, except by replace, recreate or break-glass, and then it is told. No `CronJob` gets the
+//!     image of a version that is not proven.
+//! 24. I24: at rest the owner's objects are as they wrote them, `paused` excepted, and where a source names the image, that; of a
+//!     `CronJob` that follows, the image.
 //! 25. I25: no change of an owner is ever lost.
 //!
 //! # Absent on purpose

@@ -236,6 +236,7 @@ fn kind(effect: &Effect) -> &'static str {
         Effect::DropOwnership(_) => "DropOwnership",
         Effect::PinService { .. } => "PinService",
         Effect::RunBefore { .. } => "RunBefore",
+        Effect::SetImage { .. } => "SetImage",
         Effect::RemoveJob { .. } => "RemoveJob",
         Effect::CreateCanary { .. } => "CreateCanary",
         Effect::ScaleCanary { .. } => "ScaleCanary",

@@ -8,6 +8,8 @@ mod support;
 mod bad_input;
 #[path = "routes/before.rs"]
 mod before;
+#[path = "routes/cron.rs"]
+mod cron;
 #[path = "routes/mid_rollout.rs"]
 mod mid_rollout;
 #[path = "routes/rules.rs"]

@@ -151,10 +151,13 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::CannotRunTwo { .. }
         | R::BeforeFailed { .. }
         | R::BeforeRefused { .. }
-        | R::BeforeMissing { .. }
         | R::BeforeRunsByItself { .. }
-        | R::BeforeForeign { .. }
-        | R::BeforeReached { .. }
+        | R::CronJobMissing { .. }
+        | R::CronJobForeign { .. }
+        | R::CronJobReached { .. }
+        | R::CronJobDiffers { .. }
+        | R::CronJobDelivered { .. }
+        | R::CronJobsNotGranted { .. }
         | R::ProbeMissing { .. }
         | R::ProbeInvalid { .. }
         | R::NotGranted { .. }

@@ -25,6 +25,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub(super) enum Kind {
     Deployment,
     Job,
+    CronJob,
     Service,
     HttpRoute,
     GrpcRoute,
@@ -47,6 +48,7 @@ impl Kind {
         match self {
             Self::Deployment => "Deployment",
             Self::Job => "Job",
+            Self::CronJob => "CronJob",
             Self::Service => "Service",
             Self::HttpRoute => "HTTPRoute",
             Self::GrpcRoute => "GRPCRoute",
@@ -63,6 +65,7 @@ impl Kind {
         match self {
             Self::Deployment => ("apis/apps/v1", "deployments"),
             Self::Job => ("apis/batch/v1", "jobs"),
+            Self::CronJob => ("apis/batch/v1", "cronjobs"),
             Self::Service => ("api/v1", "services"),
             Self::HttpRoute => ("apis/gateway.networking.k8s.io/v1", "httproutes"),
             Self::GrpcRoute => ("apis/gateway.networking.k8s.io/v1", "grpcroutes"),

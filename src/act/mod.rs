@@ -8,6 +8,7 @@ mod before;
 mod calls;
 pub mod canary;
 mod conditions;
+mod cron_job;
 mod error;
 mod finalizer;
 mod owners;
@@ -114,6 +115,7 @@ async fn one(session: &mut Session<'_>, effect: &Effect) -> Result<(), ActError>
         Effect::MakeCanaryService { service, routes } => route::make_service(session, service, routes).await,
         Effect::RemoveCanaryService { service } => route::remove_service(session, service).await,
         Effect::RunBefore { job, cron_job, release, spec } => before::run(session, &before::Wanted { job, cron_job, release, spec }).await,
+        Effect::SetImage { cron_job, image, places } => cron_job::set_image(session, cron_job, image, places).await,
         Effect::RemoveJob { job } => before::remove(session, job).await,
         Effect::CreateCanary { workload, release, template, replicas } => {
             canary::create(session, &canary::Wanted { workload, release, template, replicas: *replicas }).await

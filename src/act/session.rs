@@ -40,13 +40,14 @@ impl Touched {
             Target::Workload(_) => Kind::Deployment,
             Target::Service(_) => Kind::Service,
             Target::Route(ref name) => Kind::of_route(name),
+            Target::CronJob(_) => Kind::CronJob,
         }
     }
 
     pub(super) fn name(&self) -> &str {
         match &self.target {
             Target::Workload(name) => name.as_str(),
-            Target::Service(name) => name,
+            Target::Service(name) | Target::CronJob(name) => name,
             Target::Route(route) => &route.name,
         }
     }
@@ -169,6 +170,7 @@ impl Session<'_> {
                 Target::Workload(name) => (Kind::Deployment, name.as_str()),
                 Target::Service(name) => (Kind::Service, name.as_str()),
                 Target::Route(route) => (Kind::of_route(route), route.name.as_str()),
+                Target::CronJob(name) => (Kind::CronJob, name.as_str()),
             };
             match self.calls.get(kind, name).await {
                 Ok(object) => Touched::new(target.clone(), object),

@@ -11,6 +11,10 @@ use super::{duration::Span, status::DeliveryStatus};
 const SAME_WORKLOADS: &str = "!has(oldSelf.status) || !has(oldSelf.status.gated) || size(oldSelf.status.gated) == 0 || \
     (size(self.spec.workloads) == size(oldSelf.spec.workloads) && self.spec.workloads.all(w, oldSelf.spec.workloads.exists(o, o.name == w.name)))";
 
+/// What runs before a version is suspended and never runs by itself.
+const ONE_PART: &str = "!has(self.spec.cronJobs) || !has(self.spec.rollout) || !has(self.spec.rollout.before) || \
+    self.spec.cronJobs.all(c, !self.spec.rollout.before.exists(b, b.cronJobRef.name == c.name))";
+
 /// How one app is delivered: its workloads, where new versions come from, how they roll out, and what checks them.
 ///
 /// The smallest is `workloads: [{name: checkout}]`: every change of that Deployment's template rides a canary.
@@ -26,6 +30,7 @@ const SAME_WORKLOADS: &str = "!has(oldSelf.status) || !has(oldSelf.status.gated)
     derive = "PartialEq",
     validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name: at most 40 characters, so that the names of Releases and canaries fit"),
     validation = Rule::new("!has(self.spec.config) || (has(self.spec.source) && has(self.spec.source.github))").message("spec.config: a file of the repository that spec.source.github names"),
+    validation = Rule::new(ONE_PART).message("spec.cronJobs: what runs before a version has its image already; take it out of spec.cronJobs or out of spec.rollout.before"),
     validation = Rule::new(SAME_WORKLOADS).message("spec.workloads: their Deployments are gated, so their names stay as they are; to deliver others, delete this Delivery, which opens the gates, and make it anew"),
     printcolumn = r#"{"name":"Desired","type":"string","jsonPath":".status.desired.version"}"#,
     printcolumn = r#"{"name":"Live","type":"string","jsonPath":".status.live.version"}"#,
@@ -52,6 +57,15 @@ pub struct DeliverySpec {
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub workloads: Vec<WorkloadRef>,
+    /// CronJobs of this app, at most 8, which take the image of a version when it goes live: at the end of its rollout, in one write of
+    /// nothing else. One that is taken back before that never touches them; one that is taken back afterwards gives them back the image of
+    /// before. Runs that have begun end as they are. A CronJob has no gate: whoever writes another image into it has it run at its next
+    /// time, proven or not. That is told, and left so until the next version goes live; so ship by the Deployment or by a source, and leave
+    /// these images to Haldane. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub cron_jobs: Vec<CronJobSpec>,
     /// Where new versions come from. Absent: the workload's own template, as kubectl, Helm or GitOps write it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
@@ -134,6 +148,18 @@ pub struct WorkloadRef {
     #[schemars(length(max = 16))]
     #[x_kube(validation = Rule::new("self.all(r, self.exists_one(o, o.name == r.name && (has(o.kind) ? o.kind : 'HTTPRoute') == (has(r.kind) ? r.kind : 'HTTPRoute')))").message("routeRefs: name each route once"))]
     pub route_refs: Vec<RouteRef>,
+}
+
+/// A CronJob of the app.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CronJobSpec {
+    /// Its name in this namespace.
+    #[schemars(length(min = 1, max = 52), regex(pattern = NAME))]
+    pub name: String,
+    /// Its containers and init containers that get the image of the version. Default: all that use the repository of that image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
+    pub containers: Vec<String>,
 }
 
 /// The pattern of a Kubernetes object name (RFC 1123 label).

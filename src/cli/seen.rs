@@ -3,6 +3,7 @@
 use anyhow::Result;
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
+    batch::v1::CronJob,
     core::v1::{Pod, Service},
 };
 use kube::{ResourceExt as _, api::ListParams};
@@ -15,7 +16,7 @@ use super::{
 use crate::{
     api::{
         DELIVERY_LABEL, POD_TEMPLATE_HASH, TRACK_CANARY, TRACK_LABEL, WORKLOAD_LABEL,
-        delivery::{Delivery, RouteRef},
+        delivery::{CronJobSpec, Delivery, RouteRef},
         hold::Hold,
         release::Release,
     },
@@ -31,6 +32,8 @@ pub(crate) struct Seen {
     pub(crate) holds: Vec<Hold>,
     /// In the order of the spec.
     pub(crate) workloads: Vec<Workload>,
+    /// In the order of the spec; none: it does not exist, or could not be read.
+    pub(crate) cron_jobs: Vec<(CronJobSpec, Option<Value>)>,
     /// Every Service of the namespace that selects pods of a workload.
     pub(crate) services: Vec<Value>,
     /// The routes of its workloads, those that are there.
@@ -96,6 +99,7 @@ pub(crate) async fn read(cluster: &Cluster, name: &str) -> Result<Seen> {
         releases: vec![],
         holds: vec![],
         workloads: vec![],
+        cron_jobs: vec![],
         services: vec![],
         routes: vec![],
         gateways: vec![],
@@ -112,6 +116,11 @@ pub(crate) async fn read(cluster: &Cluster, name: &str) -> Result<Seen> {
     for workload in seen.delivery.spec.workloads.clone() {
         let workload = seen.workload(cluster, &workload.name, &canaries).await;
         seen.workloads.push(workload);
+    }
+    for cron_job in seen.delivery.spec.cron_jobs.clone() {
+        let found = cluster.value::<CronJob>(&cron_job.name).await;
+        let found = seen.kept("CronJobs", found);
+        seen.cron_jobs.push((cron_job, found));
     }
     let services = seen.kept("Services", cluster.values::<Service>("").await);
     let labels: Vec<Value> =

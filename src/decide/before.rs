@@ -7,15 +7,18 @@
 
 use std::time::Duration;
 
-use super::{Case, step, verdict, verdict::Judgement, words};
+use super::{Case, cron_jobs, step, verdict, verdict::Judgement, words};
 use crate::model::{
-    before::{CronJob, Job, PlannedBefore, Ran, job_name},
+    before::{Job, Ran, job_name},
+    cron_job::{CronJob, PlannedCronJob},
     decision::{Decision, Effect, Reason, Wait},
     phase::{Direction, Rollout, Stage, after},
     template,
     world::{Release, Trouble},
 };
 
+/// Where the plan names them.
+const FIELD: &str = "spec.rollout.before";
 /// How soon a Job is looked at again: its end is told by a watch, what its pods lack by nobody.
 const LOOK: Duration = Duration::from_secs(5);
 /// Jobs that are kept for people, of each `CronJob`, as Kubernetes keeps them where it runs one by itself.
@@ -33,7 +36,7 @@ pub fn first_stage(case: &Case<'_>, direction: &Direction) -> Stage {
 #[must_use]
 pub fn first(case: &Case<'_>, version: &str) -> Option<Reason> {
     let first = case.plan.before.first()?;
-    Some(Reason::Preparing { version: version.to_owned(), cron_job: first.cron_job.clone() })
+    Some(Reason::Preparing { version: version.to_owned(), cron_job: first.name.clone() })
 }
 
 /// The sentence of the stage.
@@ -41,27 +44,23 @@ pub fn first(case: &Case<'_>, version: &str) -> Option<Reason> {
 pub fn words(case: &Case<'_>, rollout: &Rollout) -> Reason {
     let version = verdict::version_of(case, rollout);
     match pending(case, rollout).or(case.plan.before.last()) {
-        Some(planned) => Reason::Preparing { version, cron_job: planned.cron_job.clone() },
+        Some(planned) => Reason::Preparing { version, cron_job: planned.name.clone() },
         None => Reason::Preflight { version },
     }
 }
 
 /// The first that has not run for this try.
-fn pending<'a>(case: &Case<'a>, rollout: &Rollout) -> Option<&'a PlannedBefore> {
-    case.plan.before.iter().find(|planned| !rollout.prepared.contains(&planned.cron_job))
+fn pending<'a>(case: &Case<'a>, rollout: &Rollout) -> Option<&'a PlannedCronJob> {
+    case.plan.before.iter().find(|planned| !rollout.prepared.contains(&planned.name))
 }
 
-fn name(case: &Case<'_>, rollout: &Rollout, planned: &PlannedBefore) -> String {
-    job_name(&case.seen.delivery, &rollout.release, rollout.started_at, &planned.cron_job)
+fn name(case: &Case<'_>, rollout: &Rollout, planned: &PlannedCronJob) -> String {
+    job_name(&case.seen.delivery, &rollout.release, rollout.started_at, &planned.name)
 }
 
-fn job<'a>(case: &Case<'a>, rollout: &Rollout, planned: &PlannedBefore) -> Option<&'a Job> {
+fn job<'a>(case: &Case<'a>, rollout: &Rollout, planned: &PlannedCronJob) -> Option<&'a Job> {
     let name = name(case, rollout, planned);
     case.seen.jobs.iter().find(|job| job.name == name)
-}
-
-fn cron_job<'a>(case: &Case<'a>, planned: &PlannedBefore) -> Option<&'a CronJob> {
-    case.seen.cron_jobs.iter().find(|cron_job| cron_job.name == planned.cron_job)
 }
 
 /// What is wrong with the `CronJobs` that the plan names, whatever the version: no new one starts.
@@ -70,27 +69,19 @@ pub fn wrong(case: &Case<'_>) -> impl Iterator<Item = Reason> {
     case.plan.before.iter().filter_map(move |planned| unfit(&case, planned))
 }
 
-fn unfit(case: &Case<'_>, planned: &PlannedBefore) -> Option<Reason> {
-    let name = planned.cron_job.clone();
-    let Some(found) = cron_job(case, planned) else { return Some(Reason::BeforeMissing { cron_job: name }) };
-    if !found.suspended {
-        return Some(Reason::BeforeRunsByItself { cron_job: name });
+fn unfit(case: &Case<'_>, planned: &PlannedCronJob) -> Option<Reason> {
+    match cron_jobs::fit(case, planned, FIELD) {
+        Ok(found) => (!found.suspended).then(|| Reason::BeforeRunsByItself { cron_job: planned.name.clone() }),
+        Err(reason) => Some(reason),
     }
-    found.reached_by.clone().map(|by| Reason::BeforeReached { cron_job: name, by })
 }
 
 /// What keeps the next one from being run.
-fn obstacle(case: &Case<'_>, rollout: &Rollout, planned: &PlannedBefore) -> Option<Reason> {
-    let foreign = || {
-        let (found, release) = (cron_job(case, planned)?, case.seen.release(&rollout.release)?);
-        let pods = found.job.get("template")?;
-        let repository = template::repository(&release.image).to_owned();
-        let takes = template::takes_image(pods, &release.image, &planned.containers);
-        (!takes).then(|| Reason::BeforeForeign { cron_job: planned.cron_job.clone(), repository })
-    };
+fn obstacle(case: &Case<'_>, rollout: &Rollout, planned: &PlannedCronJob) -> Option<Reason> {
+    let foreign = || cron_jobs::foreign(case, planned, case.seen.release(&rollout.release)?, FIELD);
     let busy = || {
         let runs = case.seen.jobs.iter().find(|job| job.ran == Ran::Running && !job.waits())?;
-        Some(Reason::BeforeBusy { cron_job: planned.cron_job.clone(), job: runs.name.clone() })
+        Some(Reason::BeforeBusy { cron_job: planned.name.clone(), job: runs.name.clone() })
     };
     unfit(case, planned).or_else(foreign).or_else(busy)
 }
@@ -108,7 +99,7 @@ pub fn judge(case: &Case<'_>, rollout: &Rollout) -> Judgement {
     match (&job.ran, &job.refused) {
         (Ran::Failed(failure), _) => Judgement::Fail(Reason::BeforeFailed {
             version: verdict::version_of(case, rollout),
-            cron_job: planned.cron_job.clone(),
+            cron_job: planned.name.clone(),
             job: job.name.clone(),
             failure: failure.clone(),
         }),
@@ -127,16 +118,16 @@ pub fn made(case: &Case<'_>, rollout: &Rollout, to: &Release, holds: &[Reason]) 
     let Some(planned) = pending(case, rollout).filter(|planned| holds.is_empty() && job(case, rollout, planned).is_none()) else {
         return effects;
     };
-    effects.extend(cron_job(case, planned).map(|found| Effect::RunBefore {
+    effects.extend(cron_jobs::found(case, planned).map(|found| Effect::RunBefore {
         job: name(case, rollout, planned),
-        cron_job: planned.cron_job.clone(),
+        cron_job: planned.name.clone(),
         release: to.name.clone(),
         spec: with_image(found, planned, to),
     }));
     effects
 }
 
-fn with_image(cron_job: &CronJob, planned: &PlannedBefore, to: &Release) -> serde_json::Value {
+fn with_image(cron_job: &CronJob, planned: &PlannedCronJob, to: &Release) -> serde_json::Value {
     let mut spec = cron_job.job.clone();
     if let Some(pods) = spec.get_mut("template") {
         *pods = template::with_image(pods, &to.image, &planned.containers);
@@ -154,7 +145,7 @@ pub fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision 
     // That it has run is stored at once: a Job that somebody removes later does not run again.
     if job(case, rollout, planned).is_some_and(|job| job.ran == Ran::Complete) {
         let mut prepared = rollout.clone();
-        prepared.prepared.push(planned.cron_job.clone());
+        prepared.prepared.push(planned.name.clone());
         return step::stay(case, &prepared, words::of(case, &prepared), Wait::Now);
     }
     wait()

@@ -44,6 +44,7 @@ pub fn check(plan: &Plan, state: &State, seen: &Observation, decision: &Decision
                 leads_to_pods(&case, route, course, decision)?;
                 routes.push((route, course));
             }
+            Effect::SetImage { cron_job, image, .. } => serves_already(seen, cron_job, image, decision)?,
             Effect::RemoveCanaryService { service } => led_to_by_nobody(seen, service, &routes)?,
             _ => {}
         }
@@ -103,6 +104,15 @@ fn runs_before(state: &State, decision: &Decision) -> Result<(), Broken> {
         (true, false) => broken("I20", "runs what runs before a version while something holds"),
         (true, true) => Ok(()),
     }
+}
+
+/// I23: a `CronJob` has no gate, so it gets the image of what is proven and serves from now on, and no other.
+fn serves_already(seen: &Observation, cron_job: &str, image: &str, decision: &Decision) -> Result<(), Broken> {
+    let live = decision.next.live.as_ref().and_then(|live| seen.release(&live.release));
+    if decision.next.phase.rollout().is_none() && live.is_some_and(|live| live.image == image) {
+        return Ok(());
+    }
+    broken("I23", format!("gives CronJob {cron_job} an image that is not proven: {image}"))
 }
 
 /// Where a route leads after the writes of this decision so far.

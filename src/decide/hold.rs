@@ -1,6 +1,6 @@
 //! Reasons of people and of the set-up not to move forward. Nothing here is ever asked on the way back.
 
-use super::{Case, shared};
+use super::{Case, cron_jobs, shared};
 use crate::model::{decision::Reason, version::ReleaseName};
 
 /// The reasons that apply to a Release now.
@@ -13,7 +13,15 @@ pub fn reasons(case: &Case<'_>, release: Option<&ReleaseName>) -> Vec<Reason> {
         .filter(|h| h.until.is_none_or(|until| until > case.now))
         .filter(|h| h.release.is_none() || h.release.as_ref() == release)
         .map(|h| Reason::Held { by: h.by.clone(), message: h.message.clone() });
-    case.seen.problems.iter().cloned().chain(people).chain(shared::cause(case)).collect()
+    let unable = release.and_then(|name| case.seen.release(name)).into_iter().flat_map(|release| cron_jobs::unable(case, release));
+    case.seen.problems.iter().cloned().chain(cron_jobs::wrong(case)).chain(unable).chain(people).chain(shared::cause(case)).collect()
+}
+
+/// The reasons lie in this Release: a newer one may be the mend.
+#[must_use]
+pub fn of_its_own(case: &Case<'_>, release: &ReleaseName) -> bool {
+    let by_a_person = case.seen.holds.iter().any(|hold| hold.release.as_ref() == Some(release));
+    by_a_person || case.seen.release(release).is_some_and(|release| cron_jobs::unable(case, release).next().is_some())
 }
 
 /// What keeps a rollout from starting at all: traffic that cannot be switched by one write.

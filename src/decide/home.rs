@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::{
-    Case, hold, pin,
+    Case, cron_jobs, hold, pin,
     pin::Side,
     rollback, route, size, stable,
     stable::{Resumed, Standing},
@@ -169,7 +169,7 @@ fn come_home(case: &Case<'_>, rollout: &Rollout, to: &Release) -> Decision {
     decision
 }
 
-/// The canary and its pods are gone: pins off, and the version is live.
+/// The canary and its pods are gone: pins off, the `CronJobs` follow, and the version is live.
 pub(super) fn arrived(case: &Case<'_>, rollout: &Rollout, to: &Release) -> Decision {
     let version = to.version.clone();
     let mut effects: Vec<Effect> = case
@@ -180,6 +180,11 @@ pub(super) fn arrived(case: &Case<'_>, rollout: &Rollout, to: &Release) -> Decis
         .map(|s| Effect::PinService { service: s.name.clone(), pin: Pin::Off })
         .collect();
     effects.extend(route::left(case));
+    if let Some(barred) = cron_jobs::barred(case) {
+        // It is live when all of it is; nothing of its traffic waits for that.
+        return step::stay(case, rollout, barred.clone(), Wait::Poll).first(effects);
+    }
+    effects.extend(cron_jobs::taken(case, to));
     let live = Some(Live { release: to.name.clone(), since: case.now });
     let (phase, previous, reason) = match &rollout.direction {
         Direction::Forward => {

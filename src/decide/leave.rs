@@ -1,6 +1,6 @@
 //! A Delivery that is being deleted: the proven version serves, the gate is opened, and nothing of ours stays.
 
-use super::{Case, before, candidate, pin, pin::Side, rollback, route, stable, stable::Resumed, step, verdict};
+use super::{Case, before, candidate, cron_jobs, pin, pin::Side, rollback, route, stable, stable::Resumed, step, verdict};
 use crate::{
     api::release::Outcome,
     model::{
@@ -72,7 +72,7 @@ fn finish(case: &Case<'_>, rollout: &Rollout) -> Decision {
     }
     let live = crate::model::phase::Live { release: to.name.clone(), since: case.now };
     let next = crate::model::phase::State { live: Some(live), ..case.state.to(Phase::Live, case.now) };
-    Decision::stay(&next, Reason::DeliveryDeleted, Wait::Now)
+    Decision::stay(&next, Reason::DeliveryDeleted, Wait::Now).first(cron_jobs::taken(case, to))
 }
 
 /// At rest: pins off, canaries away, every gate open on the proven template, then the finalizer.
@@ -119,7 +119,8 @@ fn disowned(case: &Case<'_>) -> Vec<Effect> {
     let workloads = case.seen.workloads.iter().filter(|w| w.owns_fields).map(|w| Target::Workload(w.name.clone()));
     let services = case.seen.services.iter().filter(|s| s.owns_fields).map(|s| Target::Service(s.name.clone()));
     let routes = case.seen.routes.iter().filter(|r| r.owns_fields).map(|r| Target::Route(r.name.clone()));
-    workloads.chain(services).chain(routes).map(Effect::DropOwnership).collect()
+    let cron_jobs = case.seen.cron_jobs.iter().filter(|c| c.owns_fields).map(|c| Target::CronJob(c.name.clone()));
+    workloads.chain(services).chain(routes).chain(cron_jobs).map(Effect::DropOwnership).collect()
 }
 
 /// The write that opens the gate of a workload for good; none: it is open, or it never was ours to open.

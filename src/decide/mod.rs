@@ -10,6 +10,7 @@ pub mod before;
 pub mod candidate;
 pub mod check;
 pub mod command;
+pub mod cron_jobs;
 pub mod evidence;
 pub mod health;
 pub mod hold;

@@ -1,7 +1,8 @@
 //! At rest: adoption, keeping things as they are, and starting the next version.
 
 use super::{
-    Case, barrier, before, candidate, command, hold, pin, pin::Side, policy, rollback, route, shared, stable, stable::Resumed, verdict,
+    Case, barrier, before, candidate, command, cron_jobs, hold, pin, pin::Side, policy, rollback, route, shared, stable, stable::Resumed,
+    verdict,
 };
 use crate::{
     api::{
@@ -143,7 +144,7 @@ pub fn next(case: &Case<'_>) -> Decision {
     let mut effects = standing.effects.clone();
     effects.extend(cleared(case));
     let mut holds = case.seen.problems.clone();
-    holds.extend(before::wrong(case));
+    holds.extend(before::wrong(case).chain(cron_jobs::wrong(case)));
     holds.extend(standing.hold.clone());
     effects.extend(before::swept(case, None));
     let left = case.seen.routes.iter().any(|route| route.course != Some(Course::Left));
@@ -193,7 +194,8 @@ fn cleared(case: &Case<'_>) -> Vec<Effect> {
         let workloads = case.seen.workloads.iter().filter(|w| w.owns_fields && w.paused).map(|w| Target::Workload(w.name.clone()));
         let services = case.seen.services.iter().filter(|s| s.owns_fields).map(|s| Target::Service(s.name.clone()));
         let routes = case.seen.routes.iter().filter(|r| r.owns_fields).map(|r| Target::Route(r.name.clone()));
-        effects.extend(workloads.chain(services).chain(routes).map(Effect::DropOwnership));
+        let cron_jobs = case.seen.cron_jobs.iter().filter(|c| c.owns_fields).map(|c| Target::CronJob(c.name.clone()));
+        effects.extend(workloads.chain(services).chain(routes).chain(cron_jobs).map(Effect::DropOwnership));
     }
     effects
 }
@@ -231,7 +233,8 @@ fn quiet(case: &Case<'_>, live: &Release, holds: &mut Vec<Reason>) -> Decision {
         decision.effects.extend(case.seen.release(&name).filter(untold).map(|r| rollback::settled(&r.name, entry.outcome, &reason, None)));
         return decision;
     }
-    holds.extend(hold::reasons(case, Some(&name)).into_iter().filter(|r| !case.seen.problems.contains(r)));
+    let more: Vec<Reason> = hold::reasons(case, Some(&name)).into_iter().filter(|r| !holds.contains(r)).collect();
+    holds.extend(more);
     holds.extend(policy::reasons(case));
     holds.extend(hold::away(case));
     holds.extend(hold::unswitchable(case));

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Case, candidate, pin, pin::Side, route, size, stable, stable::Resumed, step, verdict, words};
+use super::{Case, candidate, cron_jobs, pin, pin::Side, route, size, stable, stable::Resumed, step, verdict, words};
 use crate::{
     api::{release::Outcome, status::QUARANTINE},
     model::{
@@ -176,6 +176,10 @@ fn arrived(case: &Case<'_>, rollout: &Rollout) -> Decision {
         .map(|s| Effect::PinService { service: s.name.clone(), pin: Pin::Off })
         .collect();
     effects.extend(route::left(case));
+    let from = candidate::known(case, &rollout.from);
+    let given_back = cron_jobs::given_back(case, rollout, &from);
+    let differing: Vec<Reason> = cron_jobs::differing(case, &from).filter(|_| given_back.is_empty()).collect();
+    effects.extend(given_back);
     let forward = rollout.direction == Direction::Forward;
     if forward {
         let by = (*outcome == Outcome::Superseded).then(|| candidate::wish(case)).flatten().and_then(|w| w.release);
@@ -199,6 +203,7 @@ fn arrived(case: &Case<'_>, rollout: &Rollout) -> Decision {
     };
     let mut decision = Decision::stay(&case.state.to(phase, case.now), reason, Wait::Now);
     decision.effects = effects;
+    decision.notes.extend(differing);
     decision
 }
 

@@ -7,7 +7,7 @@
 //! before anything is done for it. Only the way back and a suspension act first and store afterwards.
 
 use super::{
-    Case, approval, barrier, before, candidate, command, hold, in_place, pin,
+    Case, approval, barrier, before, candidate, command, cron_jobs, hold, in_place, pin,
     pin::Side,
     rollback, route, size, stable,
     stable::Resumed,
@@ -159,14 +159,13 @@ fn superseding(case: &Case<'_>, rollout: &Rollout, holds: &[Reason], judgement: 
     let own = here.and_then(|here| here.config.as_ref()).map(|config| config.probes.as_slice()).unwrap_or_default();
     let unasked = case.seen.problems.iter().filter_map(Reason::probe).any(|probe| own.iter().any(|named| named == probe));
     let awaits = holds.iter().any(|hold| hold.waits_for().is_some());
-    let stopped = rollout.suspended.is_some() || matches!(judgement, Judgement::Hold(_)) || own_hold(case, rollout) || unasked || awaits;
+    let stopped = rollout.suspended.is_some()
+        || matches!(judgement, Judgement::Hold(_))
+        || hold::of_its_own(case, &rollout.release)
+        || unasked
+        || awaits;
     let yields = early && stopped && !(holds.is_empty() && rollout.suspended.is_none());
     yields.then_some(Reason::Superseded { version, by })
-}
-
-/// A person holds this very Release, not everything.
-fn own_hold(case: &Case<'_>, rollout: &Rollout) -> bool {
-    case.seen.holds.iter().any(|h| h.release.as_ref() == Some(&rollout.release))
 }
 
 fn suspend(case: &Case<'_>, rollout: &Rollout, failure: String) -> Decision {
@@ -329,6 +328,7 @@ fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision {
                 decision.notes.extend(route::untested(case, rollout));
                 decision.notes.extend(route::unasked(case, rollout));
                 decision.notes.extend(size::cut(case, rollout));
+                decision.notes.extend(case.seen.release(&rollout.from).into_iter().flat_map(|from| cron_jobs::differing(case, from)));
             }
             if let Some(order) = order {
                 decision.next.last_command = Some(order.name.clone());

@@ -1,7 +1,6 @@
-//! What has to run before a version: the `CronJob` that says how, and the Jobs that were made of it.
+//! What has to run before a version: the Jobs that were made of a `CronJob`.
 
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::{template, version::ReleaseName, world::Trouble};
 
@@ -10,28 +9,6 @@ const VERSION_DIGITS: usize = 7;
 /// Digits of a try in the name of its Job: 24 bits, beside those of the Release. One that is there under that name and is
 /// another's is refused and not taken for ours.
 const TRY_DIGITS: usize = 6;
-
-/// One `CronJob` of the plan that is run before a version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlannedBefore {
-    /// Its name.
-    pub cron_job: String,
-    /// Containers that get the image of the Release; empty: by repository.
-    pub containers: Vec<String>,
-}
-
-/// A `CronJob` that the plan names.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CronJob {
-    /// Its name.
-    pub name: String,
-    /// `spec.suspend`: Kubernetes does not run it by itself.
-    pub suspended: bool,
-    /// `spec.jobTemplate.spec`, as stored.
-    pub job: Value,
-    /// A Service or Deployment, by its kind and name, that would take its pods for its own.
-    pub reached_by: Option<String>,
-}
 
 /// A Job that was made before a version.
 #[derive(Clone, Debug, PartialEq)]

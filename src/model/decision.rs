@@ -196,6 +196,15 @@ pub enum Effect {
         /// Its spec, with the image of that Release.
         spec: Value,
     },
+    /// Write the image of the version that serves into a `CronJob`, and nothing else.
+    SetImage {
+        /// Its name.
+        cron_job: String,
+        /// The image.
+        image: String,
+        /// The places in the template of its pods that have another: `/spec/containers/0/image`.
+        places: Vec<String>,
+    },
     /// Remove such a Job, pods and all.
     RemoveJob {
         /// Its name.
@@ -262,6 +271,8 @@ pub enum Target {
     Service(String),
     /// A route.
     Route(RouteName),
+    /// A `CronJob`.
+    CronJob(String),
 }
 
 macro_rules! reasons {
@@ -330,14 +341,20 @@ reasons! {
     BeforeRefused { job: String, word: String, says: String } => "the cluster refuses the pods of Job {job} ({word}): {says}",
     /// An earlier one has not ended.
     BeforeBusy { cron_job: String, job: String } => "CronJob {cron_job} is run when Job {job} has ended, which an earlier rollout left to end by itself; if it hangs: kubectl delete job {job}",
-    /// No such `CronJob`.
-    BeforeMissing { cron_job: String } => "CronJob {cron_job} does not exist in this namespace; create it, suspended, or take it out of spec.rollout.before",
     /// Kubernetes runs it, too.
     BeforeRunsByItself { cron_job: String } => "CronJob {cron_job} is not suspended, so it would run by its schedule, too; set spec.suspend: true in its manifest",
+    /// No such `CronJob`.
+    CronJobMissing { cron_job: String, field: &'static str } => "CronJob {cron_job} does not exist in this namespace; create it or take it out of {field}",
     /// It has nothing to do with the version.
-    BeforeForeign { cron_job: String, repository: String } => "no container of CronJob {cron_job} gets the image of this version: none uses {repository}, or none is named so; see spec.rollout.before[].containers",
+    CronJobForeign { cron_job: String, repository: String, field: &'static str } => "no container of CronJob {cron_job} gets the image of this version: none uses {repository}, or none is named so; see {field}[].containers",
     /// Its pods would serve.
-    BeforeReached { cron_job: String, by: String } => "{by} selects the pods of CronJob {cron_job} and would take them for pods that serve; give them other labels",
+    CronJobReached { cron_job: String, by: String } => "{by} selects the pods of CronJob {cron_job} and would take them for pods that serve; give them other labels",
+    /// Somebody else's word stands in it.
+    CronJobDiffers { cron_job: String, image: String, version: String } => "CronJob {cron_job} has {image} and not the image of {version}, which serves; it is left so until the next version goes live",
+    /// Two masters.
+    CronJobDelivered { cron_job: String, by: String } => "CronJob {cron_job} already belongs to Delivery {by}; take it out of spec.cronJobs of one of the two",
+    /// It could not follow.
+    CronJobsNotGranted { namespace: String } => "Haldane may not patch CronJobs in namespace {namespace}, so none would follow a version; give it that right (ClusterRole haldane-delivery has it), or take them out of spec.cronJobs",
     /// The canary starts and is asked before anybody reaches it.
     Preflight { version: String } => "the canary of {version} starts and is probed; nobody else reaches it",
     /// At a step.

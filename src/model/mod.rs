@@ -3,6 +3,7 @@
 //! Absent on purpose: clients, clocks, randomness, async, and the types of Kubernetes. A template is a JSON value here.
 
 pub mod before;
+pub mod cron_job;
 pub mod decision;
 pub mod phase;
 pub mod plan;

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeSet, time::Duration};
 
 use super::{
-    before::PlannedBefore,
+    cron_job::PlannedCronJob,
     phase::Adopted,
     policy::Limits,
     repo_config::{Permitted, RepoConfig},
@@ -39,6 +39,8 @@ const CONFIG: &str = ".haldane.yaml";
 pub struct Plan {
     /// In order of rolling; empty only where the spec contradicts itself before anything was adopted.
     pub workloads: Vec<PlannedWorkload>,
+    /// What takes the image of a version when it goes live.
+    pub cron_jobs: Vec<PlannedCronJob>,
     /// Where new versions come from.
     pub source: Source,
     /// Testers, if any, then ascending shares; never empty.
@@ -56,7 +58,7 @@ pub struct Plan {
     /// How long traffic gets to leave pods before they are changed.
     pub settle: Duration,
     /// What runs once before any pod of a new version starts, in this order.
-    pub before: Vec<PlannedBefore>,
+    pub before: Vec<PlannedCronJob>,
     /// Names of the probes.
     pub probes: Vec<String>,
     /// What no policy lets it go below.
@@ -168,6 +170,7 @@ impl Plan {
                     routes: w.route_refs.iter().map(|r| RouteName { kind: r.kind, name: r.name.clone() }).collect(),
                 })
                 .collect(),
+            cron_jobs: spec.cron_jobs.iter().map(|c| PlannedCronJob { name: c.name.clone(), containers: c.containers.clone() }).collect(),
             source: spec.source.as_ref().map_or(Source::Workload, |named| source(named, spec.config.as_ref())),
             steps: rollout.steps.as_ref().map_or_else(|| usual_steps(spec), |steps| steps.iter().map(PlannedStep::from).collect()),
             guard: span(rollout.guard, GUARD),
@@ -176,7 +179,7 @@ impl Plan {
             deadline: span(rollout.deadline, DEADLINE),
             on_deadline: rollout.on_deadline.unwrap_or_default(),
             settle: span(rollout.settle, SETTLE),
-            before: rollout.before.into_iter().map(|b| PlannedBefore { cron_job: b.cron_job_ref.name, containers: b.containers }).collect(),
+            before: rollout.before.into_iter().map(|b| PlannedCronJob { name: b.cron_job_ref.name, containers: b.containers }).collect(),
             probes: spec.verify.iter().flat_map(|v| v.probes.iter().map(|p| p.name.clone())).collect(),
             limits: Limits::default(),
             mode: spec.mode.unwrap_or_default(),

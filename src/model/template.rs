@@ -124,8 +124,20 @@ pub fn with_image(template: &Value, image: &str, containers: &[String]) -> Value
 /// Whether any container of the template gets the image by that rule.
 #[must_use]
 pub fn takes_image(template: &Value, image: &str, containers: &[String]) -> bool {
-    let lists = ["/spec/containers", "/spec/initContainers"].into_iter().filter_map(|list| template.pointer(list)?.as_array());
-    lists.flatten().any(|container| takes(container, image, containers))
+    taking(template, image, containers).next().is_some()
+}
+
+/// Where the template has another image than by that rule, and which: `/spec/containers/0/image`.
+#[must_use]
+pub fn other_images(template: &Value, image: &str, containers: &[String]) -> Vec<(String, String)> {
+    let stored = taking(template, image, containers).filter_map(|(place, container)| Some((place, container.get("image")?.as_str()?)));
+    stored.filter(|(_, old)| *old != image).map(|(place, old)| (place, old.to_owned())).collect()
+}
+
+fn taking<'a>(template: &'a Value, image: &'a str, containers: &'a [String]) -> impl Iterator<Item = (String, &'a Value)> {
+    let of = move |list: &'static str| template.pointer(list).and_then(Value::as_array).into_iter().flatten().enumerate();
+    let all = ["/spec/containers", "/spec/initContainers"].into_iter().flat_map(move |list| of(list).map(move |(at, c)| (list, at, c)));
+    all.filter(|(_, _, container)| takes(container, image, containers)).map(|(list, at, c)| (format!("{list}/{at}/image"), c))
 }
 
 fn takes(container: &Value, image: &str, containers: &[String]) -> bool {
@@ -181,6 +193,9 @@ mod tests {
         assert_eq!(by_repository.pointer("/spec/containers/0/image").unwrap(), "r/shop:2");
         assert_eq!(by_repository.pointer("/spec/containers/1/image").unwrap(), "r/proxy:1");
         assert_eq!(by_repository.pointer("/spec/initContainers/0/image").unwrap(), "r/shop:2");
+        let places: Vec<String> = other_images(&template, "r/shop:2", &[]).into_iter().map(|(place, _)| place).collect();
+        assert_eq!(places, ["/spec/containers/0/image", "/spec/initContainers/0/image"]);
+        assert_eq!(other_images(&by_repository, "r/shop:2", &[]), []);
         let told = with_image(&template, "r/other:2", &["proxy".to_owned()]);
         assert_eq!(told.pointer("/spec/containers/0/image").unwrap(), "r/shop:1");
         assert_eq!(told.pointer("/spec/containers/1/image").unwrap(), "r/other:2");

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    before::{CronJob, Job},
+    before::Job,
+    cron_job::CronJob,
     decision::Reason,
     phase::{State, Why},
     policy::Policy,
@@ -42,9 +43,9 @@ pub struct Observation {
     pub routes: Vec<Route>,
     /// The Services in front of our canaries.
     pub canary_services: Vec<CanaryService>,
-    /// The `CronJobs` that the plan runs before a version, those that are there.
+    /// The `CronJobs` that the plan names, those that are there.
     pub cron_jobs: Vec<CronJob>,
-    /// The Jobs that were made of them, oldest first.
+    /// The Jobs that were made to run before a version, oldest first.
     pub jobs: Vec<Job>,
     /// Every Release of the Delivery, oldest first.
     pub releases: Vec<Release>,

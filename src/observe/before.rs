@@ -1,81 +1,38 @@
-//! What runs before a version: the `CronJobs` that the plan names, the Jobs that were made of them, and what their pods show.
-//!
-//! A `CronJob` is read as JSON, so that what is made of it keeps fields that are newer than our types.
+//! What runs before a version: the Jobs that were made of the `CronJobs` that the plan names for it, and what their pods show.
 
-use std::collections::BTreeMap;
-
-use futures::{future::try_join_all, try_join};
 use jiff::Timestamp;
 use k8s_openapi::api::{
-    batch::v1::{CronJob as RawCronJob, Job as RawJob},
-    core::v1::{ContainerStateTerminated, ContainerStatus, Pod as RawPod, Service as RawService},
+    batch::v1::Job as RawJob,
+    core::v1::{ContainerStateTerminated, ContainerStatus, Pod as RawPod},
 };
-use kube::{
-    Api, ResourceExt as _,
-    core::{ApiResource, DynamicObject, SelectorExt as _},
-};
-use serde_json::Value;
+use kube::{Api, ResourceExt as _};
 
-use super::{pods, services, workloads::Found};
+use super::pods;
 use crate::{
     api::{BEFORE_LABEL, DELIVERY_LABEL, RELEASE_ANNOTATION},
-    edge::kube::{Cluster, KubeError, get},
+    edge::kube::{Cluster, KubeError},
     model::{
-        before::{CronJob, Job, Ran},
+        before::{Job, Ran},
         plan::Plan,
         version::ReleaseName,
         world::Trouble,
     },
 };
 
-/// The `CronJobs` that are there, and the Jobs, oldest first.
-pub(super) async fn read(
-    cluster: &Cluster,
-    (namespace, delivery): (&str, &str),
-    plan: &Plan,
-    services: &[RawService],
-    found: &[Found],
-) -> Result<(Vec<CronJob>, Vec<Job>), KubeError> {
+/// The Jobs, oldest first.
+pub(super) async fn read(cluster: &Cluster, (namespace, delivery): (&str, &str), plan: &Plan) -> Result<Vec<Job>, KubeError> {
     if plan.before.is_empty() {
-        return Ok(<_>::default());
+        return Ok(Vec::new());
     }
-    let client = &cluster.client;
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<RawCronJob>(&()));
-    let named = try_join_all(plan.before.iter().map(|planned| get(&api, "CronJob", &planned.cron_job)));
     let ours = format!("{DELIVERY_LABEL}={delivery},{BEFORE_LABEL}");
-    let jobs: Api<RawJob> = Api::namespaced(client.clone(), namespace);
-    let (named, mut jobs) = try_join!(named, cluster.list(&jobs, "jobs", &ours))?;
+    let jobs: Api<RawJob> = Api::namespaced(cluster.client.clone(), namespace);
+    let mut jobs = cluster.list(&jobs, "jobs", &ours).await?;
     // After the Jobs: so a Job that has pods is never seen without them.
     let open = jobs.iter().any(|job| ran(job) != Ran::Complete);
-    let pods: Api<RawPod> = Api::namespaced(client.clone(), namespace);
+    let pods: Api<RawPod> = Api::namespaced(cluster.client.clone(), namespace);
     let pods = if open { cluster.list(&pods, "pods", &ours).await? } else { Vec::new() };
     jobs.sort_by_key(|job| (created(job), job.name_any()));
-    Ok((
-        named.into_iter().flatten().map(|raw| cron_job(&raw, services, found)).collect(),
-        jobs.iter().map(|raw| job(raw, &pods, delivery)).collect(),
-    ))
-}
-
-fn cron_job(raw: &DynamicObject, services: &[RawService], found: &[Found]) -> CronJob {
-    let job = raw.data.pointer("/spec/jobTemplate/spec").cloned().unwrap_or_default();
-    CronJob {
-        name: raw.name_any(),
-        suspended: raw.data.pointer("/spec/suspend").and_then(Value::as_bool).unwrap_or(false),
-        reached_by: reached_by(&labels(&job), services, found),
-        job,
-    }
-}
-
-fn labels(job: &Value) -> BTreeMap<String, String> {
-    let labels = job.pointer("/template/metadata/labels").and_then(Value::as_object).into_iter().flatten();
-    labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
-}
-
-/// What would take pods with these labels for pods that serve.
-fn reached_by(labels: &BTreeMap<String, String>, all: &[RawService], found: &[Found]) -> Option<String> {
-    let service = all.iter().find(|raw| services::reaches(raw, labels)).map(|raw| format!("Service {}", raw.name_any()));
-    let workloads = || found.iter().filter_map(|f| Some((f.workload.as_ref()?, &f.selector)));
-    service.or_else(|| workloads().find(|(_, selector)| selector.matches(labels)).map(|(w, _)| format!("Deployment {}", w.name)))
+    Ok(jobs.iter().map(|raw| job(raw, &pods, delivery)).collect())
 }
 
 fn job(raw: &RawJob, pods: &[RawPod], delivery: &str) -> Job {

@@ -1,4 +1,4 @@
-//! Whether a namespace has opted in: may we patch its Deployments? Asked of the API server, remembered for a short while.
+//! Whether a namespace has opted in: may we patch its Deployments, and its `CronJobs`? Asked of the API server, remembered for a short while.
 
 use std::{
     collections::HashMap,
@@ -20,45 +20,66 @@ const ALLOWED: Duration = Duration::from_mins(1);
 /// Somebody who has just opted in should not wait long.
 const REFUSED: Duration = Duration::from_secs(10);
 
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Right {
+    /// To patch Deployments: the namespace has opted in.
+    Deployments,
+    /// To patch `CronJobs`.
+    CronJobs,
+}
+
+impl Right {
+    /// The group, and the plural.
+    fn resource(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Deployments => ("apps", "deployments"),
+            Self::CronJobs => ("batch", "cronjobs"),
+        }
+    }
+}
+
 /// The answers so far.
 #[derive(Default)]
 pub(super) struct Granted {
-    known: Mutex<HashMap<String, (bool, Timestamp)>>,
+    known: Mutex<HashMap<(String, Right), (bool, Timestamp)>>,
 }
 
 impl Granted {
-    /// Whether we may change Deployments there.
-    pub(super) async fn ask(&self, client: &Client, namespace: &str, now: Timestamp) -> Result<bool, KubeError> {
-        if let Some(known) = self.known(namespace, now) {
+    /// Whether we have that right there.
+    pub(super) async fn ask(&self, client: &Client, namespace: &str, right: Right, now: Timestamp) -> Result<bool, KubeError> {
+        let key = (namespace.to_owned(), right);
+        if let Some(known) = self.known(&key, now) {
             return Ok(known);
         }
         let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
-        let call = format!("ask whether Deployments of namespace {namespace} may be patched");
-        let answer = within(call, api.create(&PostParams::default(), &question(namespace))).await?;
+        let call = format!("ask whether {} of namespace {namespace} may be patched", right.resource().1);
+        let answer = within(call, api.create(&PostParams::default(), &question(namespace, right))).await?;
         let allowed = answer.status.is_some_and(|status| status.allowed);
-        self.keep(namespace, allowed, now);
+        self.keep(key, allowed, now);
         Ok(allowed)
     }
 
-    fn known(&self, namespace: &str, now: Timestamp) -> Option<bool> {
+    fn known(&self, key: &(String, Right), now: Timestamp) -> Option<bool> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(namespace).filter(|(_, until)| now < *until).map(|(allowed, _)| *allowed)
+        known.get(key).filter(|(_, until)| now < *until).map(|(allowed, _)| *allowed)
     }
 
-    fn keep(&self, namespace: &str, allowed: bool, now: Timestamp) {
+    fn keep(&self, key: (String, Right), allowed: bool, now: Timestamp) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         // Namespaces come and go; what is over is dropped here, so that the map stays as small as the cluster.
         known.retain(|_, (_, until)| now < *until);
-        known.insert(namespace.to_owned(), (allowed, after(now, if allowed { ALLOWED } else { REFUSED })));
+        known.insert(key, (allowed, after(now, if allowed { ALLOWED } else { REFUSED })));
     }
 }
 
-fn question(namespace: &str) -> SelfSubjectAccessReview {
+fn question(namespace: &str, right: Right) -> SelfSubjectAccessReview {
+    let (group, resource) = right.resource();
     let attributes = ResourceAttributes {
         namespace: Some(namespace.to_owned()),
         verb: Some("patch".to_owned()),
-        group: Some("apps".to_owned()),
-        resource: Some("deployments".to_owned()),
+        group: Some(group.to_owned()),
+        resource: Some(resource.to_owned()),
         ..ResourceAttributes::default()
     };
     let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..SelfSubjectAccessReviewSpec::default() };
@@ -73,11 +94,13 @@ mod tests {
     fn a_refusal_is_forgotten_sooner_than_a_grant() {
         let granted = Granted::default();
         let at = |second: i64| Timestamp::from_second(second).unwrap();
-        granted.keep("yes", true, at(0));
-        granted.keep("no", false, at(0));
-        let known = |second: i64| (granted.known("yes", at(second)), granted.known("no", at(second)));
+        let of = |namespace: &str| (namespace.to_owned(), Right::Deployments);
+        granted.keep(of("yes"), true, at(0));
+        granted.keep(of("no"), false, at(0));
+        let known = |second: i64| (granted.known(&of("yes"), at(second)), granted.known(&of("no"), at(second)));
         assert_eq!(known(9), (Some(true), Some(false)));
         assert_eq!(known(10), (Some(true), None));
         assert_eq!(known(60), (None, None));
+        assert_eq!(granted.known(&("yes".to_owned(), Right::CronJobs), at(0)), None, "each right is asked for by itself");
     }
 }

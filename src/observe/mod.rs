@@ -3,7 +3,7 @@
 //! Read from the API server and never older than our own last write, independent reads at once, complete or an error: no decision rests on what
 //! was true a while ago, or on half of the world.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::{FutureExt as _, future::try_join_all, try_join};
 use jiff::Timestamp;
@@ -18,6 +18,7 @@ use crate::{
     decide::{shared, source},
     edge::kube::{Cluster, KubeError, get},
     model::{
+        cron_job::CronJob,
         decision::Reason,
         phase::{State, before},
         plan::{Plan, Source},
@@ -27,6 +28,7 @@ use crate::{
 
 mod before;
 mod checks;
+mod cron_jobs;
 mod decoded;
 pub mod fleet;
 pub mod gateways;
@@ -48,7 +50,7 @@ pub use releases::{TEMPLATES, templates};
 
 use decoded::Decoded;
 use fleet::Fleet;
-use granted::Granted;
+use granted::{Granted, Right};
 use policies::Rules;
 use services::Moment;
 use workloads::Found;
@@ -100,7 +102,8 @@ impl Observer {
     /// When any part of it could not be read: half an observation is none.
     pub async fn observe(&self, delivery: &Delivery, plan: &Plan, state: &State, now: Timestamp) -> Result<Observation, ObserveError> {
         let namespace = delivery.namespace().ok_or(ObserveError::NoNamespace)?;
-        let (terminating, granted) = try_join!(self.terminating(&namespace), self.granted.ask(&self.cluster.client, &namespace, now))?;
+        let (terminating, granted) =
+            try_join!(self.terminating(&namespace), self.granted.ask(&self.cluster.client, &namespace, Right::Deployments, now))?;
         let seen = Observation {
             delivery: delivery.name_any(),
             deleting: delivery.metadata.deletion_timestamp.is_some(),
@@ -169,13 +172,14 @@ impl Observer {
         let seen = Observation { releases, ..seen };
         // Which probes are asked may be the word of the version that is asked.
         let (own, plan) = (plan, &*plan.with(seen.config(state)));
-        let (mut services, surroundings, (probes, unusable), (routes, unrouted), canary_services, (cron_jobs, jobs)) = try_join!(
+        let (mut services, surroundings, (probes, unusable), (routes, unrouted), canary_services, (cron_jobs, barred), jobs) = try_join!(
             services::read(&self.cluster, &namespace, &name, &selecting, Moment { rolling, routable }),
             try_join_all(workloads.iter().map(|w| problems::of_surroundings(&self.cluster, &namespace, w))),
             checks::read(&self.cluster.client, &namespace, plan),
             routes::read(&self.cluster, &namespace, plan, &selecting, &fronts, rolling),
             routes::with_endpoints(&self.cluster, &namespace, &fronts),
-            before::read(&self.cluster, (&namespace, &name), plan, &read.services, &read.found),
+            self.cron_jobs(&namespace, plan, read, now),
+            before::read(&self.cluster, (&namespace, &name), plan),
         )?;
         let selected: Vec<String> = services.iter().map(|s| s.name.clone()).collect();
         services.extend(
@@ -187,6 +191,7 @@ impl Observer {
         problems.extend(surroundings.into_iter().flatten());
         problems.extend(services::problems(plan, &selecting));
         problems.extend(unrouted);
+        problems.extend(barred);
         problems.extend(services::shared(plan, &read.services, &read.found, &others));
         // What the live version alone wants to be asked must not stand in the way of the next one.
         let of_delivery = |problem: &Reason| rolling || problem.probe().is_none_or(|probe| own.probes.iter().any(|named| named == probe));
@@ -222,6 +227,22 @@ impl Observer {
         seen.probes = self.board.read(&key);
         self.branch(&key, &namespace, plan, read, &mut seen);
         Ok(seen)
+    }
+
+    /// The `CronJobs` of the plan; those that take the image of a version only where we may write it, and else why not.
+    async fn cron_jobs(
+        &self,
+        namespace: &str,
+        plan: &Plan,
+        read: &Read,
+        now: Timestamp,
+    ) -> Result<(Vec<CronJob>, Option<Reason>), KubeError> {
+        let client = &self.cluster.client;
+        let allowed = plan.cron_jobs.is_empty() || self.granted.ask(client, namespace, Right::CronJobs, now).await?;
+        let planned = plan.before.iter().chain(plan.cron_jobs.iter().filter(|_| allowed));
+        let names: BTreeSet<&str> = planned.map(|planned| planned.name.as_str()).collect();
+        let found = cron_jobs::read(&self.cluster, namespace, names.into_iter(), &read.services, &read.found).await?;
+        Ok((found, (!allowed).then(|| Reason::CronJobsNotGranted { namespace: namespace.to_owned() })))
     }
 
     /// What is known of the branch, or of the tag, that versions come from, and what stands in the way of knowing it.

@@ -127,7 +127,7 @@ async fn schedulable(cluster: &Cluster) -> Result<Option<usize>, KubeError> {
     Ok(Some(nodes.iter().filter(takes).count()))
 }
 
-/// Other Deliveries that named the same Deployment first.
+/// Other Deliveries that named the same Deployment, or the same `CronJob`, first.
 pub(super) fn delivered_already(delivery: &Delivery, others: &[Delivery], plan: &Plan) -> Vec<Reason> {
     let age = |d: &Delivery| (d.metadata.creation_timestamp.as_ref().map(|t| t.0), d.metadata.name.clone());
     let older = others.iter().filter(|other| other.metadata.name != delivery.metadata.name && age(other) < age(delivery));
@@ -136,6 +136,8 @@ pub(super) fn delivered_already(delivery: &Delivery, others: &[Delivery], plan: 
         let both = plan.workloads.iter().filter(|w| other.spec.workloads.iter().any(|o| o.name == w.name.as_str()));
         let by = other.metadata.name.clone().unwrap_or_default();
         problems.extend(both.map(|w| Reason::AlreadyDelivered { workload: w.name.to_string(), by: by.clone() }));
+        let both = plan.cron_jobs.iter().filter(|c| other.spec.cron_jobs.iter().any(|o| o.name == c.name));
+        problems.extend(both.map(|c| Reason::CronJobDelivered { cron_job: c.name.clone(), by: by.clone() }));
     }
     problems
 }

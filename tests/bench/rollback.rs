@@ -13,9 +13,9 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::figure::{Against, Figure, ms};
+use crate::support::Bed;
 use crate::support::rest::Hand;
 use crate::support::shop::{Setup, Shop};
-use crate::support::Bed;
 
 const PART: Duration = Duration::from_secs(90);
 /// Above this, kube-proxy was in the second in which it does not look again.

@@ -12,6 +12,7 @@ const ANYWHERE: &[(bool, &str)] = &[
     (false, "create jobs.batch"),
     (false, "delete jobs.batch"),
     (false, "get cronjobs.batch"),
+    (false, "patch cronjobs.batch"),
     (true, "watch deliveries.haldane.dev"),
     (true, "patch deliveries.haldane.dev"),
     (true, "patch deliveries.haldane.dev --subresource=status"),
@@ -57,7 +58,9 @@ const OPTED_IN: &[(bool, &str)] = &[
     (true, "delete jobs.batch"),
     (false, "patch jobs.batch"),
     (true, "get cronjobs.batch"),
-    (false, "patch cronjobs.batch"),
+    // Their image follows the version that goes live.
+    (true, "patch cronjobs.batch"),
+    (false, "create cronjobs.batch"),
     (false, "delete cronjobs.batch"),
     (true, "create controllerrevisions.apps"),
     (true, "delete controllerrevisions.apps"),

@@ -266,6 +266,7 @@ impl Home {
         let merges = MergePlan { branch: Branch { repository: name.clone(), name: None }, ..like };
         let plan = Plan {
             capacity: Capacity::Full,
+            cron_jobs: vec![],
             workloads: vec![],
             source: Source::Merge(Box::new(merges)),
             steps: vec![],

@@ -11,6 +11,7 @@ use haldane::{
     },
     model::{
         before::{Job, Ran},
+        cron_job::CronJob,
         decision::{Effect, Target},
         phase::Why,
         world::{Observation, Pin},
@@ -277,6 +278,52 @@ async fn what_runs_before_a_version_is_made_once_and_removed_by_its_uid() {
     let writes = fake.writes();
     let removed = body(&writes[writes.len() - 2], &format!("DELETE {JOBS}/web-2-abc "));
     assert_eq!((&removed["preconditions"]["uid"], &removed["propagationPolicy"]), (&json!("ju"), &json!("Background")));
+}
+
+#[tokio::test]
+async fn a_cron_job_gets_an_image_in_one_patch_of_what_was_seen_and_its_owner_keeps_every_field() {
+    const NIGHTLY: &str = "/apis/batch/v1/namespaces/shop/cronjobs/nightly";
+    let helm = json!({"manager": "helm", "operation": "Apply", "apiVersion": "batch/v1", "time": "t", "fieldsV1": {"f:spec": {}}});
+    let job = json!({"template": template("web:1")});
+    let fake = fake(&[(
+        NIGHTLY,
+        json!({"apiVersion": "batch/v1", "kind": "CronJob",
+            "metadata": {"name": "nightly", "uid": "nu", "resourceVersion": "50", "managedFields": [helm]},
+            "spec": {"schedule": "0 3 * * *", "jobTemplate": {"spec": job}}, "status": {"lastScheduleTime": "2026-11-21T03:00:00Z"}}),
+    )]);
+    let nightly = CronJob { name: "nightly".to_owned(), uid: "nu".to_owned(), suspended: false, job, reached_by: None, owns_fields: false };
+    let seen = Observation { cron_jobs: vec![nightly], ..Observation::default() };
+    let set = [Effect::SetImage {
+        cron_job: "nightly".to_owned(),
+        image: "web:2".to_owned(),
+        places: vec!["/spec/containers/0/image".to_owned()],
+    }];
+    let before = fake.object(NIGHTLY);
+    actor(fake.client()).act(&proof(), &delivery(&delivery_object()), &seen, &set).await.unwrap();
+    let patched = format!("PATCH {NIGHTLY}?&fieldManager=haldane ");
+    assert_eq!(
+        body(&fake.writes()[0], &patched),
+        json!([
+            {"op": "test", "path": "/metadata/uid", "value": "nu"},
+            {"op": "test", "path": "/metadata/resourceVersion", "value": "50"},
+            {"op": "replace", "path": "/spec/jobTemplate/spec/template/spec/containers/0/image", "value": "web:2"},
+        ])
+    );
+    assert_eq!(fake.writes().len(), 1, "{:#?}", fake.writes());
+    let (mut after, mut wanted) = (fake.object(NIGHTLY), before);
+    wanted["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
+    after["metadata"]["resourceVersion"] = json!("50");
+    assert_eq!(after, wanted);
+    let again = actor(fake.client()).act(&proof(), &delivery(&delivery_object()), &seen, &set).await;
+    assert!(matches!(again, Err(ActError::Conflict { .. })), "its Jobs are not as they were seen");
+    let disown = [Effect::DropOwnership(Target::CronJob("nightly".to_owned()))];
+    let ours = json!({"manager": "haldane", "operation": "Update", "apiVersion": "batch/v1", "time": "u", "fieldsV1": {"f:spec": {}}});
+    fake.0.lock().unwrap().objects.get_mut(NIGHTLY).unwrap()["metadata"]["managedFields"] = json!([ours, helm]);
+    actor(fake.client()).act(&proof(), &delivery(&delivery_object()), &seen, &disown).await.unwrap();
+    assert_eq!(
+        body(fake.writes().last().unwrap(), &patched)[2],
+        json!({"op": "replace", "path": "/metadata/managedFields", "value": [helm]})
+    );
 }
 
 #[tokio::test]

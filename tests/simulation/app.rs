@@ -85,6 +85,27 @@ pub fn by(way: Way, mut delivery: Value) -> Value {
     delivery
 }
 
+/// The owner's `CronJob` of the app's image.
+pub const CRON_JOB: &str = "nightly";
+
+/// It, with that image.
+pub fn cron_job(image: &str) -> Value {
+    json!({
+        "apiVersion": "batch/v1", "kind": "CronJob",
+        "metadata": {"name": CRON_JOB, "namespace": NAMESPACE},
+        "spec": {"schedule": "0 3 * * *", "jobTemplate": {"spec": {"backoffLimit": 1, "template": {
+            "metadata": {"labels": {"app": CRON_JOB}},
+            "spec": {"restartPolicy": "Never", "containers": [{"name": "app", "image": image}]},
+        }}}},
+    })
+}
+
+/// Delivered with it.
+pub fn with_cron_job(mut delivery: Value) -> Value {
+    delivery["spec"]["cronJobs"] = json!([{"name": CRON_JOB}]);
+    delivery
+}
+
 /// One path, asked every five seconds in a rollout.
 pub fn probe(name: &str) -> Value {
     json!({

@@ -10,11 +10,12 @@ use serde_json::Value;
 
 use crate::{
     app,
+    invariants::CRON_IMAGE,
     routes::{self, is_ours},
     sim::{
         Answer, ApiServer, SimClock, Store,
         api::{
-            kinds::{DELIVERY, DEPLOYMENT, NEW_EVENT, POD, RELEASE, SERVICE},
+            kinds::{CRON_JOB, DELIVERY, DEPLOYMENT, NEW_EVENT, POD, RELEASE, SERVICE},
             store::Change,
         },
         json::{self, count, flag, text},
@@ -181,6 +182,9 @@ fn words(change: &Change) -> Vec<(&'static str, String)> {
     if kind == &DEPLOYMENT {
         let ours = json::labels(now).contains_key("haldane.dev/workload");
         return if ours { canary(before, now, change.removed) } else { owners(before, now, name) };
+    }
+    if kind == &CRON_JOB && before.map(|before| text(before, CRON_IMAGE)) != Some(text(now, CRON_IMAGE)) {
+        return vec![("write", format!("CronJob {name} to {}", app::tag(text(now, CRON_IMAGE))))];
     }
     Vec::new()
 }

@@ -18,7 +18,7 @@ use crate::{
     sim::{
         ApiServer, Kind, SimClock, Store,
         api::{
-            kinds::{CONTROLLER_REVISION, DELIVERY, DEPLOYMENT, POD, REPLICA_SET, SERVICE},
+            kinds::{CONTROLLER_REVISION, CRON_JOB, DELIVERY, DEPLOYMENT, POD, RELEASE, REPLICA_SET, SERVICE},
             store::Change,
         },
         json::{self, count, flag, labels, text},
@@ -31,6 +31,8 @@ const HASH: &str = "pod-template-hash";
 const TRACK: &str = "haldane.dev/track";
 /// A pin that matches nobody is off after this.
 const EMPTY_PIN: Duration = Duration::from_secs(2);
+/// Where a `CronJob` has the image of its container.
+pub const CRON_IMAGE: &str = "/spec/jobTemplate/spec/template/spec/containers/0/image";
 const IMAGE: &str = "/spec/template/spec/containers/0/image";
 
 /// Looks at every stored state. Clones are the same one.
@@ -87,6 +89,7 @@ impl Watchman {
                 i17(&watch, change),
                 i22(&mut watch, store, now),
                 i23(&watch, change),
+                i23_of_cron_jobs(store, change),
                 i25(&watch, store),
                 routed(&mut watch, &watchman.plane, store, Some(change), now),
             ];
@@ -161,7 +164,7 @@ impl Watch {
         if change.key.kind == &DELIVERY && json::name(object) == APP && proves {
             let release = text(object, "/status/rollout/release");
             let release = if release.is_empty() { text(object, "/status/live/release") } else { release };
-            let image = store.find(&crate::sim::api::kinds::RELEASE, NAMESPACE, release).map(|r| text(r, "/spec/image").to_owned());
+            let image = store.find(&RELEASE, NAMESPACE, release).map(|r| text(r, "/spec/image").to_owned());
             self.proven.extend(image);
         }
         let foreign = change.by != USER && !change.by.starts_with("system:") && !change.by.contains("controller");
@@ -335,7 +338,7 @@ fn i15(change: &Change) -> Found {
     if ours.contains(&kind.plural) || made {
         return Ok(());
     }
-    let (Some(before), true) = (change.before.as_deref(), kind == &DEPLOYMENT || kind == &SERVICE || kind.routes()) else {
+    let (Some(before), true) = (change.before.as_deref(), [&DEPLOYMENT, &SERVICE, &CRON_JOB].contains(&kind) || kind.routes()) else {
         return Err(format!("I15: writes {}", change.key));
     };
     if change.removed || owners_part(before, kind) != owners_part(&change.object, kind) {
@@ -355,6 +358,8 @@ fn owners_part(object: &Value, kind: &Kind) -> Value {
     } else if kind == &SERVICE {
         json::remove(&mut part, &format!("/spec/selector/{HASH}"));
         json::remove(&mut part, "/spec/selector/haldane.dev~1track");
+    } else if kind == &CRON_JOB {
+        json::remove(&mut part, CRON_IMAGE);
     } else {
         json::remove(&mut part, "/spec/paused");
         json::remove(&mut part, "/spec/template");
@@ -386,6 +391,19 @@ fn i23(watch: &Watch, change: &Change) -> Found {
     Err(format!("I23: the unproven {image} gets {} pods", count(set, "/spec/replicas")))
 }
 
+/// I23: a `CronJob` has no gate, so the controller gives it the image of what is proven and serves, and no other.
+fn i23_of_cron_jobs(store: &Store, change: &Change) -> Found {
+    let image = |cron_job: &Value| text(cron_job, CRON_IMAGE).to_owned();
+    let (before, now) = (change.before.as_deref().map(image), image(&change.object));
+    if change.key.kind != &CRON_JOB || change.by != USER || before.as_ref() == Some(&now) {
+        return Ok(());
+    }
+    let status = |place: &str| store.find(&DELIVERY, NAMESPACE, APP).map_or("", |d| text(d, place));
+    let serves = if status("/status/phase") == "Finalizing" { status("/status/rollout/release") } else { status("/status/live/release") };
+    let proven = store.find(&RELEASE, NAMESPACE, serves).is_some_and(|release| text(release, "/spec/image") == now);
+    if proven { Ok(()) } else { Err(format!("I23: CronJob {} gets the unproven {now}", json::name(&change.object))) }
+}
+
 fn is_canary_set(set: &Value) -> bool {
     labels(set).contains_key(TRACK) || json::strings(set, "/spec/template/metadata/labels").contains_key(TRACK)
 }
@@ -415,6 +433,11 @@ pub fn i24(store: &Store) -> Found {
         }
         if pinned(service) || notes.keys().any(|k| k.starts_with("haldane.dev/")) || manager(service) {
             return Err(format!("I24: Service {} still carries something of ours", json::name(service)));
+        }
+    }
+    for cron_job in store.list(&CRON_JOB, NAMESPACE) {
+        if manager(cron_job) || cron_job.to_string().contains("haldane.dev/") {
+            return Err(format!("I24: CronJob {} carries something of ours", json::name(cron_job)));
         }
     }
     for deployment in store.list(&DEPLOYMENT, NAMESPACE) {

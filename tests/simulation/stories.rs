@@ -9,10 +9,10 @@ use crate::{
     crash::settled,
     script::held_for,
     sim::{
-        Behaviour, Store,
+        Behaviour, Key, Store,
         api::{
-            kinds::{DELIVERY, DEPLOYMENT, REPLICA_SET},
-            write::Propagation,
+            kinds::{CRON_JOB, DELIVERY, DEPLOYMENT, REPLICA_SET},
+            write::{Deletion, Propagation},
         },
         json as place,
         world::behaviour::Answers,
@@ -240,6 +240,47 @@ async fn a_young_version_that_fails_comes_back() {
     town.world.set_behaviour(V2, Behaviour::answering(Answers::Always(500)));
     town.phase("RolledBack").await;
     told(&town, "young-version-fails", "A version fails ten minutes after it went live.").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cron_job_takes_the_image_at_the_end_and_gives_it_back() {
+    let town = Town::with_cron_job(SEED).await;
+    town.diary.begin();
+    town.set_image(V2);
+    town.live("v2").await;
+    town.diary.tell("world", "v2 begins to fail");
+    town.world.set_behaviour(V2, Behaviour::answering(Answers::Always(500)));
+    town.phase("RolledBack").await;
+    told(&town, "cron-job", "A CronJob takes the image of a version that goes live, and gives it back with that version.").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cron_job_that_its_owner_changed_ahead_is_told_and_left() {
+    let town = Town::with_cron_job(SEED).await;
+    town.diary.begin();
+    town.world.set_behaviour(V2, Behaviour::answering(Answers::FailsWhenServingAll));
+    town.set_image(V2);
+    town.set_cron_image(V2);
+    town.phase("RolledBack").await;
+    town.rest().await;
+    town.set_image(V3);
+    town.live("v3").await;
+    told(&town, "cron-job-ahead", "The owner changes the CronJob together with the Deployment.").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cron_job_that_is_not_there_holds_a_version_before_it_starts() {
+    let town = Town::with_cron_job(SEED).await;
+    town.diary.begin();
+    town.does("kubectl delete cronjob nightly", |w| {
+        w.delete(&Key::new(&CRON_JOB, NAMESPACE, app::CRON_JOB), &Deletion::with(Propagation::Background))
+    });
+    town.set_image(V2);
+    town.until("it is held", |s| held_for(s, "CronJobMissing")).await;
+    town.pass(Duration::from_mins(1)).await;
+    town.create("kubectl create of the CronJob with v1", &app::cron_job(V1));
+    town.live("v2").await;
+    told(&town, "cron-job-missing", "A CronJob that is not there holds a version before it starts.").await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,11 +24,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::{self, APP, NAMESPACE, V1, V2, V3, Way},
     diary::Diary,
-    invariants::{Watchman, i16, i24},
+    invariants::{CRON_IMAGE, Watchman, i16, i24},
     sim::{
         Answer, ApiServer, Behaviour, Incarnation, Key, SimClock, Store, World,
         api::{
-            kinds::{CONTROLLER_REVISION, DELIVERY, DEPLOYMENT, HTTP_ROUTE, POD, RELEASE, SERVICE},
+            kinds::{CONTROLLER_REVISION, CRON_JOB, DELIVERY, DEPLOYMENT, HTTP_ROUTE, POD, RELEASE, SERVICE},
             write::{Deletion, Propagation},
         },
         json,
@@ -143,7 +143,20 @@ impl Town {
     pub async fn hurried_by(way: Way, seed: u64) -> Self {
         let town = Self::built_by(way, seed).await;
         town.api.seed(&app::hurried_probe(APP));
-        town.api.seed(&app::by(way, app::hurried(APP)));
+        town.api.seed(&app::cron_job(app::V1));
+        town.api.seed(&app::with_cron_job(app::by(way, app::hurried(APP))));
+        town.start();
+        town.phase("Live").await;
+        town.rest().await;
+        town
+    }
+
+    /// The same as open, with a `CronJob` of the app's image.
+    pub async fn with_cron_job(seed: u64) -> Self {
+        let town = Self::built(seed).await;
+        town.api.seed(&app::cron_job(app::V1));
+        town.api.seed(&app::probe(APP));
+        town.api.seed(&app::with_cron_job(app::delivery(APP)));
         town.start();
         town.phase("Live").await;
         town.rest().await;
@@ -239,6 +252,14 @@ impl Town {
         self.world.set_image(NAMESPACE, APP, image);
     }
 
+    /// `kubectl set image` of its `CronJob`.
+    pub fn set_cron_image(&self, image: &str) {
+        self.diary.tell("owner", format!("kubectl set image cronjob/{} app={}", app::CRON_JOB, app::tag(image)));
+        let key = Key::new(&CRON_JOB, NAMESPACE, app::CRON_JOB);
+        let by = crate::sim::api::managed::Writer::new("kubectl-set");
+        self.api.write(|store| store.edit(&by, &key, "", |c| *c.pointer_mut(CRON_IMAGE).unwrap() = image.into())).unwrap();
+    }
+
     /// An act in words, then the act.
     pub fn does<R>(&self, words: &str, act: impl FnOnce(&World) -> R) -> R {
         self.diary.tell("owner", words);
@@ -286,7 +307,7 @@ impl Town {
     /// Everything that should be the same at the end, however the way there was.
     pub fn end_state(&self) -> Value {
         self.api.read(|store| {
-            let kinds = [&DEPLOYMENT, &SERVICE, &HTTP_ROUTE, &DELIVERY, &RELEASE, &CONTROLLER_REVISION];
+            let kinds = [&DEPLOYMENT, &CRON_JOB, &SERVICE, &HTTP_ROUTE, &DELIVERY, &RELEASE, &CONTROLLER_REVISION];
             let objects =
                 kinds.iter().flat_map(|kind| store.list(kind, NAMESPACE).map(|o| (format!("{} {}", kind.kind, json::name(o)), masked(o))));
             let mut all: serde_json::Map<String, Value> = objects.collect();
@@ -345,7 +366,7 @@ fn masked(object: &Value) -> Value {
         json::remove(&mut object, place);
     }
     match object["kind"].as_str() {
-        Some("Deployment" | "Service" | "HTTPRoute") => json::remove(&mut object, "/status"),
+        Some("Deployment" | "CronJob" | "Service" | "HTTPRoute") => json::remove(&mut object, "/status"),
         Some("Release") => {
             let outcome = object["status"]["outcome"].clone();
             object["status"] = outcome;

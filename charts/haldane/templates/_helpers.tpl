@@ -93,10 +93,10 @@ capabilities: {drop: [ALL]}
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes, grpcroutes]
   verbs: [get, patch]
-# What runs before a version (rollout.before).
+# What runs before a version (rollout.before), and what takes its image when it goes live (cronJobs).
 - apiGroups: [batch]
   resources: [cronjobs]
-  verbs: [get]
+  verbs: [get, patch]
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, create, delete]

@@ -17,7 +17,16 @@ fn delivery(status: Option<DeliveryStatus>) -> Delivery {
     let workload: WorkloadRef = serde_json::from_value(serde_json::json!({"name": "shop"})).unwrap();
     let mut delivery = Delivery::new(
         "shop",
-        DeliverySpec { mode: None, policy_ref: None, workloads: vec![workload], source: None, rollout: None, verify: None, config: None },
+        DeliverySpec {
+            mode: None,
+            policy_ref: None,
+            workloads: vec![workload],
+            cron_jobs: vec![],
+            source: None,
+            rollout: None,
+            verify: None,
+            config: None,
+        },
     );
     delivery.metadata.generation = Some(3);
     delivery.status = status;

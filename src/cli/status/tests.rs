@@ -76,6 +76,7 @@ pub(crate) fn seen() -> Seen {
     );
     Seen {
         delivery: delivery(),
+        cron_jobs: vec![],
         releases: vec![],
         holds: vec![hold.unwrap()],
         workloads: vec![workload],
@@ -131,6 +132,24 @@ ROUTE            CANARY   TEST IT
 HTTPRoute/shop   5 %      curl -H 'X-Haldane-Track: canary' https://shop.test/
 ";
     assert!(text.ends_with(block), "{text}");
+}
+
+#[test]
+fn a_cron_job_shows_its_image_and_whether_it_is_the_one_that_serves() {
+    let mut seen = seen();
+    let live = json!({"metadata": {"name": "checkout-v1-9f8e7"}, "spec": {"deliveryRef": {"name": "checkout"}, "version": "v1", "image": "r/checkout:v1"}});
+    seen.releases = vec![serde_json::from_value(live).unwrap()];
+    let named = |name: &str| serde_json::from_value(json!({"name": name})).unwrap();
+    let there =
+        |image: &str| json!({"spec": {"jobTemplate": {"spec": {"template": {"spec": {"containers": [{"name": "app", "image": image}]}}}}}});
+    seen.cron_jobs =
+        vec![(named("nightly"), Some(there("r/checkout:v1"))), (named("weekly"), Some(there("r/checkout:v2"))), (named("monthly"), None)];
+    let text = tree(&view::of(&seen), now(), Paint(false));
+    let rows: Vec<Vec<&str>> =
+        text.lines().filter(|line| line.starts_with("cron ")).map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["cron", "CronJob/nightly", "v1"]);
+    assert_eq!(rows[1].join(" "), "cron CronJob/weekly v2 not the image that serves");
+    assert_eq!(rows[2].join(" "), "cron CronJob/monthly does not exist");
 }
 
 #[test]

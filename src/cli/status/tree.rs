@@ -5,18 +5,20 @@ use kube::ResourceExt as _;
 
 use super::{
     routes::RouteView,
-    view::{Gate, HoldView, Pin, PodView, ServiceView, Side, View, WorkloadView},
+    view::{CronJobView, Gate, HoldView, Pin, PodView, ServiceView, Side, View, WorkloadView},
 };
 use crate::{
     api::status::{AheadCommit, DeliveryStatus, Evidence, LastRollback, RolloutStatus, WayBack},
     cli::paint::{Cell, Paint, Style, ago, between, of_phase, row, span},
+    model::template,
 };
 
 /// The whole picture.
 pub(crate) fn tree(view: &View, now: Timestamp, paint: Paint) -> String {
     let status = view.delivery.status.clone().unwrap_or_default();
     let mut blocks = vec![header(view, &status, now, paint)];
-    blocks.push(paint.columns(&view.workloads.iter().fold(workload_head(), workload)));
+    let rows = view.workloads.iter().fold(workload_head(), workload).into_iter().chain(view.cron_jobs.iter().map(cron_job));
+    blocks.push(paint.columns(&rows.collect::<Vec<_>>()));
     if !view.services.is_empty() {
         blocks.push(services(&view.services, now, paint));
     }
@@ -161,6 +163,16 @@ fn workload(mut rows: Vec<Vec<Cell>>, workload: &WorkloadView) -> Vec<Vec<Cell>>
     }
     rows.extend(workload.canary.iter().flat_map(|side| side_rows("canary", side)));
     rows
+}
+
+fn cron_job(cron_job: &CronJobView) -> Vec<Cell> {
+    let state = match (&cron_job.image, cron_job.differs) {
+        (None, _) => Cell::styled("does not exist", Style::Bad),
+        (Some(_), true) => Cell::styled("not the image that serves", Style::Warn),
+        (Some(_), false) => Cell::default(),
+    };
+    let image = cron_job.image.as_deref().map(template::tag).unwrap_or_default();
+    vec![Cell::styled("cron", Style::Bold), format!("CronJob/{}", cron_job.name).into(), "".into(), "".into(), image.into(), state]
 }
 
 fn side_rows(word: &str, side: &Side) -> Vec<Vec<Cell>> {

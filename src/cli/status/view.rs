@@ -9,7 +9,7 @@ use super::routes::{self, RouteView};
 use crate::{
     api::{
         PINNED_ANNOTATION, POD_TEMPLATE_HASH, RELEASE_ANNOTATION, TRACK_LABEL,
-        delivery::Delivery,
+        delivery::{CronJobSpec, Delivery},
         hold::HoldSpec,
         read_pinned,
         status::{DeliveryStatus, RolloutStatus},
@@ -27,6 +27,8 @@ use crate::{
 pub(crate) struct View {
     pub(crate) delivery: Delivery,
     pub(crate) workloads: Vec<WorkloadView>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) cron_jobs: Vec<CronJobView>,
     pub(crate) services: Vec<ServiceView>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) routes: Vec<RouteView>,
@@ -84,6 +86,17 @@ pub(crate) struct PodView {
     pub(crate) trouble: Option<String>,
 }
 
+/// A `CronJob` that takes the image of the version that serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct CronJobView {
+    pub(crate) name: String,
+    /// Of its first container; none: it is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<String>,
+    /// Somebody wrote another image than that into it.
+    pub(crate) differs: bool,
+}
+
 /// A Service and where its traffic is pinned to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -130,6 +143,7 @@ pub(crate) fn of(seen: &Seen) -> View {
     holds.sort_by(|a, b| a.name.cmp(&b.name));
     View {
         workloads: seen.workloads.iter().map(|w| workload(seen, w)).collect(),
+        cron_jobs: seen.cron_jobs.iter().map(|(named, found)| cron_job(seen, named, found.as_ref())).collect(),
         services: seen.services.iter().map(service).collect(),
         routes: routes::of(seen),
         probes: seen.delivery.spec.verify.iter().flat_map(|v| v.probes.iter().map(|p| p.name.clone())).collect(),
@@ -167,6 +181,18 @@ fn workload(seen: &Seen, workload: &Workload) -> WorkloadView {
         name: workload.name.clone(),
         stable: workload.deployment.as_ref().map(|d| side(d, false)),
         canary: workload.canary.as_ref().map(|d| side(d, true)),
+    }
+}
+
+fn cron_job(seen: &Seen, named: &CronJobSpec, found: Option<&Value>) -> CronJobView {
+    let pods = found.and_then(|found| found.pointer("/spec/jobTemplate/spec/template"));
+    let live = seen.delivery.status.iter().flat_map(|status| &status.live).map(|live| live.release.as_str()).next();
+    let serves = seen.releases.iter().find(|release| Some(release.name_any().as_str()) == live);
+    let others = pods.zip(serves).map(|(pods, release)| template::other_images(pods, &release.spec.image, &named.containers));
+    CronJobView {
+        name: named.name.clone(),
+        image: pods.and_then(template::main_image).map(str::to_owned),
+        differs: others.is_some_and(|others| !others.is_empty()),
     }
 }
 

@@ -6,12 +6,13 @@ use serde_json::json;
 
 use super::{
     live_and_quiet,
-    toy::{Toy, template},
+    toy::{Toy, cron_job},
 };
 use crate::{
     api::{command::Action, release::Outcome},
     model::{
-        before::{CronJob, Job, PlannedBefore, Ran},
+        before::{Job, Ran},
+        cron_job::PlannedCronJob,
         phase::{Phase, after},
         version::ReleaseName,
         world::{Command, Hold, RestSample, Trouble},
@@ -25,9 +26,8 @@ fn with(names: &[&str]) -> Toy {
 
 fn given(mut toy: Toy, names: &[&str]) -> Toy {
     for name in names {
-        toy.plan.before.push(PlannedBefore { cron_job: (*name).to_owned(), containers: vec![] });
-        let job = json!({"backoffLimit": 0, "template": template("v0")});
-        toy.seen.cron_jobs.push(CronJob { name: (*name).to_owned(), suspended: true, job, reached_by: None });
+        toy.plan.before.push(PlannedCronJob { name: (*name).to_owned(), containers: vec![] });
+        toy.seen.cron_jobs.push(cron_job(name, "v0"));
     }
     toy
 }
@@ -131,13 +131,13 @@ fn by_a_route_one_that_fails_leaves_the_route_as_it_is() {
 fn a_cron_job_that_cannot_be_run_holds_and_says_so() {
     type Spoil = fn(&mut Toy);
     let cases: [(&str, Spoil, &str); 4] = [
-        ("missing", |t| t.seen.cron_jobs.clear(), "BeforeMissing"),
+        ("missing", |t| t.seen.cron_jobs.clear(), "CronJobMissing"),
         ("awake", |t| t.seen.cron_jobs[0].suspended = false, "BeforeRunsByItself"),
-        ("reached", |t| t.seen.cron_jobs[0].reached_by = Some("Service shop".into()), "BeforeReached"),
+        ("reached", |t| t.seen.cron_jobs[0].reached_by = Some("Service shop".into()), "CronJobReached"),
         (
             "foreign",
             |t| t.seen.cron_jobs[0].job = json!({"template": {"spec": {"containers": [{"name": "x", "image": "r/y:1"}]}}}),
-            "BeforeForeign",
+            "CronJobForeign",
         ),
     ];
     for (what, spoil, word) in cases {

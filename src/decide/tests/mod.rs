@@ -6,6 +6,7 @@ mod approvals;
 mod back;
 mod barriers;
 mod before;
+mod cron_jobs;
 mod observed;
 mod pins;
 mod policies;

@@ -15,6 +15,7 @@ use crate::{
     },
     model::{
         before::{Job, Ran},
+        cron_job::CronJob,
         decision::{Decision, Effect, Target, Wait},
         phase::{Phase, State, after},
         plan::{Plan, PlannedStep, PlannedWorkload, Source},
@@ -33,6 +34,12 @@ pub(super) fn name() -> WorkloadName {
 
 pub(super) fn template(image: &str) -> Value {
     json!({"metadata": {"labels": {"app": APP}}, "spec": {"containers": [{"name": "app", "image": format!("r/shop:{image}")}]}})
+}
+
+/// A suspended `CronJob` of that image.
+pub(super) fn cron_job(name: &str, image: &str) -> CronJob {
+    let job = json!({"backoffLimit": 0, "template": template(image)});
+    CronJob { name: name.to_owned(), uid: "cj".into(), suspended: true, job, reached_by: None, owns_fields: false }
 }
 
 fn pod_hash(template: &Value) -> PodHash {
@@ -115,6 +122,7 @@ impl Toy {
                 on_deadline: OnDeadline::Return,
                 settle: Duration::from_secs(5),
                 before: vec![],
+                cron_jobs: vec![],
                 probes: vec!["home".into()],
                 limits: <_>::default(),
                 mode: <_>::default(),
@@ -411,7 +419,9 @@ impl Toy {
                 self.log.push("front away".into());
                 self.seen.canary_services.retain(|front| front.service != service);
             }
-            Effect::DropOwnership(Target::Workload(_) | Target::Service(_) | Target::Route(_)) => self.log.push("disown".into()),
+            Effect::DropOwnership(Target::Workload(_) | Target::Service(_) | Target::Route(_) | Target::CronJob(_)) => {
+                self.log.push("disown".into());
+            }
             Effect::PinService { service, pin } => {
                 self.log.push(match &pin {
                     Pin::Off => "pin off".into(),
@@ -438,6 +448,13 @@ impl Toy {
                         podless: false,
                         started: true,
                     });
+                }
+            }
+            Effect::SetImage { cron_job, image, places } => {
+                self.log.push(format!("{cron_job} {}", template::tag(&image)));
+                let pods = &mut self.seen.cron_jobs.iter_mut().find(|there| there.name == cron_job).unwrap().job["template"];
+                for place in &places {
+                    *pods.pointer_mut(place).unwrap() = image.clone().into();
                 }
             }
             Effect::RemoveJob { job } => {

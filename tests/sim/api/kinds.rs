@@ -59,13 +59,15 @@ static PROBE_RUN: Kind = driven(OURS, "proberuns", "v1alpha1", "ProbeRun");
 static POLICY: Kind = driven(OURS, "deliverypolicies", "v1alpha1", "DeliveryPolicy");
 static HOLD: Kind = driven(OURS, "holds", "v1alpha1", "Hold");
 static COMMAND: Kind = driven(OURS, "commands", "v1alpha1", "Command");
+/// Stored only: nothing in this world runs it.
+pub static CRON_JOB: Kind = driven("batch", "cronjobs", "v1", "CronJob");
 /// Stored and watched only: nothing in this world acts on these three.
 static AUTOSCALER: Kind = driven("autoscaling", "horizontalpodautoscalers", "v2", "HorizontalPodAutoscaler");
 static JOB: Kind = driven("batch", "jobs", "v1", "Job");
 static BUDGET: Kind = driven("policy", "poddisruptionbudgets", "v1", "PodDisruptionBudget");
 
 /// Every kind of the server.
-pub static KINDS: [&Kind; 28] = [
+pub static KINDS: [&Kind; 29] = [
     &POD,
     &SERVICE,
     &NAMESPACE,
@@ -90,6 +92,7 @@ pub static KINDS: [&Kind; 28] = [
     &AUTOSCALER,
     &BUDGET,
     &JOB,
+    &CRON_JOB,
     &HTTP_ROUTE,
     &GRPC_ROUTE,
     &GATEWAY,

@@ -87,7 +87,7 @@ impl<'a> Chart<'a> {
             let says = format!("{name}: {} requests, {} failed", sum.requests, sum.failures());
             let _ = writeln!(body, r#"<rect x="{x:.1}" y="36" width="10" height="10" fill="{}"/>"#, self.colour(version));
             *body += &text(x + 14.0, 45.0, "start", &says);
-            x += 24.0 + 5.2 * number(says.chars().count());
+            x += 30.0 + 5.7 * number(says.chars().count());
         }
     }
 

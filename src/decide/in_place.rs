@@ -5,6 +5,8 @@
 //! the guard says. A failure on the way, or then, writes the good template back; while enough of its pods are there, the traffic goes
 //! to these at once.
 
+use std::collections::BTreeSet;
+
 use super::{Case, home, pin, pin::Side, rest, rollback, route, size, stable, stable::Resumed, step, verdict, verdict::Judgement, words};
 use crate::model::{
     decision::{Decision, Effect, Reason, Wait},
@@ -43,7 +45,8 @@ pub(super) fn next(case: &Case<'_>, rollout: &Rollout, (to, from): (&Release, &R
             decision.effects = standing.effects;
             decision
         }
-        Some(until) if until <= case.now => home::arrived(case, rollout, to),
+        Some(until) if until <= case.now && asked(case, rollout) => home::arrived(case, rollout, to),
+        Some(until) if until <= case.now => step::stay(case, rollout, words::of(case, rollout), Wait::Poll),
         Some(until) => step::stay(case, rollout, words::of(case, rollout), Wait::Until(until)),
         None => step::stay(case, rollout, words::of(case, rollout), Wait::Poll),
     };
@@ -70,6 +73,19 @@ fn guarded(case: &Case<'_>, rollout: &Rollout) -> Option<jiff::Timestamp> {
     let pods = || size::changed(case, rollout).flat_map(|w| &w.pods);
     let since = pods().map(|pod| pod.ready_since).try_fold(case.state.since, |latest, since| Some(latest.max(since?)));
     since.map(|since| after(since, guard))
+}
+
+/// Each voting probe has seen it answer well, alone, as often in a row as failures would have taken it back. A controller that was away
+/// in between has guarded nothing.
+fn asked(case: &Case<'_>, rollout: &Rollout) -> bool {
+    let probes = &case.seen.probes;
+    let well = |probe: &str| {
+        let runs = probes.rest.iter().rev().filter(|run| run.probe == probe && run.at > case.state.since);
+        runs.take_while(|run| run.wrong.is_none()).count() >= rest::REST_FAILURES
+    };
+    let names: BTreeSet<&str> = probes.rest.iter().map(|run| run.probe.as_str()).collect();
+    let silent = rollout.direction != Direction::Forward || !size::changed(case, rollout).any(|w| size::routed(case, w));
+    silent || names.into_iter().filter(|probe| well(probe)).count() >= probes.voting
 }
 
 /// What stable's own pods say of the version that it takes: those that have it are judged like a canary's.

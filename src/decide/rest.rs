@@ -24,7 +24,7 @@ use crate::{
 const KEPT: usize = 20;
 /// Failures among the last runs of a probe at rest that take a young version back: 3 of 5 (each failure was repeated at
 /// once on another pod, so this is two or three failing moments).
-const REST_FAILURES: usize = 3;
+pub(super) const REST_FAILURES: usize = 3;
 
 /// Adoption: waits until every workload is complete, records what runs, then closes the gates.
 #[must_use]

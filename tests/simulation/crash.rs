@@ -207,12 +207,12 @@ fn every_crash_and_every_lost_reply_ends_the_same() {
         println!("{history}: {} writes", golden.writes);
         for blow in Blow::ALL {
             // SWEEP=all tries everything; else every crash after a write, and every fourth of the others; by a route, where the same
-            // code writes more often, every second and every eighth, and of what is the same again in place every third and twelfth.
+            // code writes more often, every second and every eighth, and of what is the same again in place every fourth and sixteenth.
             let whole = std::env::var("SWEEP").is_ok_and(|s| s == "all");
             let seldom = match history.way {
                 Way::Service => 1,
                 Way::Route => 2,
-                Way::Small => 3,
+                Way::Small => 4,
             };
             let every = if whole { 1 } else { seldom * if blow == Blow::CrashAfter { 1 } else { 4 } };
             schedules.extend((1..=golden.writes).step_by(every).map(|k| (Schedule { blow: Some((blow, k)), ..*history }, at)));

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    app::{V2, V3},
+    app::{V2, V3, Way},
     sim::{
         Behaviour, Store,
         api::{kinds::DELIVERY, write::Propagation},
@@ -69,7 +69,9 @@ impl Script {
             }
             Self::Deleted => {
                 town.phase("Canary").await;
-                town.pass(std::time::Duration::from_secs(10)).await;
+                // In place its end would be another one a second later, when stable has begun to roll.
+                let steps = if town.way == Way::Small { 1 } else { 10 };
+                town.pass(std::time::Duration::from_secs(steps)).await;
                 town.delete_delivery(Propagation::Background);
                 town.until("the Delivery is gone", |s| s.find(&DELIVERY, crate::app::NAMESPACE, crate::app::APP).is_none()).await;
             }

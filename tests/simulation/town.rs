@@ -56,7 +56,7 @@ pub struct Town {
     pub watchman: Watchman,
     controllers: Mutex<Vec<Controller>>,
     seed: u64,
-    way: Way,
+    pub way: Way,
 }
 
 /// A process that Kubernetes starts again.

@@ -129,7 +129,7 @@ fn a_version_that_fails_when_it_serves_alone_is_not_live() {
     toy.set_image("v2");
     toy.until(|t| t.phase() == "Finalizing" && t.quiet() && t.w().rolled_to(&t.w().template_hash()));
     assert_eq!(told(&toy), "RollingInPlace");
-    fails_at_rest(&mut toy, 3);
+    toy.stable_fails = true;
     toy.until(live_and_back);
     assert_eq!(toy.live(), "v1");
 }
@@ -213,4 +213,19 @@ fn the_way_back_says_how_long_it_takes() {
         toy.until(|t| t.phase() == "Canary" && t.w().canary.as_ref().map_or(0, Canary::ready) > 0);
         assert_eq!(expected(&toy), Some(1), "one write");
     }
+}
+
+#[test]
+fn nobody_has_guarded_what_nobody_asked() {
+    let mut toy = small(4);
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Finalizing" && t.quiet() && t.w().rolled_to(&t.w().template_hash()));
+    // The controller is away for the guard, and what it had seen goes with it.
+    toy.seen.probes.rest.clear();
+    toy.now = after(toy.now, toy.plan.guard);
+    toy.pass();
+    assert_eq!(toy.phase(), "Finalizing");
+    toy.stable_fails = true;
+    toy.until(live_and_back);
+    assert_eq!(toy.live(), "v1");
 }

@@ -17,12 +17,12 @@ use crate::{
         before::{Job, Ran},
         cron_job::CronJob,
         decision::{Decision, Effect, Target, Wait},
-        phase::{Phase, State, after},
+        phase::{Phase, Rollout, State, after},
         plan::{Plan, PlannedStep, PlannedWorkload, Source},
         route::{CanaryService, Course, Edge, Route, RouteKind, RouteName, Testers, Word, canary_service},
         template,
         version::{PodHash, ReleaseName, Weight, WorkloadName},
-        world::{Canary, Observation, Pin, Pod, Release, ReplicaSet, Service, Workload},
+        world::{Canary, Observation, Pin, Pod, Release, ReplicaSet, RestSample, Service, Workload},
     },
 };
 
@@ -242,6 +242,11 @@ impl Toy {
         let beside = |w: &Workload| w.canary.as_ref().is_some_and(|c| c.ready() > 0);
         let half = |w: &Workload| w.replica_sets.iter().filter(|rs| rs.wanted > 0).count() > 1;
         let asked = self.state.phase.rollout().is_some_and(|r| workload.is_some_and(|w| if r.in_place() { half(w) } else { beside(w) }));
+        let in_place = self.state.phase.rollout().is_some_and(Rollout::in_place);
+        if in_place && !self.mute && workload.is_some_and(|w| w.rolled_to(&w.template_hash())) {
+            let wrong = self.stable_fails.then(|| "GET / answered 500, expected 200".to_owned());
+            return self.seen.probes.rest.push(RestSample { at: after(self.now, Duration::from_millis(1)), probe: "home".into(), wrong });
+        }
         if !asked || self.mute {
             return;
         }

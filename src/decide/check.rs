@@ -129,7 +129,7 @@ fn leads_to_pods(case: &Case<'_>, name: &RouteName, course: &Course, decision: &
     }
     let most = decision.next.phase.rollout().map_or(Weight::ZERO, |rollout| match &rollout.stage {
         Stage::Preparing | Stage::Preflight => Weight::ZERO,
-        Stage::Canary { step } => case.plan.steps.get(*step).map_or(Weight::ZERO, |step| step.weight),
+        Stage::Canary { step } => size::share(case, rollout, *step),
         Stage::Promoting => case.plan.steps.last().map_or(Weight::ZERO, |step| step.weight),
         Stage::Guarding { .. } | Stage::Finalizing | Stage::RollingBack { .. } => Weight::FULL,
     });

@@ -38,20 +38,21 @@ pub(super) fn next(case: &Case<'_>, rollout: &Rollout, (to, from): (&Release, &R
     let (standing, fought) = home::truce(case, rollout, stable::keep_all(case, to, Resumed::Welcome, true));
     let rollout = &Rollout { fought, ..rollout.clone() };
     let rolled = standing.settled && case.seen.workloads.iter().all(|w| home::at(w, to));
-    let mut decision = match guarded(case, rollout) {
-        _ if !rolled || !standing.effects.is_empty() => {
-            let wait = if standing.effects.is_empty() { Wait::Poll } else { Wait::Now };
+    let until = guarded(case, rollout).filter(|_| rolled && standing.effects.is_empty());
+    let silent = until.is_some_and(|until| after(until, verdict::PATIENCE) <= case.now) && !asked(case, rollout);
+    let mut decision = match until {
+        Some(until) if until <= case.now && asked(case, rollout) => home::arrived(case, rollout, to),
+        until => {
+            let quiet = until.filter(|until| *until > case.now).map_or(Wait::Poll, Wait::Until);
+            let wait = if standing.effects.is_empty() { quiet } else { Wait::Now };
             let mut decision = step::stay(case, rollout, words::of(case, rollout), wait);
             decision.effects = standing.effects;
             decision
         }
-        Some(until) if until <= case.now && asked(case, rollout) => home::arrived(case, rollout, to),
-        Some(until) if until <= case.now => step::stay(case, rollout, words::of(case, rollout), Wait::Poll),
-        Some(until) => step::stay(case, rollout, words::of(case, rollout), Wait::Until(until)),
-        None => step::stay(case, rollout, words::of(case, rollout), Wait::Poll),
     };
     decision.notes.extend(standing.note);
-    held(case, decision, holds, standing.hold.filter(|hold| matches!(hold, Reason::FoughtBy { .. })))
+    let silent = || silent.then(|| Reason::NoData { why: "its probes have not answered well often enough since stable has it".to_owned() });
+    held(case, decision, holds, standing.hold.filter(|hold| matches!(hold, Reason::FoughtBy { .. })).or_else(silent))
 }
 
 /// The decision with what stands in its way.
@@ -84,8 +85,8 @@ fn asked(case: &Case<'_>, rollout: &Rollout) -> bool {
         runs.take_while(|run| run.wrong.is_none()).count() >= rest::REST_FAILURES
     };
     let names: BTreeSet<&str> = probes.rest.iter().map(|run| run.probe.as_str()).collect();
-    let silent = rollout.direction != Direction::Forward || !size::changed(case, rollout).any(|w| size::routed(case, w));
-    silent || names.into_iter().filter(|probe| well(probe)).count() >= probes.voting
+    let by_nobody = rollout.direction != Direction::Forward || !size::changed(case, rollout).any(|w| size::routed(case, w));
+    by_nobody || names.into_iter().filter(|probe| well(probe)).count() >= probes.voting
 }
 
 /// What stable's own pods say of the version that it takes: those that have it are judged like a canary's.

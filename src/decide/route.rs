@@ -77,10 +77,7 @@ fn asked(case: &Case<'_>, rollout: &Rollout) -> Weight {
     match &rollout.stage {
         _ if rollout.suspended.is_some() => Weight::ZERO,
         Stage::Preparing | Stage::Preflight | Stage::RollingBack { .. } => Weight::ZERO,
-        Stage::Canary { step } => match case.plan.steps.get(*step) {
-            Some(planned) if planned.testers.is_some() => planned.weight,
-            _ => size::share(case, rollout, *step),
-        },
+        Stage::Canary { step } => size::share(case, rollout, *step),
         Stage::Promoting => last(),
         Stage::Guarding { .. } | Stage::Finalizing => Weight::FULL,
     }

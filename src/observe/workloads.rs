@@ -112,6 +112,7 @@ fn workload(planned: &PlannedWorkload, raw: &DynamicObject, sets: &[DynamicObjec
     let meta = &raw.metadata;
     let sets = of_owner(sets, &uid(meta));
     let replicas = number(raw, "/spec/replicas", 1);
+    let (max_unavailable, at_once) = rolls(&raw.data, replicas);
     Workload {
         name: planned.name.clone(),
         uid: uid(meta),
@@ -120,8 +121,8 @@ fn workload(planned: &PlannedWorkload, raw: &DynamicObject, sets: &[DynamicObjec
         gate_marked: annotation(meta, GATE_ANNOTATION).is_some(),
         put_back: annotation(meta, PUT_BACK_ANNOTATION).map(ReleaseName::new),
         replicas,
-        max_unavailable: rolls(&raw.data, replicas).0,
-        at_once: rolls(&raw.data, replicas).1,
+        max_unavailable,
+        at_once,
         min_ready: Duration::from_secs(number(raw, "/spec/minReadySeconds", 0).into()),
         observed: observed(raw),
         stuck: stuck(raw),

@@ -47,7 +47,7 @@ fn every_column_shows_a_field_that_exists() {
     for crd in crd_yaml::definitions() {
         let root = root(&crd);
         for column in version(&crd).additional_printer_columns.iter().flatten() {
-            let path = column.json_path.replace(r#"[?(@.type=="Verified")]"#, "[]");
+            let path = column.json_path.replace(r#"[?(@.type=="Verified")]"#, "[]").replace(r#"[?(@.type=="Accepted")]"#, "[]");
             let mut at = Some(&root);
             for name in path.split('.').filter(|part| !part.is_empty() && !path.starts_with(".metadata")) {
                 at = at.and_then(|schema| schema["properties"].get(name.trim_end_matches("[]")));

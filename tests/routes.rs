@@ -10,6 +10,8 @@ mod bad_input;
 mod before;
 #[path = "routes/cron.rs"]
 mod cron;
+#[path = "routes/flows.rs"]
+mod flows;
 #[path = "routes/mid_rollout.rs"]
 mod mid_rollout;
 #[path = "routes/rules.rs"]

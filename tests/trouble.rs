@@ -8,6 +8,8 @@ mod support;
 
 #[path = "trouble/apart.rs"]
 mod apart;
+#[path = "trouble/balancer.rs"]
+mod balancer;
 #[path = "trouble/blamed.rs"]
 mod blamed;
 #[path = "trouble/doctor.rs"]
@@ -20,6 +22,8 @@ mod namespace;
 mod poison;
 #[path = "trouble/refused.rs"]
 mod refused;
+#[path = "trouble/room.rs"]
+mod room;
 #[path = "trouble/sentence.rs"]
 mod sentence;
 #[path = "trouble/witness.rs"]

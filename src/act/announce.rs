@@ -128,6 +128,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::NoData { .. }
         | R::BothFailing { .. }
         | R::ClusterRefuses { .. }
+        | R::StableLacksRoom { .. }
         | R::Ungated { .. }
         | R::GateForced { .. }
         | R::FoughtBy { .. }
@@ -148,6 +149,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::ServiceChangedAhead { .. }
         | R::AlreadyDelivered { .. }
         | R::SwitchNotProvable { .. }
+        | R::CanaryWouldDiffer { .. }
         | R::CannotRunTwo { .. }
         | R::BeforeFailed { .. }
         | R::BeforeRefused { .. }
@@ -160,6 +162,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::CronJobsNotGranted { .. }
         | R::ProbeMissing { .. }
         | R::ProbeInvalid { .. }
+        | R::ProbeStopped { .. }
         | R::NotGranted { .. }
         | R::PausedInManifest { .. }
         | R::Invalid { .. }
@@ -192,6 +195,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::Sharing { .. }
         | R::Testing { .. }
         | R::CapacitySmall { .. }
+        | R::SwitchGradual { .. }
         | R::Growing { .. }
         | R::Guarding { .. }
         | R::GuardEnds { .. }

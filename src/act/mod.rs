@@ -13,6 +13,7 @@ mod error;
 mod finalizer;
 mod owners;
 mod patch;
+mod policies;
 mod record;
 mod releases;
 mod route;

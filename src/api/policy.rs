@@ -1,5 +1,6 @@
 //! `DeliveryPolicy`: what holds for many Deliveries: defaults, when versions may start, how many at once, and limits.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,8 +21,11 @@ use super::{delivery::RolloutSpec, duration::Span};
     shortname = "dpol",
     namespaced,
     derive = "PartialEq",
+    status = "DeliveryPolicyStatus",
+    printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.conditions[?(@.type==\"Accepted\")].status"}"#,
     printcolumn = r#"{"name":"Rollouts","type":"integer","jsonPath":".spec.caps.rollouts"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Accepted\")].message"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryPolicySpec {
@@ -44,6 +48,16 @@ pub struct DeliveryPolicySpec {
     /// What a Delivery cannot go below or above, whatever its own spec or its repository says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsSpec>,
+}
+
+/// How it is with a policy.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DeliveryPolicyStatus {
+    /// Accepted: it can be followed. False: what is wrong with it; nothing new moves forward until that is mended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
 }
 
 /// What a Delivery has that does not say otherwise.

@@ -26,7 +26,9 @@ use super::{
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[x_kube(
-    validation = Rule::new("(has(self.mutates) && self.mutates) || self.steps.all(s, !has(s.request.method) || s.request.method in ['GET', 'HEAD', 'OPTIONS'])").message("mutates: set it to true to say that steps other than GET, HEAD and OPTIONS may change production")
+    validation = Rule::new("(has(self.mutates) && self.mutates) || self.steps.all(s, !has(s.request.method) || s.request.method in ['GET', 'HEAD', 'OPTIONS'])").message("mutates: set it to true to say that steps other than GET, HEAD and OPTIONS may change production"),
+    validation = Rule::new("(has(self.mutates) && self.mutates) || !has(self.teardown)").message("mutates: a probe with a teardown changes production; set it to true"),
+    validation = Rule::new("(has(self.mutates) && self.mutates) || !has(self.setup) || self.setup.all(s, !has(s.request.method) || s.request.method in ['GET', 'HEAD', 'OPTIONS'])").message("mutates: set it to true to say that steps other than GET, HEAD and OPTIONS may change production")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ProductionProbeSpec {
@@ -41,11 +43,54 @@ pub struct ProductionProbeSpec {
     /// Must be true when a step may change production.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mutates: Option<bool>,
+    /// Secrets of this namespace that steps use, as ${secrets.NAME} in a path, a header or the body. They are read at each look,
+    /// by name, and never shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub secrets: Vec<SecretVariable>,
+    /// Requests that prepare, before the steps. One that is not as expected ends the run, and says nothing about the version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub setup: Vec<Step>,
     /// The requests, in order; the first that is not as expected ends the run.
     #[schemars(length(min = 1, max = 20))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub steps: Vec<Step>,
+    /// Requests that put right what the steps have made, after each run, whatever came of it and each whatever came of the one before;
+    /// they go to a pod of the version that is proven. One that uses a value that was never captured is left out. They never decide;
+    /// a probe whose teardown fails three times in a row is stopped, and people are told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub teardown: Vec<Step>,
 }
+
+/// A secret that steps use.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretVariable {
+    /// What steps call it: ${secrets.NAME}.
+    #[schemars(length(min = 1, max = 63), regex(pattern = VARIABLE))]
+    pub name: String,
+    /// Where it is.
+    pub secret_ref: SecretKey,
+}
+
+/// A key of a Secret in this namespace.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SecretKey {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in it.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// The pattern of a variable.
+const VARIABLE: &str = "^[A-Za-z][A-Za-z0-9_]*$";
 
 /// What is asked: pods behind a Service, at their own addresses, with the real host name; and on request the way that customers take.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -159,6 +204,48 @@ pub struct Step {
     /// What is expected. Default: any status from 200 to 299.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<Expect>,
+    /// What is kept of the answer, for later steps as ${NAME}.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub capture: Vec<Capture>,
+    /// Ask again until the answer is as expected. Only for what may be asked twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Until>,
+}
+
+/// A value of an answer.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("(has(self.jsonPath) ? 1 : 0) + (has(self.header) ? 1 : 0) + (has(self.cookie) ? 1 : 0) == 1").message("capture: say where the value is: exactly one of jsonPath, header, cookie"))]
+#[serde(rename_all = "camelCase")]
+pub struct Capture {
+    /// What later steps call it: ${NAME}.
+    #[schemars(length(min = 1, max = 63), regex(pattern = VARIABLE))]
+    pub name: String,
+    /// The first string, number or boolean that this JSONPath (RFC 9535) finds in the body, as $.order.id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub json_path: Option<String>,
+    /// The value of this header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = "^[-!#$%&'*+.^_`|~0-9A-Za-z]+$"))]
+    pub header: Option<String>,
+    /// The value of this cookie, which the answer sets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub cookie: Option<String>,
+}
+
+/// How long the right answer is waited for.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Until {
+    /// From one request to the next. Default 1s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('100ms') && duration(self) <= duration('1m')").message("every: between 100ms and 1m"))]
+    pub every: Option<Span>,
+    /// From the first request to the last.
+    #[x_kube(validation = Rule::new("duration(self) >= duration('100ms') && duration(self) <= duration('1m')").message("within: between 100ms and 1m"))]
+    pub within: Span,
 }
 
 /// An HTTP request.
@@ -212,7 +299,7 @@ pub enum Method {
 pub struct Header {
     /// Its name. Those that frame, route or mark the request (Host, Content-Length, User-Agent and their like) are set by
     /// the prober; for Host, see `target.host`.
-    #[x_kube(validation = Rule::new("!(self.lowerAscii() in ['host', 'connection', 'content-length', 'transfer-encoding', 'te', 'trailer', 'upgrade', 'keep-alive', 'proxy-connection', 'proxy-authorization', 'expect', 'user-agent', 'x-haldane-probe'])").message("name: this header is set by the prober itself; remove it (for Host, set target.host)"))]
+    #[x_kube(validation = Rule::new("!(self.lowerAscii() in ['host', 'connection', 'content-length', 'transfer-encoding', 'te', 'trailer', 'upgrade', 'keep-alive', 'proxy-connection', 'proxy-authorization', 'expect', 'user-agent', 'x-haldane-probe', 'x-haldane-run'])").message("name: this header is set by the prober itself; remove it (for Host, set target.host)"))]
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[-!#$%&'*+.^_`|~0-9A-Za-z]+$"))]
     pub name: String,
     /// Its value.
@@ -231,4 +318,9 @@ pub struct Expect {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1ms') && duration(self) < duration('5m')").message("within: at least 1ms and less than 5m"))]
     pub within: Option<Span>,
+    /// What else must be true: expressions in CEL over status, headers (by names in small letters), json (the body) and latency, as
+    /// json.state == 'open' or latency < duration('300ms').
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 512)))]
+    pub that: Vec<String>,
 }

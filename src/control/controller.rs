@@ -94,7 +94,7 @@ impl Scope {
         }
     }
 
-    fn dynamic<K: Resource<DynamicType = ()>>(&self, client: &Client) -> Api<DynamicObject> {
+    pub(super) fn dynamic<K: Resource<DynamicType = ()>>(&self, client: &Client) -> Api<DynamicObject> {
         let kind = ApiResource::erase::<K>(&());
         match self {
             Self::Cluster => Api::all_with(client.clone(), &kind),

@@ -10,6 +10,7 @@ pub mod lease;
 pub mod memory;
 pub mod pace;
 mod poison;
+mod policies;
 pub mod reconcile;
 pub mod turn;
 
@@ -212,12 +213,13 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
     }
     let cluster = Cluster::new(parts.client.clone());
     let fleet = Arc::new(Fleet::default());
+    let actor = Actor::new(cluster.clone(), parts.clock.clone());
     let ctx = Arc::new(Ctx {
         pass: Box::new(Reconciler {
             client: parts.client.clone(),
             clock: parts.clock.clone(),
             observer: Observer::new(cluster.clone(), board.clone(), merges.clone(), fleet.clone(), &parts.options.home),
-            actor: Actor::new(cluster.clone(), parts.clock.clone()),
+            actor: actor.clone(),
             announcer: Announcer::new(cluster.clone(), parts.clock.clone(), &parts.options.instance),
             board: board.clone(),
             merges: merges.clone(),
@@ -241,7 +243,8 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
         loops.spawn(watches.run(ctx.clone(), calls, stop.clone()));
     }
     beside.spawn(merges.clone().sweep());
-    beside.spawn(follow(leadership, ctx, Kept { cluster, board, merges }, wakers, nudges));
+    let kept = Kept { client: parts.client.clone(), home: parts.options.home.clone(), actor, cluster, board, merges };
+    beside.spawn(follow(leadership, ctx, kept, wakers, nudges));
 
     let ended = until_stopped(loops, elector, &stop, &election).await;
     health.ended();
@@ -286,6 +289,9 @@ impl Waker {
 
 /// What is known only as long as we lead.
 struct Kept {
+    client: Client,
+    home: String,
+    actor: Actor,
     cluster: Cluster,
     board: Arc<ProbeBoard>,
     merges: Arc<MergeBoard>,
@@ -313,9 +319,12 @@ async fn follow(
             }
             std::future::pending::<()>().await;
         };
+        let scopes = policies::scopes(wakers.iter().map(|waker| waker.scope.clone()), &kept.home);
+        let telling = policies::keep_telling(kept.client.clone(), kept.actor.clone(), scopes, proof.clone());
         tokio::select! {
             () = leadership.lost(&proof) => {}
             () = passing_on => {}
+            never = telling => match never {},
         }
         ctx.metrics.leads(false);
         kept.board.forget_all();

@@ -45,7 +45,7 @@ fn way_back(case: &Case<'_>) -> Option<Duration> {
         Phase::Rolling(Rollout { stage: Stage::RollingBack { .. }, .. }) | Phase::Adopting => return None,
         Phase::Rolling(Rollout { stage: Stage::Finalizing, .. }) => Capacity::Small,
         Phase::Rolling(_) => return Some(SWITCH),
-        Phase::Live | Phase::RolledBack { .. } => case.plan.capacity,
+        Phase::Live | Phase::RolledBack { .. } => size::capacity(case),
     };
     let rolled = |w: &Workload| {
         let parts = if capacity == Capacity::Small { w.replicas.div_ceil(w.at_once.max(1)) } else { 1 };

@@ -33,6 +33,18 @@ pub fn unswitchable(case: &Case<'_>) -> Option<Reason> {
     })
 }
 
+/// What keeps a canary from starting: it would not be treated like the pods that serve.
+pub fn unlike<'a>(case: &Case<'a>) -> impl Iterator<Item = Reason> + use<'a> {
+    case.seen.workloads.iter().filter_map(|w| Some(Reason::CanaryWouldDiffer { workload: w.name.to_string(), why: w.differs.clone()? }))
+}
+
+/// The Service whose traffic follows a write late: there both sides match until stable is the new version.
+#[must_use]
+pub fn gradual(case: &Case<'_>) -> Option<Reason> {
+    let (service, why) = case.seen.services.iter().find_map(|s| Some((s.name.clone(), s.gradual.clone()?)))?;
+    Some(Reason::SwitchGradual { service, why })
+}
+
 /// A workload that is scaled to 0: nothing can be proven of it now.
 #[must_use]
 pub fn away(case: &Case<'_>) -> Option<Reason> {

@@ -22,6 +22,7 @@ pub mod pin;
 pub mod policy;
 pub mod rest;
 pub mod rollback;
+pub mod room;
 pub mod route;
 pub mod shared;
 pub mod size;

@@ -1,8 +1,8 @@
 //! At rest: adoption, keeping things as they are, and starting the next version.
 
 use super::{
-    Case, barrier, before, candidate, command, cron_jobs, hold, pin, pin::Side, policy, rollback, route, shared, stable, stable::Resumed,
-    verdict,
+    Case, barrier, before, candidate, command, cron_jobs, hold, pin, pin::Side, policy, rollback, route, shared, size, stable,
+    stable::Resumed, verdict,
 };
 use crate::{
     api::{
@@ -238,6 +238,7 @@ fn quiet(case: &Case<'_>, live: &Release, holds: &mut Vec<Reason>) -> Decision {
     holds.extend(policy::reasons(case));
     holds.extend(hold::away(case));
     holds.extend(hold::unswitchable(case));
+    holds.extend(hold::unlike(case));
     // Templates that are kept under an earlier name show which that is only afterwards.
     let named = !matches!(record.first(), Some(Effect::KeepTemplates { .. }));
     let mut decision = if named && holds.is_empty() && candidate::quarantined(case, &wish.identity).is_none() {
@@ -301,11 +302,14 @@ fn resting(case: &Case<'_>, live: &Release) -> Reason {
 /// Stores the intent; the pass after this one acts on it.
 fn start(case: &Case<'_>, live: &Release, name: &ReleaseName, version: String) -> Decision {
     let reason = before::first(case, &version).unwrap_or(Reason::Preflight { version });
-    roll(case, name, &live.name, Direction::Forward, reason)
+    let mut decision = roll(case, name, &live.name, Direction::Forward, reason);
+    decision.notes.extend(hold::gradual(case));
+    decision
 }
 
 fn roll(case: &Case<'_>, release: &ReleaseName, from: &ReleaseName, direction: Direction, reason: Reason) -> Decision {
-    let (capacity, back) = (case.plan.capacity, direction != Direction::Forward);
+    let capacity = size::capacity(case);
+    let back = direction != Direction::Forward;
     // A canary that can carry but a fourth would only delay what brings the good version back.
     let stage = if capacity == Capacity::Small && back { Stage::Finalizing } else { before::first_stage(case, &direction) };
     let rollout = Rollout {

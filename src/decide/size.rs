@@ -5,7 +5,7 @@
 //! In the Service way a share is a number of pods, so steps that ask for the same number are one stop, and there is none for those
 //! who test.
 
-use super::{Case, in_place, route, verdict};
+use super::{Case, hold, in_place, route, verdict};
 use crate::{
     api::delivery::Capacity,
     model::{
@@ -18,6 +18,12 @@ use crate::{
 
 /// Of stable's pods, how many the canary may have with the capacity Small: one of four, but one at least.
 const SMALL: u32 = 4;
+
+/// What may stand beside stable in a rollout that starts now.
+#[must_use]
+pub fn capacity(case: &Case<'_>) -> Capacity {
+    if hold::gradual(case).is_some() { Capacity::Small } else { case.plan.capacity }
+}
 
 /// Whether this rollout changes the workload at all.
 #[must_use]

@@ -9,7 +9,7 @@
 use super::{
     Case, approval, barrier, before, candidate, command, cron_jobs, hold, in_place, pin,
     pin::Side,
-    rollback, route, size, stable,
+    rollback, room, route, size, stable,
     stable::Resumed,
     stage,
     verdict::{self, Judgement},
@@ -93,6 +93,9 @@ fn answer(case: &Case<'_>, rollout: &Rollout) -> Decision {
     if rollout.in_place() {
         return in_place::next(case, rollout, (to, from), &holds);
     }
+    if let Some(lacking) = room::lacking(case, rollout) {
+        return room::made(case, rollout, from, lacking, holds);
+    }
     if rollout.stage == Stage::Finalizing {
         return super::home::finalize(case, rollout, to, &holds);
     }
@@ -133,7 +136,8 @@ fn held(case: &Case<'_>, rollout: &Rollout) -> Vec<Reason> {
         Direction::Forward => {
             let away = hold::away(case);
             let reasons = hold::reasons(case, Some(&rollout.release)).into_iter();
-            reasons.chain(away).chain(hold::unswitchable(case)).chain(route::reasons(case)).collect()
+            let reasons = reasons.chain(away).chain(hold::unswitchable(case)).chain(route::reasons(case));
+            reasons.chain(hold::unlike(case)).collect()
         }
         Direction::Return(_) => Vec::new(),
     };

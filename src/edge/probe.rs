@@ -2,11 +2,12 @@
 //!
 //! The address is given (a pod's); the `Host` header and the name in the certificate are the real ones. Deliberately
 //! absent: name lookup, proxies, redirects (they would leave the pod), retries (they would hide failures), cookies, and any rule
-//! about what a failure means for a rollout. What the target answers is never kept: a status code and timings leave, and, where a
-//! check asks for it, the one header by which an answer says which version gave it.
+//! about what a failure means for a rollout. What the target answers is looked into where a step says so, and is gone with the run: a status
+//! code and timings leave, and, where a check asks for it, the one header by which an answer says which version gave it.
 
 mod exchange;
 mod fault;
+mod flow;
 mod lag;
 mod line;
 mod reach;
@@ -19,13 +20,13 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use rustls_pki_types::ServerName;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use crate::clock::Stopwatch;
-use crate::model::probe::{Answerer, Check, Class, Outcome, Run, Scheme, Step};
+use crate::model::probe::{Answerer, Check, Class, Outcome, Run, Scheme};
 
-use exchange::{Answer, Progress};
-use fault::{Fault, Limit, Phase, rounded};
+use fault::rounded;
+use flow::{Ended, Flow};
 use lag::Lag;
 use line::Line;
 pub use reach::Reach;
@@ -40,8 +41,9 @@ pub const LAG: Duration = Duration::from_millis(50);
 
 /// Runs checks. The simulation has its own, which answers without a network.
 pub trait Prober: Send + Sync {
-    /// Runs all steps against this address. Dropping the future ends everything that it has begun.
-    fn run<'a>(&'a self, check: &'a Check, target: SocketAddr) -> BoxFuture<'a, Run>;
+    /// Runs all steps against this address, and what puts right what they made against `home`, a pod of what is proven. Dropping the
+    /// future ends everything that it has begun; a run that has something to put right goes on to its end.
+    fn run<'a>(&'a self, check: &'a Arc<Check>, target: SocketAddr, home: SocketAddr) -> BoxFuture<'a, Run>;
 }
 
 /// Asks over real sockets. Clones share the places and the parsed CAs.
@@ -57,12 +59,6 @@ struct Shared {
     lag: Duration,
 }
 
-/// What ended a flow.
-struct Ended {
-    step: String,
-    fault: Fault,
-}
-
 impl HttpProber {
     /// A prober that speaks only to addresses in this reach.
     #[must_use]
@@ -75,40 +71,55 @@ impl HttpProber {
         Self { shared: Arc::new(shared) }
     }
 
-    async fn flow(&self, check: &Check, target: SocketAddr) -> Run {
-        let mut answered = Vec::new();
-        let outcome = self.asked(check, target, &mut answered).await;
-        Run { outcome, answered }
+    async fn flow(&self, check: &Check, target: SocketAddr, home: SocketAddr) -> Run {
+        let (mut answered, mut left) = (Vec::new(), None);
+        let outcome = self.asked(check, (target, home), &mut answered, &mut left).await;
+        Run { outcome, left, answered }
     }
 
-    async fn asked(&self, check: &Check, target: SocketAddr, answered: &mut Vec<Option<Answerer>>) -> Outcome {
+    async fn asked(
+        &self,
+        check: &Check,
+        (target, home): (SocketAddr, SocketAddr),
+        answered: &mut Vec<Option<Answerer>>,
+        left: &mut Option<String>,
+    ) -> Outcome {
         if let Err(error) = check.validate() {
             return void(Class::Spec, error.to_string());
         }
-        if let Some(what) = self.shared.reach.refuses(target.ip()) {
-            return void(Class::Spec, format!("{} is {what}; probes are not sent there", target.ip()));
+        for at in [target, home] {
+            if let Some(what) = self.shared.reach.refuses(at.ip()) {
+                return void(Class::Spec, format!("{} is {what}; probes are not sent there", at.ip()));
+            }
         }
         let Ok(Ok(_place)) = timeout(check.deadline, self.shared.places.acquire()).await else {
             let limit = rounded(check.deadline);
             return void(Class::Prober, format!("all {MAX_FLOWS} places for flows were taken for {limit}; the target was not asked"));
         };
         // Before the flow's clock starts: parsing CAs is our own time.
-        let line = match self.line(check, target).await {
-            Ok(line) => line,
-            Err(error) => return void(Class::Spec, error),
+        let lines = (self.line(check, target).await, self.line(check, home).await);
+        let (mut line, homeward) = match lines {
+            (Ok(line), Ok(homeward)) => (line, homeward),
+            (Err(error), _) | (_, Err(error)) => return void(Class::Spec, error),
+        };
+        let Some(mut flow) = Flow::new(check) else {
+            return void(Class::Prober, "this machine gives no randomness, so the run has no name".to_owned());
         };
         let watch = Stopwatch::start();
         let mut lag = Lag::new();
         let ended = tokio::select! {
             biased;
-            ended = steps(check, line, answered) => ended,
+            ended = flow.go(&mut line, answered) => ended,
             never = lag.watch() => match never {},
         };
+        let took = watch.elapsed();
+        drop(line);
+        *left = flow.put_right(homeward).await;
         let unsaid = check.answered_by.as_ref().filter(|by| by.is_unsaid(answered));
         match ended {
             Ok(()) if let Some(by) = unsaid => void(Class::Misrouted, format!("no answer said by {} which version gave it", by.header)),
-            Ok(()) => Outcome::Pass { took: watch.elapsed() },
-            Err(ended) => self.judged(ended, watch.elapsed(), lag.worst()),
+            Ok(()) => Outcome::Pass { took },
+            Err(ended) => self.judged(ended, took, lag.worst()),
         }
     }
 
@@ -136,62 +147,15 @@ impl HttpProber {
 }
 
 impl Prober for HttpProber {
-    fn run<'a>(&'a self, check: &'a Check, target: SocketAddr) -> BoxFuture<'a, Run> {
-        Box::pin(self.flow(check, target))
-    }
-}
-
-async fn steps(check: &Check, mut line: Line, answered: &mut Vec<Option<Answerer>>) -> Result<(), Ended> {
-    let flow_ends = Instant::now() + check.deadline;
-    for (index, step) in check.steps.iter().enumerate() {
-        let last = index + 1 == check.steps.len();
-        let mut who = None;
-        let done = run_step(check, step, last, flow_ends, &mut line, &mut who).await;
-        // Whatever else is wrong with it: the answer of another version says nothing about the one that was asked.
-        let misrouted = check.answered_by.as_ref().is_some_and(|by| by.is_misrouted(who.as_ref()));
-        answered.push(who);
-        let done = if misrouted { Err(Fault::new(Class::Misrouted, "was answered by another version than was asked")) } else { done };
-        done.map_err(|fault| {
-            let said = format!("{} {} {}", step.method, step.shown_path(), fault.said);
-            Ended { step: step.name.clone(), fault: Fault { said, ..fault } }
-        })?;
-    }
-    Ok(())
-}
-
-/// One step; `who` is told who answered as soon as the head of the answer is there.
-async fn run_step(
-    check: &Check,
-    step: &Step,
-    last: bool,
-    flow_ends: Instant,
-    line: &mut Line,
-    who: &mut Option<Answerer>,
-) -> Result<(), Fault> {
-    let request = exchange::request(check, step, last)?;
-    let step_ends = Instant::now() + step.deadline;
-    let (end, limit) =
-        if step_ends < flow_ends { (step_ends, Limit::Step(step.deadline)) } else { (flow_ends, Limit::Flow(check.deadline)) };
-    let mut progress = Progress { phase: Phase::Connect, status: None, who: None };
-    let by = check.answered_by.as_ref().map(|by| by.header.as_str());
-    let done = timeout_at(end, exchange::exchange(line, request, by, &mut progress)).await;
-    *who = progress.who.take();
-    match done {
-        Ok(answer) => judge(step, &answer?),
-        Err(_) => Err(Fault::too_late(progress.phase, limit, progress.status)),
-    }
-}
-
-/// The status first: a wrong answer that came fast is a wrong answer, and one that came slowly too.
-fn judge(step: &Step, answer: &Answer) -> Result<(), Fault> {
-    if !step.expect.accepts(answer.status) {
-        let redirect = if (300..=399).contains(&answer.status) { " (redirects are not followed)" } else { "" };
-        let said = format!("answered {}, expected {}{redirect}", answer.status, step.expect.wanted());
-        return Err(Fault { status: Some(answer.status), ..Fault::new(Class::HttpStatus, said) });
-    }
-    match step.expect.within {
-        Some(within) if answer.took > within => Err(Fault::too_slow(answer.took, within, answer.status)),
-        _ => Ok(()),
+    fn run<'a>(&'a self, check: &'a Arc<Check>, target: SocketAddr, home: SocketAddr) -> BoxFuture<'a, Run> {
+        if check.teardown.is_empty() {
+            return Box::pin(self.flow(check, target, home));
+        }
+        // Whoever asked may be gone before the answer: what was made is put right all the same.
+        let (prober, check) = (self.clone(), Arc::clone(check));
+        let running = tokio::spawn(async move { prober.flow(&check, target, home).await });
+        let cut_off = || void(Class::Prober, "the run was cut off".to_owned());
+        Box::pin(async move { running.await.unwrap_or_else(|_| cut_off().into()) })
     }
 }
 

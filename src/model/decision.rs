@@ -437,6 +437,8 @@ reasons! {
     BothFailing { failure: String } => "canary and stable fail alike, so nobody can be blamed: {failure}",
     /// The cluster refuses pods.
     ClusterRefuses { word: String, says: String } => "the cluster refuses the canary's pods ({word}): {says}",
+    /// Stable comes first.
+    StableLacksRoom { workload: String, says: String } => "the cluster refuses a pod of Deployment {workload} ({says}); the canary makes room and begins anew when all of stable's pods are there",
     /// A person opened the gate.
     Ungated { workload: String } => "Deployment {workload} was resumed by hand and is left so; kubectl haldane adopt closes the gate again",
     /// The gate was opened together with another template.
@@ -480,12 +482,18 @@ reasons! {
     AlreadyDelivered { workload: String, by: String } => "Deployment {workload} already belongs to Delivery {by}; remove one of the two",
     /// One write is no switch there.
     SwitchNotProvable { service: String, why: String } => "Service {service} cannot be switched by one write: {why}",
+    /// The canary would live in another world.
+    CanaryWouldDiffer { workload: String, why: String } => "a canary of Deployment {workload} would not be treated like the pods that serve: {why}; make it fit both",
+    /// Its traffic follows late.
+    SwitchGradual { service: String, why: String } => "Service {service} is not switched by one write ({why}): both versions serve side by side, a quarter of the pods at most the new one, and then stable takes it in place",
     /// Two versions cannot stand side by side.
     CannotRunTwo { workload: String, why: String } => "two versions of {workload} cannot run side by side: {why}; change that, or make the Delivery anew without Deployment {workload}",
     /// No such probe.
     ProbeMissing { probe: String } => "ProductionProbe {probe} does not exist in this namespace; create it or take it out of spec.verify.probes, or of the file in the repository",
     /// The probe cannot be run.
     ProbeInvalid { probe: String, why: String } => "ProductionProbe {probe} cannot be run: {why}",
+    /// It leaves things behind.
+    ProbeStopped { probe: String, says: String } => "ProductionProbe {probe} is stopped: three times in a row its teardown did not put right what its steps had made ({says}); mend the teardown or the app, then change the probe",
     /// The namespace did not opt in.
     NotGranted { namespace: String } => "namespace {namespace} has not opted in: kubectl create rolebinding haldane --clusterrole=haldane-delivery --serviceaccount=haldane-system:haldane -n {namespace}",
     /// The manifest names `paused`.
@@ -513,7 +521,7 @@ impl Reason {
     #[must_use]
     pub fn probe(&self) -> Option<&str> {
         match self {
-            Self::ProbeMissing { probe } | Self::ProbeInvalid { probe, .. } => Some(probe),
+            Self::ProbeMissing { probe } | Self::ProbeInvalid { probe, .. } | Self::ProbeStopped { probe, .. } => Some(probe),
             _ => None,
         }
     }

@@ -8,12 +8,16 @@ use std::fmt;
 use std::time::Duration;
 
 mod answered;
+mod heard;
 mod valid;
+mod vars;
 
 use super::route::Testers;
 
 pub use answered::{AnsweredBy, Answerer, Run, Wanted};
+pub use heard::{Capture, Heard, Place, That, Untrue};
 pub use valid::{CheckError, Problem};
+pub use vars::{RUN, SECRETS, Vars};
 
 /// One flow: steps that follow each other against one target.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,8 +28,14 @@ pub struct Check {
     pub scheme: Scheme,
     /// What a customer would ask for: the `Host` header and the name in the certificate (a port goes only into `Host`).
     pub host: String,
+    /// What is prepared first. A failure here says nothing about the target.
+    pub setup: Vec<Step>,
     /// What is asked, in order; the first failure ends the flow.
     pub steps: Vec<Step>,
+    /// What is put right afterwards, whatever came of the steps; each of it, whatever came of the one before. It never votes.
+    pub teardown: Vec<Step>,
+    /// The secrets, by name; steps know them as `secrets.NAME`.
+    pub secrets: Vars,
     /// For the whole flow, see [`Check::DEADLINE`].
     pub deadline: Duration,
     /// The CA that must have signed the target's certificate, as PEM. `None`: what the system trusts.
@@ -60,6 +70,10 @@ pub struct Step {
     pub body: Option<Body>,
     /// What counts as right.
     pub expect: Expect,
+    /// What is kept of the answer for later steps.
+    pub capture: Vec<Capture>,
+    /// It is asked again and again until the answer is right.
+    pub until: Option<Until>,
     /// From the first attempt to connect to the last byte of the body, see [`Step::DEADLINE`].
     pub deadline: Duration,
 }
@@ -73,6 +87,15 @@ pub enum Body {
     Text(String),
 }
 
+/// How long a step waits for the right answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Until {
+    /// From the end of one request to the next.
+    pub every: Duration,
+    /// From the first request to the last.
+    pub within: Duration,
+}
+
 /// What a step demands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expect {
@@ -81,6 +104,8 @@ pub struct Expect {
     /// From the request being sent to the last byte of the answer. Connecting is not counted: a later step reuses the
     /// connection and would otherwise be measured differently.
     pub within: Option<Duration>,
+    /// What else must be true of the answer.
+    pub that: Vec<That>,
 }
 
 /// What came of one flow.
@@ -203,6 +228,17 @@ impl Check {
     /// 20 steps × 10 s = 200 s for the longest flow on defaults, rounded up to whole minutes with room for slower steps.
     pub const MAX_DEADLINE: Duration = Duration::from_mins(5);
 
+    /// For all of teardown.
+    pub const TEARDOWN: Duration = Duration::from_mins(1);
+
+    /// Every step, those before and after the flow, too, each with where it stands in the manifest.
+    pub fn all_steps(&self) -> impl Iterator<Item = (String, &Step)> {
+        let of = |list: &'static str| move |(index, step)| (format!("{list}[{index}]"), step);
+        let setup = self.setup.iter().enumerate().map(of("setup"));
+        let steps = self.steps.iter().enumerate().map(of("steps"));
+        setup.chain(steps).chain(self.teardown.iter().enumerate().map(of("teardown")))
+    }
+
     /// The host without a port: what the certificate must name.
     #[must_use]
     pub fn server_name(&self) -> &str {
@@ -221,6 +257,22 @@ impl Step {
     pub const MAX_HEADER_VALUE: usize = 4096;
     /// 8 flows × 64 KiB = 512 KiB at worst in memory; 20 steps × 64 KiB = 1.3 MiB, which still fits an object in etcd.
     pub const MAX_BODY: usize = 64 * 1024;
+
+    /// It looks at the body of its answer.
+    #[must_use]
+    pub fn reads_body(&self) -> bool {
+        self.capture.iter().any(Capture::reads_body) || self.expect.that.iter().any(That::reads_body)
+    }
+
+    /// The variables that it names.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let headers = self.headers.iter().flat_map(|(_, value)| vars::names(value));
+        let body = self.body.iter().flat_map(|body| match body {
+            Body::Json(json) => vars::names_in(json),
+            Body::Text(text) => vars::names(text).collect(),
+        });
+        vars::names(&self.path).chain(headers).chain(body)
+    }
 
     /// The path without its query, which may hold a secret.
     #[must_use]
@@ -285,6 +337,8 @@ impl fmt::Debug for Step {
             .field("headers", &headers)
             .field("body", &self.body)
             .field("expect", &self.expect)
+            .field("capture", &self.capture)
+            .field("until", &self.until)
             .field("deadline", &self.deadline)
             .finish()
     }

@@ -104,6 +104,10 @@ pub struct Workload {
     pub canary_left: u32,
     /// The manager whose write opened the gate or changed the template last, when it is not us.
     pub last_writer: Option<String>,
+    /// What the cluster refused to create of it (ReplicaFailure): quota, admission.
+    pub refused: Option<Trouble>,
+    /// What would treat its canary's pods otherwise than those that serve, if it was looked for and found.
+    pub differs: Option<String>,
     /// A write of ours is still listed as owner of fields.
     pub owns_fields: bool,
 }
@@ -213,6 +217,9 @@ pub struct Service {
     pub routable: Vec<String>,
     /// Why one write of its selector is no switch of its traffic, if so.
     pub no_switch: Option<String>,
+    /// Why its traffic follows a write of its selector late, or not everywhere, if so: then both sides match until stable is the new
+    /// version.
+    pub gradual: Option<String>,
     /// A write of ours is still listed as owner of fields.
     pub owns_fields: bool,
 }
@@ -321,6 +328,8 @@ pub struct Probes {
     pub next: Option<Timestamp>,
     /// Those that are to go by the route as well.
     pub by_route: Vec<ByRoute>,
+    /// Those that are not run any more, as they leave things behind in production, and what.
+    pub stopped: Vec<(String, String)>,
 }
 
 /// A probe that is to go by the route.

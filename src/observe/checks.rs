@@ -3,21 +3,23 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::try_join_all;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, core::DeserializeGuard};
 
 use crate::{
-    api::probe::{Method, ProductionProbe, ProductionProbeSpec, Scheme as RawScheme, Step as RawStep, Via, Vote},
+    api::probe::{Capture as RawCapture, Method, ProductionProbe, ProductionProbeSpec, Scheme as RawScheme, Step as RawStep, Via, Vote},
     edge::kube::{KubeError, get},
     model::{
         decision::Reason,
         plan::Plan,
-        probe::{AnsweredBy, Body, Check, Expect, Scheme, Step, Wanted},
+        probe::{AnsweredBy, Body, Capture, Check, Expect, Place, SECRETS, Scheme, Step, That, Until, Vars, Wanted},
     },
 };
 
 const ROLLOUT: Duration = Duration::from_secs(15);
 const ALWAYS: Duration = Duration::from_mins(3);
+/// How often the right answer is asked for again.
+const EVERY: Duration = Duration::from_secs(1);
 /// The key of a `ConfigMap` that holds a certificate authority.
 const CA: &str = "ca.crt";
 
@@ -81,15 +83,45 @@ async fn one(
                 .ok_or_else(|| format!("ConfigMap {} with the key {CA} does not exist; create it or change target.caRef", ca.name))
         }
     };
-    Ok(trust.and_then(|trust| probe(name, &raw.spec, trust)).map_err(|why| Reason::ProbeInvalid { probe: name.to_owned(), why }))
+    let secrets = secrets(client, namespace, &raw.spec).await?;
+    let made = trust.and_then(|trust| probe(name, &raw.spec, trust, secrets?));
+    Ok(made.map_err(|why| Reason::ProbeInvalid { probe: name.to_owned(), why }))
 }
 
-fn probe(name: &str, spec: &ProductionProbeSpec, trust: Option<Vec<u8>>) -> Result<Probe, String> {
+/// The Secrets that it names; what cannot be had, in a sentence.
+async fn secrets(client: &Client, namespace: &str, spec: &ProductionProbeSpec) -> Result<Result<Vars, String>, KubeError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let mut vars = Vars::default();
+    for variable in &spec.secrets {
+        let (secret, key) = (&variable.secret_ref.name, &variable.secret_ref.key);
+        let read = match get(&api, "Secret", secret).await {
+            Err(KubeError::Refused { .. }) => return Ok(Err(refused(secret, namespace))),
+            read => read?,
+        };
+        let value = read.and_then(|read| read.data?.remove(key)).map(|bytes| String::from_utf8(bytes.0));
+        match value {
+            Some(Ok(value)) => vars.set(&format!("{SECRETS}{}", variable.name), value.trim_end_matches(['\r', '\n']).to_owned()),
+            Some(Err(_)) => return Ok(Err(format!("the key {key} of Secret {secret} is not text; see secrets[].secretRef"))),
+            None => return Ok(Err(format!("Secret {secret} with the key {key} does not exist; create it or change secrets[].secretRef"))),
+        }
+    }
+    Ok(Ok(vars))
+}
+
+fn refused(secret: &str, namespace: &str) -> String {
+    format!(
+        "Secret {secret} may not be read; let Haldane: kubectl create role haldane-probes --verb=get --resource=secrets --resource-name={secret} -n \
+         {namespace}; kubectl create rolebinding haldane-probes --role=haldane-probes --serviceaccount=haldane-system:haldane -n {namespace}"
+    )
+}
+
+fn probe(name: &str, spec: &ProductionProbeSpec, trust: Option<Vec<u8>>, secrets: Vars) -> Result<Probe, String> {
     let route = spec.target.via.contains(&Via::Route);
     let schedule = spec.schedule.clone().unwrap_or_default();
     let service = spec.target.service_ref.name.clone();
-    let steps: Vec<Step> = spec.steps.iter().map(step).collect();
-    let longest = steps.iter().map(|step| step.deadline).max().unwrap_or_default();
+    let all = |steps: &[RawStep]| steps.iter().map(step).collect::<Vec<Step>>();
+    let (setup, steps, teardown) = (all(&spec.setup), all(&spec.steps), all(&spec.teardown));
+    let longest = setup.iter().chain(&steps).map(|step| step.deadline).max().unwrap_or_default();
     let check = Check {
         name: name.to_owned(),
         scheme: match spec.target.scheme.unwrap_or_default() {
@@ -97,7 +129,10 @@ fn probe(name: &str, spec: &ProductionProbeSpec, trust: Option<Vec<u8>>) -> Resu
             RawScheme::HTTPS => Scheme::Https,
         },
         host: spec.target.host.clone().unwrap_or_else(|| service.clone()),
+        setup,
         steps,
+        teardown,
+        secrets,
         deadline: Check::DEADLINE.max(longest),
         trust,
         tester: None,
@@ -128,16 +163,28 @@ fn probe(name: &str, spec: &ProductionProbeSpec, trust: Option<Vec<u8>>) -> Resu
 fn step(raw: &RawStep) -> Step {
     let expect = raw.expect.clone().unwrap_or_default();
     let within = expect.within.map(|span| span.0);
+    let until = raw.until.as_ref().map(|until| Until { every: until.every.map_or(EVERY, |span| span.0), within: until.within.0 });
     Step {
         name: raw.name.clone(),
         method: method(raw.request.method.unwrap_or_default()).to_owned(),
         path: raw.request.path.clone(),
         headers: raw.request.headers.iter().map(|h| (h.name.clone(), h.value.clone())).collect(),
         body: raw.request.json.as_ref().map(|json| Body::Json(json.clone().into_iter().collect())),
-        expect: Expect { status: expect.status, within },
+        expect: Expect { status: expect.status, within, that: expect.that.into_iter().map(That).collect() },
+        capture: raw.capture.iter().filter_map(capture).collect(),
+        until,
         // A step that may take long by its own words gets the time to be seen late, not only cut off.
-        deadline: Step::DEADLINE.max(within.unwrap_or_default().saturating_mul(2)),
+        deadline: Step::DEADLINE
+            .max(within.unwrap_or_default().saturating_mul(2))
+            .saturating_add(until.map_or(Duration::ZERO, |until| until.within)),
     }
+}
+
+/// The API server takes none that names no place.
+fn capture(raw: &RawCapture) -> Option<Capture> {
+    let json = raw.json_path.clone().map(Place::Json);
+    let from = json.or_else(|| raw.header.clone().map(Place::Header)).or_else(|| raw.cookie.clone().map(Place::Cookie))?;
+    Some(Capture { name: raw.name.clone(), from })
 }
 
 fn method(method: Method) -> &'static str {
@@ -159,7 +206,7 @@ mod tests {
     use super::*;
 
     fn made(spec: Value, trust: Option<&str>) -> Result<Probe, String> {
-        probe("place-order", &serde_json::from_value(spec).unwrap(), trust.map(|t| t.as_bytes().to_vec()))
+        probe("place-order", &serde_json::from_value(spec).unwrap(), trust.map(|t| t.as_bytes().to_vec()), Vars::default())
     }
 
     #[test]

@@ -20,12 +20,13 @@ use crate::{
     model::{
         cron_job::CronJob,
         decision::Reason,
-        phase::{State, before},
+        phase::{Stage, State, before},
         plan::{Plan, Source},
-        world::Observation,
+        world::{Observation, Workload},
     },
 };
 
+mod alike;
 mod before;
 mod checks;
 mod cron_jobs;
@@ -164,7 +165,7 @@ impl Observer {
             read.deliveries.all.iter().map(Delivery::name_any).chain(read.deliveries.damaged.iter().map(|d| d.name().to_owned()));
         let others: Vec<String> = deliveries.filter(|other| *other != name).collect();
         let selecting = services::selecting(plan, &read.services, &read.found, &others);
-        let workloads: Vec<_> = read.found.iter().filter_map(|found| found.workload.clone()).collect();
+        let mut workloads: Vec<_> = read.found.iter().filter_map(|found| found.workload.clone()).collect();
         let rolling = state.phase.rollout().is_some();
         let routable = rolling || services::any_pinned(&selecting) || workloads.iter().any(|w| w.canary.is_some());
         let fronts = routes::fronts(&name, &read.services);
@@ -172,7 +173,7 @@ impl Observer {
         let seen = Observation { releases, ..seen };
         // Which probes are asked may be the word of the version that is asked.
         let (own, plan) = (plan, &*plan.with(seen.config(state)));
-        let (mut services, surroundings, (probes, unusable), (routes, unrouted), canary_services, (cron_jobs, barred), jobs) = try_join!(
+        let (mut services, surroundings, (probes, unusable), (routes, unrouted), canary_services, (cron_jobs, barred), jobs, unlike) = try_join!(
             services::read(&self.cluster, &namespace, &name, &selecting, Moment { rolling, routable }),
             try_join_all(workloads.iter().map(|w| problems::of_surroundings(&self.cluster, &namespace, w))),
             checks::read(&self.cluster.client, &namespace, plan),
@@ -180,7 +181,9 @@ impl Observer {
             routes::with_endpoints(&self.cluster, &namespace, &fronts),
             self.cron_jobs(&namespace, plan, read, now),
             before::read(&self.cluster, (&namespace, &name), plan),
+            self.unlike(&namespace, &name, (plan, state), &read.found),
         )?;
+        workloads.iter_mut().zip(unlike).for_each(|(workload, unlike)| workload.differs = unlike);
         let selected: Vec<String> = services.iter().map(|s| s.name.clone()).collect();
         services.extend(
             services::left(plan, &read.services, &read.found, (&name, &others)).into_iter().filter(|s| !selected.contains(&s.name)),
@@ -225,6 +228,8 @@ impl Observer {
         let key = probes::Key::from_obj(delivery);
         self.board.watch(&key, watch);
         seen.probes = self.board.read(&key);
+        let stopped = |(probe, says): &(String, String)| Reason::ProbeStopped { probe: probe.clone(), says: says.clone() };
+        seen.problems.extend(seen.probes.stopped.iter().map(stopped));
         self.branch(&key, &namespace, plan, read, &mut seen);
         Ok(seen)
     }
@@ -243,6 +248,22 @@ impl Observer {
         let names: BTreeSet<&str> = planned.map(|planned| planned.name.as_str()).collect();
         let found = cron_jobs::read(&self.cluster, namespace, names.into_iter(), &read.services, &read.found).await?;
         Ok((found, (!allowed).then(|| Reason::CronJobsNotGranted { namespace: namespace.to_owned() })))
+    }
+
+    /// What would treat the canaries otherwise than the pods that serve; looked for while one may be about to start.
+    async fn unlike(
+        &self,
+        namespace: &str,
+        delivery: &str,
+        (plan, state): (&Plan, &State),
+        found: &[Found],
+    ) -> Result<Vec<Option<String>>, KubeError> {
+        let waits = |w: &Workload| w.only_active().is_none_or(|active| active.template != w.template_hash());
+        let soon = match state.phase.rollout() {
+            Some(rollout) => matches!(rollout.stage, Stage::Preparing | Stage::Preflight),
+            None => plan.source != Source::Workload || found.iter().filter_map(|f| f.workload.as_ref()).any(waits),
+        };
+        if soon { alike::read(&self.cluster, namespace, delivery, found).await } else { Ok(Vec::new()) }
     }
 
     /// What is known of the branch, or of the tag, that versions come from, and what stands in the way of knowing it.

@@ -33,6 +33,8 @@ pub(super) struct Seen {
     pub(super) ours: bool,
     /// Its labels.
     pub(super) labels: BTreeMap<String, String>,
+    /// The conditions beyond its own that must be true before it is ready.
+    pub(super) gates: Vec<String>,
     /// Its containers' ports, by name.
     pub(super) ports: BTreeMap<String, u16>,
 }
@@ -49,6 +51,7 @@ pub(super) fn read(raw: &Raw, delivery: &str) -> Seen {
         owner: raw.metadata.owner_references.iter().flatten().find(|o| o.controller == Some(true)).map(|o| o.uid.clone()),
         ours: label(TRACK_LABEL) == Some(TRACK_CANARY) && label(DELIVERY_LABEL) == Some(delivery),
         labels: raw.metadata.labels.clone().unwrap_or_default(),
+        gates: raw.spec.iter().flat_map(|spec| spec.readiness_gates.iter().flatten()).map(|gate| gate.condition_type.clone()).collect(),
         ports: ports(raw),
         pod: Pod {
             name: raw.metadata.name.clone().unwrap_or_default(),

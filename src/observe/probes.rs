@@ -164,7 +164,9 @@ impl ProbeBoard {
         let slot = all.entry(key.clone()).or_insert_with(|| Slot::empty(&wanted));
         if slot.about != wanted.about {
             // The tasks first: none of them may write into the new book.
+            let left = lock(&slot.book).what_is_left();
             *slot = Slot::empty(&wanted);
+            lock(&slot.book).goes_on_with(left);
         }
         if slot.stage != wanted.stage {
             slot.running.clear();
@@ -172,7 +174,13 @@ impl ProbeBoard {
         }
         slot.voting = wanted.probes.iter().filter(|p| p.votes).count();
         lock(&slot.book).begin_after(wanted.after);
-        slot.running.retain(|name, running| wanted.probes.iter().any(|p| p.check.name == *name && running.serves(p)));
+        slot.running.retain(|name, running| {
+            let wanted = wanted.probes.iter().find(|p| p.check.name == *name);
+            if wanted.is_some_and(|p| !running.asks_for(p)) {
+                lock(&slot.book).begins(name);
+            }
+            wanted.is_some_and(|p| running.serves(p))
+        });
         for probe in wanted.probes {
             match slot.running.get(&probe.check.name) {
                 Some(running) => running.tell(probe, wanted.eager),
@@ -191,7 +199,7 @@ impl ProbeBoard {
         let book = lock(&slot.book);
         let next = book.next(slot.running.keys());
         let by_route = slot.running.values().filter_map(|running| running.by_route(&book)).collect();
-        Probes { voting: slot.voting, samples: book.samples(), rest: book.rest(), next, by_route }
+        Probes { voting: slot.voting, samples: book.samples(), rest: book.rest(), next, by_route, stopped: book.all_stopped() }
     }
 
     /// The Delivery is gone.
@@ -225,6 +233,11 @@ impl Slot {
 }
 
 impl Running {
+    /// It is the same probe.
+    fn asks_for(&self, wanted: &Watched) -> bool {
+        self.probe.borrow().0.check == wanted.check
+    }
+
     /// Goes on for this probe; else another task must.
     fn serves(&self, wanted: &Watched) -> bool {
         let (now, _) = &*self.probe.borrow();

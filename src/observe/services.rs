@@ -34,6 +34,16 @@ use crate::{
 /// The label by which `EndpointSlices` name their Service.
 pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
+/// Annotations that make pods the targets of a load balancer: of AWS, where they name the type of a target, and of GKE, where they
+/// ask for network endpoint groups.
+const POD_TARGETS: [(&str, &str); 3] = [
+    ("service.beta.kubernetes.io/aws-load-balancer-nlb-target-type", "ip"),
+    ("service.beta.kubernetes.io/aws-load-balancer-type", "nlb-ip"),
+    ("cloud.google.com/neg", ""),
+];
+/// Readiness gates of load balancers: of AWS and of GKE.
+const TARGET_GATES: [&str; 2] = ["target-health.", "cloud.google.com/load-balancer-neg-ready"];
+
 type Labels = BTreeMap<String, String>;
 
 /// A Service and the workload whose pods it selects.
@@ -186,6 +196,7 @@ fn service(raw: &Raw, workload: &WorkloadName, fits: Vec<Pin>) -> Service {
         fits,
         routable: Vec::new(),
         no_switch: None,
+        gradual: gradual(raw),
         owns_fields: owns_fields(&raw.metadata),
     }
 }
@@ -212,6 +223,7 @@ async fn one(cluster: &Cluster, namespace: &str, delivery: &str, of: &Selects<'_
             strangers.join(", ")
         ));
     }
+    reasons.extend(gate(&of.found.pods));
     reasons.extend(left_out(of, moment.rolling));
     Ok(Service {
         routable: slices.iter().flat_map(ready_pods).collect(),
@@ -271,17 +283,32 @@ fn reasons(spec: &ServiceSpec) -> Vec<String> {
     if spec.cluster_ip.as_deref() == Some("None") {
         reasons.push("it is headless, so its clients keep the addresses they looked up; make it one with a cluster IP".to_owned());
     }
-    for (policy, field) in
-        [(&spec.internal_traffic_policy, "internalTrafficPolicy"), (&spec.external_traffic_policy, "externalTrafficPolicy")]
-    {
-        if policy.as_deref() == Some("Local") {
-            reasons.push(format!("its {field} is Local, so a node without a canary pod would drop traffic; make it Cluster"));
-        }
-    }
     if spec.session_affinity.as_deref() == Some("ClientIP") {
         reasons.push("its sessionAffinity is ClientIP, so its clients stay on the pod they had; make it None".to_owned());
     }
     reasons
+}
+
+/// Why its traffic follows a write of its selector late, or not on every node: with both versions behind it nobody is turned away.
+fn gradual(raw: &Raw) -> Option<String> {
+    let spec = raw.spec.as_ref()?;
+    let policies = [(&spec.internal_traffic_policy, "internalTrafficPolicy"), (&spec.external_traffic_policy, "externalTrafficPolicy")];
+    let local = policies.iter().find(|(policy, _)| policy.as_deref() == Some("Local"));
+    if let Some((_, field)) = local {
+        return Some(format!("its {field} is Local, and a node without a pod of the version drops what comes to it"));
+    }
+    let balanced = spec.type_.as_deref() == Some("LoadBalancer");
+    let by_pods = POD_TARGETS.iter().any(|(key, value)| annotation(&raw.metadata, key).is_some_and(|said| said.contains(value)));
+    (by_pods || (balanced && spec.allocate_load_balancer_node_ports == Some(false)))
+        .then(|| "its load balancer has pods as targets, and takes its time to register one".to_owned())
+}
+
+/// Why its pods must be behind it before they are ready.
+fn gate(pods: &[Seen]) -> Option<String> {
+    let gated = pods.iter().find_map(|pod| pod.gates.iter().find(|gate| TARGET_GATES.iter().any(|prefix| gate.starts_with(prefix))))?;
+    Some(format!(
+        "its pods are ready only when a load balancer has them (readiness gate {gated}), so a canary that is kept apart would never be; take the gate away and give the Deployment minReadySeconds instead"
+    ))
 }
 
 /// What is wrong with the Services of the plan.

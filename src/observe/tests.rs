@@ -44,6 +44,8 @@ pub(super) fn workload(template: &Value) -> Workload {
         canary: None,
         canary_left: 0,
         last_writer: None,
+        refused: None,
+        differs: None,
         owns_fields: false,
     }
 }
@@ -76,7 +78,7 @@ pub(super) fn route() -> Route {
 struct Silent;
 
 impl Prober for Silent {
-    fn run<'a>(&'a self, _: &'a Check, _: std::net::SocketAddr) -> futures::future::BoxFuture<'a, Run> {
+    fn run<'a>(&'a self, _: &'a Arc<Check>, _: std::net::SocketAddr, _: std::net::SocketAddr) -> futures::future::BoxFuture<'a, Run> {
         Box::pin(std::future::pending())
     }
 }

@@ -128,12 +128,14 @@ fn workload(planned: &PlannedWorkload, raw: &DynamicObject, sets: &[DynamicObjec
         stuck: stuck(raw),
         template: raw.data.pointer("/spec/template").cloned().unwrap_or_default(),
         pods: pods::counting(pods_of(pods, &sets), replicas),
-        replica_sets: sets.into_iter().map(replica_set).collect(),
+        replica_sets: sets.iter().copied().map(replica_set).collect(),
         canary,
         canary_left: count(
             pods.iter().filter(|p| p.ours && !p.ending && !p.over && label_of(p, WORKLOAD_LABEL) == Some(planned.name.as_str())),
         ),
         last_writer: last_writer(meta),
+        refused: sets.iter().rev().find(|set| number(set, "/spec/replicas", 1) > 0).and_then(|set| not_created(set)),
+        differs: None,
         owns_fields: owns_fields(meta),
     }
 }

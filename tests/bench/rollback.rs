@@ -17,7 +17,8 @@ use crate::support::Bed;
 use crate::support::rest::Hand;
 use crate::support::shop::{Setup, Shop};
 
-const PART: Duration = Duration::from_secs(90);
+/// The parts of a trial take seconds; but when three apps have failed at once, nothing starts for two minutes (`SharedCause`).
+const PART: Duration = Duration::from_mins(4);
 /// Above this, kube-proxy was in the second in which it does not look again.
 const QUIET_MS: f64 = 200.0;
 

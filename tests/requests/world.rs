@@ -110,6 +110,8 @@ pub fn seen(deployment: &Value, service: &Value) -> Observation {
         canary: Some(canary),
         canary_left: 0,
         last_writer: None,
+        refused: None,
+        differs: None,
         owns_fields: false,
     };
     let service = Service {
@@ -123,6 +125,7 @@ pub fn seen(deployment: &Value, service: &Value) -> Observation {
         fits: Vec::new(),
         routable: Vec::new(),
         no_switch: None,
+        gradual: None,
         owns_fields: false,
     };
     Observation { workloads: vec![workload], services: vec![service], ..Observation::default() }

@@ -376,6 +376,10 @@ fn a_policy_that_makes_no_sense_is_refused_or_told_and_hurts_nobody_else() -> Re
     let told = life.until(SEEN, "told", says("PolicyInvalid"))?;
     shown(&shop, "a time zone that there is not")?;
     ensure_says(&told, &["DeliveryPolicy default", "Europe/Atlantis is no time zone"])?;
+    let said = shop.kubectl(&["wait", "dpol/default", "--for=condition=Accepted=false", "--timeout=10s"])?;
+    super::tell(&said);
+    super::tell(&shop.kubectl(&["get", "dpol", "-o", "wide"])?);
+    shop.kubectl(&["wait", "dpol/fine", "--for=condition=Accepted", "--timeout=10s"])?;
     shop.apply(&policy("default", &json!({"exceptions": [{"from": "2026-02-30"}]})))?;
     life.until(SEEN, "told of the day", |seen| seen.message().contains("2026-02-30 is no day"))?;
     set_image(&shop, "other", "v2")?;

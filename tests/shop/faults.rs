@@ -1,6 +1,6 @@
 //! Which requests are made to fail. A rule reads `path=/orders,code=500,after=20,rate=50`; several are separated by `;`.
 //!
-//! * `path` (required): this path and everything under it (`/orders` also means `/orders/17`); `/` is the page alone, `*` is every path.
+//! * `path` (required): this path and everything under it (`/orders` also means `/orders/17`, and `/orders/` means what is under it alone); `/` is the page alone, `*` is every path.
 //! * `code` (required): 400 to 599.
 //! * `after`: so many customer requests, on any path, pass first (default 0). Readiness, metrics and admin requests do not count.
 //! * `version`: only in this version (default: in all), for a fault that a later image mends.
@@ -52,7 +52,9 @@ impl FromStr for Faults {
 
 impl Rule {
     fn hits(&self, path: &str, number: u64) -> bool {
+        let under = |path: &str| self.path.len() > 1 && self.path.ends_with('/') && path.starts_with(&self.path);
         let here = self.path == "*"
+            || under(path)
             || path.strip_prefix(self.path.as_str()).is_some_and(|rest| rest.is_empty() || (rest.starts_with('/') && self.path != "/"));
         here && number > self.after && percentile(number) < self.rate
     }
@@ -143,6 +145,8 @@ mod tests {
         let orders = faults("path=/orders,code=500");
         assert_eq!(orders.code_for("/orders/17", 1), Some(500));
         assert_eq!(orders.code_for("/orders-old", 1), None);
+        let below = faults("path=/orders/,code=500");
+        assert_eq!((below.code_for("/orders/17", 1), below.code_for("/orders", 1)), (Some(500), None));
         assert_eq!(faults("path=/,code=500").code_for("/orders", 1), None);
         assert_eq!(faults("path=/,code=500").code_for("/", 1), Some(500));
         assert_eq!(faults("path=*,code=500").code_for("/orders", 1), Some(500));

@@ -1,6 +1,6 @@
 //! What the shop answers. Everything here is in memory and bounded; a pod knows only the orders that it took itself.
 //!
-//! Paths: `/`, `/products`, `/orders` (POST creates, GET counts), `/orders/{id}` (GET shows, DELETE cancels), `/slow?ms=800`,
+//! Paths: `/`, `/products`, `/orders` (POST creates, GET counts all and those not cancelled), `/orders/{id}` (GET shows, DELETE cancels), `/slow?ms=800`,
 //! `/healthz` (ready?), `/livez` (alive?), `/metrics`, `/admin/ready?value=false`, `/admin/fail?path=/orders&code=500`, `/admin/heal`.
 
 use std::collections::BTreeMap;
@@ -132,7 +132,9 @@ impl Shop {
             (&Method::GET, (Some("products"), None, _)) => Answer::json(handler, StatusCode::OK, products()),
             (&Method::POST, (Some("orders"), None, _)) => self.place(body).await,
             (&Method::GET, (Some("orders"), None, _)) => {
-                Answer::json(handler, StatusCode::OK, json!({"orders": locked(&self.orders).len()}))
+                let orders = locked(&self.orders);
+                let open = orders.values().filter(|order| !order.cancelled).count();
+                Answer::json(handler, StatusCode::OK, json!({"orders": orders.len(), "open": open}))
             }
             (&Method::GET, (Some("orders"), Some(id), None)) => self.order(id, |order| order.clone()),
             (&Method::DELETE, (Some("orders"), Some(id), None)) => self.order(id, |order| {

@@ -335,7 +335,11 @@ fn i15(change: &Change) -> Found {
     }
     let ours = ["deliveries", "releases", "controllerrevisions", "commands", "events", "leases"];
     let made = (kind == &DEPLOYMENT && is_canary(&change.object)) || (kind == &SERVICE && is_ours(&change.object));
-    if ours.contains(&kind.plural) || made {
+    // A policy is told how it is: its status alone.
+    let told = kind.plural == "deliverypolicies"
+        && !change.removed
+        && change.before.as_deref().is_some_and(|before| before.get("spec") == change.object.get("spec"));
+    if ours.contains(&kind.plural) || made || told {
         return Ok(());
     }
     let (Some(before), true) = (change.before.as_deref(), [&DEPLOYMENT, &SERVICE, &CRON_JOB].contains(&kind) || kind.routes()) else {

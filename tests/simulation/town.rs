@@ -479,7 +479,7 @@ impl SimProber {
 }
 
 impl Prober for SimProber {
-    fn run<'a>(&'a self, check: &'a Check, target: SocketAddr) -> BoxFuture<'a, Run> {
+    fn run<'a>(&'a self, check: &'a Arc<Check>, target: SocketAddr, _: SocketAddr) -> BoxFuture<'a, Run> {
         self.ask(check, target).map(Run::from).boxed()
     }
 }

@@ -57,7 +57,7 @@ impl Load {
         Self::at(bed, namespace, (&bed.gateway()?, host), clients)
     }
 
-    fn at(bed: &Bed, namespace: &str, (address, host): (&str, &str), (fresh, keepalive): (u32, u32)) -> Result<Self> {
+    pub(crate) fn at(bed: &Bed, namespace: &str, (address, host): (&str, &str), (fresh, keepalive): (u32, u32)) -> Result<Self> {
         // A Service is refused until kube-proxy has heard of its pods, up to a second after they are ready.
         // kube-proxy waits for up to 30 s before it asks an API server again that was away.
         let named = format!("host: {host}");

@@ -42,7 +42,7 @@ capabilities: {drop: [ALL]}
   resources: [deliveries]
   verbs: [patch]
 - apiGroups: [haldane.dev]
-  resources: [deliveries/status, releases/status, commands/status]
+  resources: [deliveries/status, deliverypolicies/status, releases/status, commands/status]
   verbs: [patch]
 - apiGroups: [haldane.dev]
   resources: [releases]
@@ -63,6 +63,13 @@ capabilities: {drop: [ALL]}
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [get, list, watch]
+# Whether they treat a canary's pods like those that serve.
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [list]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [list]
 # What ran before a version.
 - apiGroups: [batch]
   resources: [jobs]

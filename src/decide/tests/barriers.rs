@@ -7,7 +7,7 @@ use crate::{
     api::{command::Action, release::Outcome},
     model::{
         phase::{Phase, Stage, after},
-        world::{Command, Pin, RestSample},
+        world::{Command, Pin, RestSample, Trouble},
     },
 };
 
@@ -159,4 +159,13 @@ fn a_live_version_beyond_its_barrier_is_not_taken_back() {
     }
     assert_eq!((&toy.state.phase, toy.live().as_str()), (&Phase::Live, "v2"));
     assert!(toy.last.as_ref().unwrap().health.unavailable.is_some(), "and people are told");
+}
+
+#[test]
+fn what_stable_lacks_takes_nothing_back_once_customers_have_met_it() {
+    let mut toy = migrating();
+    toy.until(|t| t.phase() == "Canary" && t.quiet());
+    toy.workload().refused = Some(Trouble::Refused { word: "FailedCreate".into(), says: "exceeded quota: few".into() });
+    toy.until(|t| reason(t) == "ApprovalRequired");
+    assert!(toy.w().canary.is_some() && toy.phase() == "Canary", "the old version may not live with what the new one has done");
 }

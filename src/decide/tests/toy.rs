@@ -72,6 +72,24 @@ pub(super) struct Toy {
     pub(super) last: Option<Decision>,
 }
 
+/// The Service of the app, as its owner wrote it.
+fn service() -> Service {
+    Service {
+        name: APP.into(),
+        uid: "s".into(),
+        resource_version: "1".into(),
+        workload: name(),
+        shape: Value::Null,
+        pin: Pin::Off,
+        pinned_since: None,
+        fits: vec![],
+        routable: vec![],
+        no_switch: None,
+        gradual: None,
+        owns_fields: false,
+    }
+}
+
 impl Toy {
     pub(super) fn new(replicas: u32) -> Self {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
@@ -95,19 +113,8 @@ impl Toy {
             canary: None,
             canary_left: 0,
             last_writer: None,
-            owns_fields: false,
-        };
-        let service = Service {
-            name: APP.into(),
-            uid: "s".into(),
-            resource_version: "1".into(),
-            workload: name(),
-            shape: Value::Null,
-            pin: Pin::Off,
-            pinned_since: None,
-            fits: vec![],
-            routable: vec![],
-            no_switch: None,
+            refused: None,
+            differs: None,
             owns_fields: false,
         };
         let mut toy = Self {
@@ -128,7 +135,7 @@ impl Toy {
                 mode: <_>::default(),
             },
             state: State::new(now),
-            seen: Observation { delivery: APP.into(), workloads: vec![workload], services: vec![service], ..Observation::default() },
+            seen: Observation { delivery: APP.into(), workloads: vec![workload], services: vec![service()], ..Observation::default() },
             now,
             log: vec![],
             canary_fails: false,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue, USER_AGENT};
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 
@@ -17,11 +17,12 @@ use crate::model::{
 use super::fault::{Fault, Phase};
 use super::line::{Line, Wire};
 
-/// Most that is read of a body. Nothing is kept of it, so this bounds time and traffic, not memory: 8 flows × 256 KiB =
-/// 2 MiB at a time. What is beyond is left unread and the connection closed; the step is judged by its status and the time to here.
+/// Most that is read of a body: 8 flows × 256 KiB = 2 MiB at a time. Where a step looks into it, more is a failure; else what is beyond is left unread and the connection closed; the step is judged by its status and the time to here.
 pub(super) const BODY_CAP: usize = 256 * 1024;
 
 const MARK: HeaderName = HeaderName::from_static("x-haldane-probe");
+const RUN: HeaderName = HeaderName::from_static("x-haldane-run");
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("haldane-probe/", env!("CARGO_PKG_VERSION")));
 
 /// What came back, as far as it may be known.
@@ -29,6 +30,10 @@ pub(super) struct Answer {
     pub(super) status: u16,
     /// From sending to the last byte read.
     pub(super) took: Duration,
+    /// Its headers.
+    pub(super) headers: HeaderMap,
+    /// Its body, if it was asked for.
+    pub(super) body: Option<Vec<u8>>,
 }
 
 /// How far a step has come: what a deadline that interrupts it can tell.
@@ -43,7 +48,7 @@ pub(super) struct Progress {
 pub(super) async fn exchange(
     line: &mut Line,
     request: Request<Full<Bytes>>,
-    by: Option<&str>,
+    (by, keep): (Option<&str>, bool),
     progress: &mut Progress,
 ) -> Result<Answer, Fault> {
     let (mut wire, watch, response) = send(line, request, progress).await?;
@@ -51,13 +56,19 @@ pub(super) async fn exchange(
     progress.status = Some(status);
     progress.who = by.and_then(|by| response.headers().get(by)?.to_str().ok()).and_then(Answerer::new);
     progress.phase = Phase::Body;
-    let whole = drain(response.into_body()).await.map_err(|fault| Fault { status: Some(status), ..fault })?;
+    let (head, body) = response.into_parts();
+    let mut kept = Vec::new();
+    let whole = drain(body, keep.then_some(&mut kept)).await.map_err(|fault| Fault { status: Some(status), ..fault })?;
     let took = watch.elapsed();
+    if keep && !whole {
+        let said = format!("answered with more than {} KiB, which are not looked into", BODY_CAP / 1024);
+        return Err(Fault { status: Some(status), ..Fault::new(Class::Assertion, said) });
+    }
     if whole && !wire.sender.is_closed() {
         wire.used = true;
         line.keep(wire);
     }
-    Ok(Answer { status, took })
+    Ok(Answer { status, took, headers: head.headers, body: keep.then_some(kept) })
 }
 
 /// On the connection that stands, if the request may be sent twice: when a server closes it at that very moment, nobody
@@ -90,21 +101,25 @@ fn repeatable(method: &Method) -> bool {
     method.is_idempotent()
 }
 
-/// Whether the end of the body was read.
-async fn drain(mut body: Incoming) -> Result<bool, Fault> {
+/// Whether the end of the body was read. Who wants to look into it gets its bytes.
+async fn drain(mut body: Incoming, mut kept: Option<&mut Vec<u8>>) -> Result<bool, Fault> {
     let mut read = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Fault::broken(&error))?;
-        read += frame.data_ref().map_or(0, Bytes::len);
+        let Some(data) = frame.data_ref() else { continue };
+        read += data.len();
         if read > BODY_CAP {
             return Ok(false);
+        }
+        if let Some(kept) = &mut kept {
+            kept.extend_from_slice(data);
         }
     }
     Ok(true)
 }
 
-/// The request of this step, marked as ours. A valid check always gives one.
-pub(super) fn request(check: &Check, step: &Step, last: bool) -> Result<Request<Full<Bytes>>, Fault> {
+/// The request of this step, marked as ours, of that run. A valid check always gives one.
+pub(super) fn request(check: &Check, step: &Step, run: &str, last: bool) -> Result<Request<Full<Bytes>>, Fault> {
     let mut request = Request::builder().method(step.method.as_str()).uri(step.path.as_str()).header(HOST, check.host.as_str());
     let has_type = step.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(CONTENT_TYPE.as_str()));
     if let (Some(body), false) = (&step.body, has_type) {
@@ -113,7 +128,11 @@ pub(super) fn request(check: &Check, step: &Step, last: bool) -> Result<Request<
     for (name, value) in headers(check, step) {
         request = request.header(name, value);
     }
-    request = request.header(USER_AGENT, AGENT).header(MARK, check.name.as_str());
+    request = request.header(USER_AGENT, AGENT).header(MARK, check.name.as_str()).header(RUN, run);
+    let has_key = step.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(KEY.as_str()));
+    if !has_key && matches!(step.method.as_str(), "POST" | "PATCH") {
+        request = request.header(KEY, format!("{run}-{}", step.name));
+    }
     if last {
         request = request.header(CONNECTION, HeaderValue::from_static("close"));
     }

@@ -33,6 +33,8 @@ pub struct Answerer(String);
 pub struct Run {
     /// What came of it.
     pub outcome: Outcome,
+    /// What teardown could not put right, in a sentence.
+    pub left: Option<String>,
     /// Who gave each answer, in the order of the steps that were run; none: it did not say, or there was no answer.
     pub answered: Vec<Option<Answerer>>,
 }
@@ -82,6 +84,6 @@ impl Run {
 
 impl From<Outcome> for Run {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, answered: Vec::new() }
+        Self { outcome, left: None, answered: Vec::new() }
     }
 }

@@ -8,6 +8,8 @@ fn step(method: &str, path: &str) -> Step {
         headers: Vec::new(),
         body: None,
         expect: Expect::default(),
+        capture: Vec::new(),
+        until: None,
         deadline: Step::DEADLINE,
     }
 }
@@ -17,7 +19,10 @@ fn check(change: impl FnOnce(&mut Check)) -> Check {
         name: "place-order".into(),
         scheme: Scheme::Https,
         host: "shop.example.com".into(),
+        setup: Vec::new(),
         steps: vec![step("GET", "/orders?token=s3cr3t")],
+        teardown: Vec::new(),
+        secrets: Vars::default(),
         deadline: Check::DEADLINE,
         trust: None,
         tester: None,
@@ -41,7 +46,9 @@ fn what_people_write_is_accepted() {
         check(|c| c.host = host.into()).validate().unwrap();
     }
     with_header("Authorization", "Bearer abc.def").validate().unwrap();
-    check(|c| first(c).expect = Expect { status: vec![200, 404, 410], within: Some(Duration::from_millis(800)) }).validate().unwrap();
+    check(|c| first(c).expect = Expect { status: vec![200, 404, 410], within: Some(Duration::from_millis(800)), that: Vec::new() })
+        .validate()
+        .unwrap();
     check(|c| first(c).body = Some(Body::Text("x".repeat(Step::MAX_BODY)))).validate().unwrap();
     let full = |c: &mut Check| {
         c.steps = (0..Check::MAX_STEPS).map(|n| Step { name: format!("s{n}"), ..step("POST", "/") }).collect();
@@ -148,11 +155,14 @@ fn only_five_classes_vote_and_labels_are_stable() {
 
 #[test]
 fn what_is_wanted_reads_like_a_sentence() {
-    let said = |codes: &[u16]| Expect { status: codes.to_vec(), within: None }.wanted();
+    let said = |codes: &[u16]| Expect { status: codes.to_vec(), within: None, that: Vec::new() }.wanted();
     assert_eq!((said(&[]), said(&[201])), ("2xx".into(), "201".into()));
     assert_eq!((said(&[200, 404]), said(&[200, 404, 410])), ("200 or 404".into(), "200, 404 or 410".into()));
     assert!(Expect::default().accepts(204) && !Expect::default().accepts(302));
-    assert!(Expect { status: vec![404], within: None }.accepts(404) && !Expect { status: vec![404], within: None }.accepts(200));
+    assert!(
+        Expect { status: vec![404], within: None, that: Vec::new() }.accepts(404)
+            && !Expect { status: vec![404], within: None, that: Vec::new() }.accepts(200)
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Check, Expect, Step};
+use super::{Check, Expect, RUN, Step};
 
 /// Why a check cannot be run, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +81,30 @@ pub enum Problem {
         /// The step's.
         deadline: Duration,
     },
+    /// Never set when it is needed.
+    #[error("there is no ${{{name}}}; capture it in a step before this one, or use run.id or secrets.NAME")]
+    Unknown {
+        /// As written.
+        name: String,
+    },
+    /// Variables are letters, digits and `_`.
+    #[error("use a letter and then up to 62 letters, digits or '_'")]
+    Variable,
+    /// Neither RFC 9535 nor a header.
+    #[error("{problem}")]
+    Capture {
+        /// What to write instead.
+        problem: String,
+    },
+    /// Not CEL.
+    #[error("{problem}")]
+    That {
+        /// What to write instead.
+        problem: String,
+    },
+    /// It would never be asked again, or for ever.
+    #[error("give every, more than 0, and within, not less than that and at most {:?}", Check::MAX_DEADLINE)]
+    Until,
     /// A bundle without content would silently mean another trust.
     #[error("the CA bundle is empty; give PEM certificates, or leave it out to trust what the system trusts")]
     Trust,
@@ -90,7 +114,7 @@ pub enum Problem {
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// Headers that frame, route or mark the request. Letting a check set them would smuggle or unmark requests.
-const RESERVED: [&str; 13] = [
+const RESERVED: [&str; 14] = [
     "host",
     "connection",
     "content-length",
@@ -104,6 +128,7 @@ const RESERVED: [&str; 13] = [
     "expect",
     "user-agent",
     "x-haldane-probe",
+    "x-haldane-run",
 ];
 
 impl Check {
@@ -118,14 +143,17 @@ impl Check {
         require(self.trust.as_ref().is_none_or(|pem| !pem.trim_ascii().is_empty()), "trust", Problem::Trust)?;
         let is_header = |by: &super::AnsweredBy| http::HeaderName::from_bytes(by.header.as_bytes()).is_ok();
         require(self.answered_by.as_ref().is_none_or(is_header), "answeredBy.header", Problem::HeaderName)?;
-        let count = self.steps.len();
-        require(count > 0, "steps", Problem::NoSteps)?;
+        require(!self.steps.is_empty(), "steps", Problem::NoSteps)?;
+        let count = self.all_steps().count();
         require(count <= Self::MAX_STEPS, "steps", Problem::TooManySteps { count })?;
-        let mut names = BTreeSet::new();
-        for (index, step) in self.steps.iter().enumerate() {
-            let at = format!("steps[{index}]");
+        let (mut names, mut known) = (BTreeSet::new(), BTreeSet::from([RUN.to_owned()]));
+        known.extend(self.secrets.names().map(str::to_owned));
+        for (at, step) in self.all_steps() {
             require(names.insert(step.name.as_str()), format!("{at}.name"), Problem::DuplicateName)?;
             step.validate(&at)?;
+            let unknown = step.names().find(|name| !known.contains(*name)).map(str::to_owned);
+            require(unknown.is_none(), &*at, Problem::Unknown { name: unknown.unwrap_or_default() })?;
+            known.extend(step.capture.iter().map(|capture| capture.name.clone()));
         }
         Ok(())
     }
@@ -142,6 +170,14 @@ impl Step {
         for (index, (name, value)) in self.headers.iter().enumerate() {
             header(name, value).map_err(|problem| CheckError { field: format!("{at}.headers[{index}]"), problem })?;
         }
+        for (index, capture) in self.capture.iter().enumerate() {
+            let at = format!("{at}.capture[{index}]");
+            require(is_variable(&capture.name), format!("{at}.name"), Problem::Variable)?;
+            let problem = capture.problem();
+            require(problem.is_none(), at, Problem::Capture { problem: problem.unwrap_or_default() })?;
+        }
+        let waits = |until: super::Until| !until.every.is_zero() && until.every <= until.within && is_deadline(until.within);
+        require(self.until.is_none_or(waits), format!("{at}.until"), Problem::Until)?;
         let bytes = self.body.as_ref().map_or(0, |body| body.bytes().len());
         require(bytes <= Self::MAX_BODY, format!("{at}.body"), Problem::BodyTooLarge { bytes })?;
         self.expect.validate(&format!("{at}.expect"), self.deadline)
@@ -152,6 +188,10 @@ impl Expect {
     fn validate(&self, at: &str, deadline: Duration) -> Result<(), CheckError> {
         for (index, &code) in self.status.iter().enumerate() {
             require((200..=599).contains(&code), format!("{at}.status[{index}]"), Problem::Status { code })?;
+        }
+        for (index, that) in self.that.iter().enumerate() {
+            let problem = that.problem();
+            require(problem.is_none(), format!("{at}.that[{index}]"), Problem::That { problem: problem.unwrap_or_default() })?;
         }
         let judged = |within: Duration| !within.is_zero() && within < deadline;
         require(self.within.is_none_or(judged), format!("{at}.within"), Problem::Within { deadline })
@@ -165,6 +205,11 @@ fn require(holds: bool, field: impl Into<String>, problem: Problem) -> Result<()
 fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     (1..=Check::MAX_NAME).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+fn is_variable(name: &str) -> bool {
+    let rest = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (1..=Check::MAX_NAME).contains(&name.len()) && name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.bytes().all(rest)
 }
 
 fn is_host(host: &str) -> bool {

@@ -32,7 +32,23 @@ pub(super) struct Book {
     last: Option<Timestamp>,
     turns: BTreeMap<String, usize>,
     answerers: BTreeMap<String, Answerers>,
+    left: LeftByProbe,
 }
+
+/// What could not be put right, by probe.
+pub(super) type LeftByProbe = BTreeMap<String, Left>;
+
+/// What a probe could not put right.
+#[derive(Default)]
+pub(super) struct Left {
+    /// How often in a row.
+    times: u32,
+    /// The last time, in a sentence.
+    says: String,
+}
+
+/// How often in a row something may be left before the probe is stopped: once is a flake, and each time an object stays in production.
+const LEFT: u32 = 3;
 
 /// Who answered to a probe when pods were asked at their own addresses. 2 × 16 × 128 bytes = 4 kB per probe at worst.
 #[derive(Default)]
@@ -141,6 +157,46 @@ impl Book {
     /// When the next of these runs.
     pub(super) fn next<'a>(&self, probes: impl Iterator<Item = &'a String>) -> Option<Timestamp> {
         probes.filter_map(|probe| self.due.get(probe)).min().copied()
+    }
+
+    /// What a run could not put right, or that it could. Whether that stops the probe.
+    pub(super) fn left(&mut self, probe: &str, says: Option<&str>) -> bool {
+        let Some(says) = says else {
+            if !self.stopped(probe) {
+                self.left.remove(probe);
+            }
+            return false;
+        };
+        let left = self.left.entry(probe.to_owned()).or_default();
+        left.times = left.times.saturating_add(1);
+        says.clone_into(&mut left.says);
+        left.times == LEFT
+    }
+
+    /// It leaves things behind in production and is not run any more.
+    pub(super) fn stopped(&self, probe: &str) -> bool {
+        self.left.get(probe).is_some_and(|left| left.times >= LEFT)
+    }
+
+    /// The probes that are stopped, and what they left.
+    pub(super) fn all_stopped(&self) -> Vec<(String, String)> {
+        let stopped = self.left.iter().filter(|(_, left)| left.times >= LEFT);
+        stopped.map(|(probe, left)| (probe.clone(), left.says.clone())).collect()
+    }
+
+    /// That outlives what the results are about.
+    pub(super) fn what_is_left(&mut self) -> LeftByProbe {
+        std::mem::take(&mut self.left)
+    }
+
+    /// What was left before.
+    pub(super) fn goes_on_with(&mut self, left: LeftByProbe) {
+        self.left = left;
+    }
+
+    /// It is another probe now, of the same name.
+    pub(super) fn begins(&mut self, probe: &str) {
+        self.left.remove(probe);
     }
 
     pub(super) fn samples(&self) -> Vec<Sample> {

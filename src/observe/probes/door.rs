@@ -3,7 +3,7 @@
 //! Both sides are asked at the same address, the canary as one of those who test. Behind that address stand both versions, so the
 //! answers have to say who gave them: one of the other version is no failure of the one that was asked, and no success either.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
@@ -61,7 +61,7 @@ impl Asker {
     ) -> bool {
         let (as_tester, as_customer) = checks(&probe.check, door, canary);
         let (on_canary, on_stable) =
-            tokio::join!(self.ask(&as_tester, door.at, ROUTE, label(Side::Canary)), self.ask_stable(&as_customer, door));
+            tokio::join!(self.ask(&as_tester, (door.at, door.at), ROUTE, label(Side::Canary)), self.ask_stable(&as_customer, door));
         let seen = (seen(on_canary.outcome), seen(on_stable.outcome));
         // It was shut while somebody stood in it.
         if !self::door(&told.borrow().0).is_some_and(|now| now.is(door)) {
@@ -76,13 +76,13 @@ impl Asker {
 
     /// A customer, who may reach the canary by its share: then stable has not been asked yet. Nor may it have been where nobody says
     /// who failed.
-    async fn ask_stable(&self, check: &Check, door: &Door) -> Run {
-        let mut run = self.ask(check, door.at, ROUTE, label(Side::Stable)).await;
+    async fn ask_stable(&self, check: &Arc<Check>, door: &Door) -> Run {
+        let mut run = self.ask(check, (door.at, door.at), ROUTE, label(Side::Stable)).await;
         for _ in 0..AGAIN {
             if !(door.shared && may_be_the_canarys(&run)) {
                 break;
             }
-            run = self.ask(check, door.at, ROUTE, label(Side::Stable)).await;
+            run = self.ask(check, (door.at, door.at), ROUTE, label(Side::Stable)).await;
         }
         run
     }
@@ -111,9 +111,9 @@ fn door(probe: &Watched) -> Option<&Door> {
 }
 
 /// As one who tests, and as a customer.
-fn checks(check: &Check, door: &Door, canary: &[Answerer]) -> (Check, Check) {
+fn checks(check: &Check, door: &Door, canary: &[Answerer]) -> (Arc<Check>, Arc<Check>) {
     let by = |wanted| check.answered_by.as_ref().map(|by| AnsweredBy { header: by.header.clone(), wanted });
     let at_the_door = Check { scheme: door.scheme, host: door.host.clone(), ..check.clone() };
     let as_tester = Check { tester: Some(door.tester.clone()), answered_by: by(Wanted::Of(canary.to_vec())), ..at_the_door.clone() };
-    (as_tester, Check { answered_by: by(Wanted::NotOf(canary.to_vec())), ..at_the_door })
+    (Arc::new(as_tester), Arc::new(Check { answered_by: by(Wanted::NotOf(canary.to_vec())), ..at_the_door }))
 }

@@ -69,7 +69,8 @@ impl Asker {
         loop {
             let (probe, eager) = told.borrow_and_update().clone();
             let opens = self.opens(&probe).filter(|_| entered.is_none());
-            let Some(due) = due(&probe, eager || followed, last, opens) else {
+            let stopped = lock(&self.book).stopped(&probe.check.name);
+            let Some(due) = due(&probe, eager || followed, last, opens).filter(|_| !stopped) else {
                 lock(&self.book).due(&probe.check.name, None);
                 if told.changed().await.is_err() {
                     return;
@@ -159,13 +160,13 @@ impl Asker {
     ) -> bool {
         let beside = async {
             match stable {
-                Some(stable) => self.ask_pod(&probe.check, stable, Side::Stable).await,
+                Some(stable) => self.ask_pod(&probe.check, stable, stable, Side::Stable).await,
                 // Nobody of stable answers: that is stable failing, so a canary that answers may be the mend, and one that
                 // does not is not to blame alone.
                 None => Seen::Fail(NO_STABLE.to_owned()),
             }
         };
-        let seen = tokio::join!(self.ask_pod(&probe.check, canary, Side::Canary), beside);
+        let seen = tokio::join!(self.ask_pod(&probe.check, canary, stable.unwrap_or(canary), Side::Canary), beside);
         if !still_asked(told, canary) {
             return false;
         }
@@ -187,8 +188,8 @@ impl Asker {
     }
 
     /// One pod. It says who it is, where that will be asked for.
-    async fn ask_pod(&self, check: &Check, target: &Target, side: Side) -> Seen {
-        let run = self.ask(check, target.at, PODS, label(side)).await;
+    async fn ask_pod(&self, check: &Arc<Check>, target: &Target, home: &Target, side: Side) -> Seen {
+        let run = self.ask(check, (target.at, home.at), PODS, label(side)).await;
         if check.answered_by.is_some() {
             lock(&self.book).learn(&check.name, side, run.answered);
         }
@@ -201,7 +202,7 @@ impl Asker {
         let before = lock(&self.book).healthy(name);
         for _ in 0..2 {
             let Some(target) = self.turn(name, pods) else { return };
-            let run = self.ask(&probe.check, target.at, PODS, "rest").await;
+            let run = self.ask(&probe.check, (target.at, target.at), PODS, "rest").await;
             let wrong = match seen(run.outcome) {
                 Seen::Void(_) => return,
                 Seen::Pass => None,
@@ -221,8 +222,12 @@ impl Asker {
         }
     }
 
-    pub(super) async fn ask(&self, check: &Check, at: SocketAddr, via: &str, side: &str) -> Run {
-        let run = self.prober.run(check, at).await;
+    /// One run at an address. What it made is put right at `home`.
+    pub(super) async fn ask(&self, check: &Arc<Check>, (at, home): (SocketAddr, SocketAddr), via: &str, side: &str) -> Run {
+        let run = self.prober.run(check, at, home).await;
+        if lock(&self.book).left(&check.name, run.left.as_deref()) {
+            self.nudge();
+        }
         let result = run.outcome.class().map_or("pass", |class| class.label());
         self.runs.with_label_values(&[via, side, result]).inc();
         run

@@ -12,7 +12,7 @@ use crate::{
     decide::evidence::{Sample, Seen, Way},
     model::{
         phase::after,
-        probe::{AnsweredBy, Answerer, Class, Expect, Outcome, Run, Scheme, Step, Wanted},
+        probe::{AnsweredBy, Answerer, Class, Expect, Outcome, Run, Scheme, Step, Vars, Wanted},
         route::Testers,
         world::Told,
     },
@@ -61,7 +61,7 @@ impl Scripted {
 }
 
 impl Prober for Scripted {
-    fn run<'a>(&'a self, check: &'a Check, target: SocketAddr) -> BoxFuture<'a, Run> {
+    fn run<'a>(&'a self, check: &'a Arc<Check>, target: SocketAddr, _: SocketAddr) -> BoxFuture<'a, Run> {
         let since = self.started.lock().unwrap().unwrap().elapsed();
         self.asked.lock().unwrap().push((since, target.port()));
         Box::pin(async move {
@@ -80,7 +80,7 @@ impl Prober for Scripted {
                 let said = "GET / answered 500, expected 2xx".to_owned();
                 Outcome::Fail { class: Class::HttpStatus, step: "home".to_owned(), said, status: Some(500), took: FLOW }
             };
-            Run { outcome, answered: vec![who] }
+            Run { outcome, left: None, answered: vec![who] }
         })
     }
 }
@@ -122,13 +122,18 @@ fn check() -> Arc<Check> {
         headers: Vec::new(),
         body: None,
         expect: Expect::default(),
+        capture: Vec::new(),
+        until: None,
         deadline: Step::DEADLINE,
     };
     Arc::new(Check {
         name: "home".to_owned(),
         scheme: Scheme::Http,
         host: "shop".to_owned(),
+        setup: Vec::new(),
         steps: vec![step],
+        teardown: Vec::new(),
+        secrets: Vars::default(),
         deadline: Check::DEADLINE,
         trust: None,
         tester: None,

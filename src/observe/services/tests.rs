@@ -86,8 +86,6 @@ fn a_service_that_went_ahead_of_the_template_is_told() {
 fn what_one_write_cannot_move_is_told() {
     for (spec, expected) in [
         (json!({"clusterIP": "None"}), "headless"),
-        (json!({"internalTrafficPolicy": "Local"}), "internalTrafficPolicy"),
-        (json!({"externalTrafficPolicy": "Local"}), "externalTrafficPolicy"),
         (json!({"sessionAffinity": "ClientIP"}), "sessionAffinity"),
         (json!({"type": "ExternalName"}), "ExternalName"),
     ] {
@@ -96,6 +94,38 @@ fn what_one_write_cannot_move_is_told() {
     }
     let plain = json!({"clusterIP": "192.0.2.9", "internalTrafficPolicy": "Cluster", "sessionAffinity": "None", "type": "ClusterIP"});
     assert_eq!(reasons(&serde_json::from_value(plain).unwrap()), [""; 0]);
+}
+
+#[test]
+fn what_follows_a_write_late_is_told() {
+    let neg = json!({"cloud.google.com/neg": r#"{"exposed_ports": {"80": {}}}"#});
+    let nlb = json!({"service.beta.kubernetes.io/aws-load-balancer-nlb-target-type": "ip"});
+    let instances = json!({"service.beta.kubernetes.io/aws-load-balancer-nlb-target-type": "instance"});
+    for (annotations, spec, expected) in [
+        (json!({}), json!({"internalTrafficPolicy": "Local"}), Some("internalTrafficPolicy")),
+        (json!({}), json!({"externalTrafficPolicy": "Local"}), Some("externalTrafficPolicy")),
+        (json!({}), json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false}), Some("pods as targets")),
+        (neg, json!({"type": "ClusterIP"}), Some("pods as targets")),
+        (nlb, json!({"type": "LoadBalancer"}), Some("pods as targets")),
+        (instances, json!({"type": "LoadBalancer"}), None),
+        (json!({}), json!({"type": "LoadBalancer", "externalTrafficPolicy": "Cluster"}), None),
+    ] {
+        let raw: Raw = serde_json::from_value(json!({"metadata": {"name": "shop", "annotations": annotations}, "spec": spec})).unwrap();
+        let told = gradual(&raw);
+        assert_eq!(told.is_some(), expected.is_some(), "{spec}");
+        assert!(told.unwrap_or_default().contains(expected.unwrap_or_default()), "{spec}");
+    }
+}
+
+#[test]
+fn pods_that_a_load_balancer_makes_ready_cannot_be_kept_apart() {
+    let pod = |gates: Value| {
+        let raw = json!({"metadata": {"name": "p"}, "spec": {"containers": [], "readinessGates": gates}});
+        vec![pods::read(&serde_json::from_value::<RawPod>(raw).unwrap(), "shop")]
+    };
+    let told = gate(&pod(json!([{"conditionType": "target-health.elbv2.k8s.aws/k8s-shop"}])));
+    assert!(told.is_some_and(|told| told.contains("target-health.elbv2.k8s.aws/k8s-shop")));
+    assert_eq!(gate(&pod(json!([{"conditionType": "acme.example/warm"}]))), None);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::{
     decide::evidence::Book,
     model::{
         phase::{Direction, Live, Phase, Why},
-        probe::{Check, Scheme},
+        probe::{Check, Scheme, Vars},
         route::{Edge, Testers},
         version::{PodHash, WorkloadName},
         world::{Canary, Release},
@@ -82,6 +82,7 @@ fn world(pin: Pin) -> Observation {
         fits: Vec::new(),
         routable: Vec::new(),
         no_switch: None,
+        gradual: None,
         owns_fields: false,
     };
     Observation {
@@ -97,7 +98,10 @@ fn probe(port: Option<&str>) -> Probe {
         name: "home".to_owned(),
         scheme: Scheme::Http,
         host: "shop".to_owned(),
+        setup: Vec::new(),
         steps: Vec::new(),
+        teardown: Vec::new(),
+        secrets: Vars::default(),
         deadline: Check::DEADLINE,
         trust: None,
         tester: None,

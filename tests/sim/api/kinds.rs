@@ -65,9 +65,11 @@ pub static CRON_JOB: Kind = driven("batch", "cronjobs", "v1", "CronJob");
 static AUTOSCALER: Kind = driven("autoscaling", "horizontalpodautoscalers", "v2", "HorizontalPodAutoscaler");
 static JOB: Kind = driven("batch", "jobs", "v1", "Job");
 static BUDGET: Kind = driven("policy", "poddisruptionbudgets", "v1", "PodDisruptionBudget");
+/// Listed only.
+static NETWORK_POLICY: Kind = row("networking.k8s.io", "networkpolicies", "v1", "NetworkPolicy");
 
 /// Every kind of the server.
-pub static KINDS: [&Kind; 29] = [
+pub static KINDS: [&Kind; 30] = [
     &POD,
     &SERVICE,
     &NAMESPACE,
@@ -91,6 +93,7 @@ pub static KINDS: [&Kind; 29] = [
     &COMMAND,
     &AUTOSCALER,
     &BUDGET,
+    &NETWORK_POLICY,
     &JOB,
     &CRON_JOB,
     &HTTP_ROUTE,

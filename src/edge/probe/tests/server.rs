@@ -65,6 +65,11 @@ pub(super) struct Heard {
 impl Heard {
     /// Reads one request, with its body; `None` when the client is gone.
     pub(super) async fn request<S: AsyncRead + Unpin>(&self, stream: &mut S) -> Option<()> {
+        self.read(stream).await.map(drop)
+    }
+
+    /// The same, and what was read.
+    pub(super) async fn read<S: AsyncRead + Unpin>(&self, stream: &mut S) -> Option<String> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await.ok()?);
@@ -73,8 +78,9 @@ impl Heard {
         let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ").map(str::to_owned));
         let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
         stream.read_exact(&mut body).await.ok()?;
-        self.all.lock().unwrap().push((self.number, head + &String::from_utf8(body).unwrap()));
-        Some(())
+        let all = head + &String::from_utf8(body).unwrap();
+        self.all.lock().unwrap().push((self.number, all.clone()));
+        Some(all)
     }
 }
 

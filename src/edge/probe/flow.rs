@@ -1,0 +1,232 @@
+//! The steps of one run, in their order, with what they keep for each other; and what is put right afterwards.
+
+use std::fmt::Write as _;
+
+use http::{HeaderMap, HeaderValue};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::{
+    exchange::{self, Answer, Progress},
+    fault::{Fault, Limit, Phase, rounded},
+    line::Line,
+};
+use crate::model::probe::{Answerer, Body, Check, Class, Heard, RUN, Step, Untrue, Vars};
+
+/// A body above this is looked into beside the reactor: at 10 µs a value, 8 KiB of them are a few milliseconds.
+const AT_ONCE: usize = 8 * 1024;
+/// Random bytes of a run's name: at 1,000 runs a second, two of one name in 10,000 years are as likely as one in a million.
+const ID: usize = 12;
+
+/// How a flow ended early.
+pub(super) struct Ended {
+    pub(super) step: String,
+    pub(super) fault: Fault,
+}
+
+/// One run of a check.
+pub(super) struct Flow<'a> {
+    check: &'a Check,
+    vars: Vars,
+    /// Its name, which no other run has.
+    run: String,
+    /// Something was sent that may have changed the target.
+    wrote: bool,
+}
+
+impl<'a> Flow<'a> {
+    /// One with a name of its own; none: this machine has no randomness.
+    pub(super) fn new(check: &'a Check) -> Option<Self> {
+        let mut bytes = [0; ID];
+        aws_lc_rs::rand::fill(&mut bytes).ok()?;
+        let run = bytes.iter().fold(String::with_capacity(2 * ID), |mut run, byte| {
+            let _ = write!(run, "{byte:02x}");
+            run
+        });
+        let mut vars = check.secrets.clone();
+        vars.set(RUN, run.clone());
+        Some(Self { check, vars, run, wrote: false })
+    }
+
+    /// Setup and the steps. `answered` is told who gave each answer to a step.
+    pub(super) async fn go(&mut self, line: &mut Line, answered: &mut Vec<Option<Answerer>>) -> Result<(), Ended> {
+        let ends = Instant::now() + self.check.deadline;
+        let check = self.check;
+        for step in &check.setup {
+            // It may be the doing of a third party: nothing was learnt about the target.
+            self.step(step, false, ends, line, &mut None).await.map_err(|fault| {
+                let class = if fault.class.votes() { Class::Setup } else { fault.class };
+                ended(step, Fault { class, ..fault })
+            })?;
+        }
+        for (index, step) in check.steps.iter().enumerate() {
+            let last = index + 1 == check.steps.len();
+            let mut who = None;
+            let done = self.step(step, last, ends, line, &mut who).await;
+            // Whatever else is wrong with it: the answer of another version says nothing about the one that was asked.
+            let misrouted = check.answered_by.as_ref().is_some_and(|by| by.is_misrouted(who.as_ref()));
+            answered.push(who);
+            let other = || Fault::new(Class::Misrouted, "was answered by another version than was asked");
+            (if misrouted { Err(other()) } else { done }).map_err(|fault| ended(step, fault))?;
+        }
+        Ok(())
+    }
+
+    /// Puts right what was made, if anything may have been; each step whatever came of the one before. What could not be, in a sentence.
+    pub(super) async fn put_right(&mut self, mut line: Line) -> Option<String> {
+        if !self.wrote {
+            return None;
+        }
+        let ends = Instant::now() + Check::TEARDOWN;
+        let check = self.check;
+        let mut left = None;
+        for step in &check.teardown {
+            // What was never captured was never made.
+            if self.filled(step).is_err_and(|fault| fault.class == Class::Spec) {
+                continue;
+            }
+            if let Err(fault) = self.step(step, false, ends, &mut line, &mut None).await {
+                left.get_or_insert(ended(step, fault).fault.said);
+            }
+        }
+        left
+    }
+
+    /// One step, until it is as it should be, where it may be asked again; `who` is told who answered.
+    async fn step(
+        &mut self,
+        step: &Step,
+        last: bool,
+        flow_ends: Instant,
+        line: &mut Line,
+        who: &mut Option<Answerer>,
+    ) -> Result<(), Fault> {
+        let filled = self.filled(step)?;
+        let began = Instant::now();
+        let step_ends = began + step.deadline;
+        let (end, limit) =
+            if step_ends < flow_ends { (step_ends, Limit::Step(step.deadline)) } else { (flow_ends, Limit::Flow(self.check.deadline)) };
+        let mut asked = 0_u32;
+        loop {
+            asked += 1;
+            let done = self.once(&filled, last && step.until.is_none(), (end, limit), line, who).await;
+            let Some(until) = step.until else { return done };
+            let fault = match done {
+                Ok(()) => return Ok(()),
+                Err(fault) => fault,
+            };
+            let answered = matches!(fault.class, Class::Assertion | Class::HttpStatus);
+            if !answered || began.elapsed() + until.every > until.within || Instant::now() + until.every >= end {
+                let said = format!("{}, asked {asked} times in {}", fault.said, rounded(began.elapsed()));
+                return Err(Fault { said, ..fault });
+            }
+            sleep(until.every).await;
+        }
+    }
+
+    /// One request, and what its answer is worth.
+    async fn once(
+        &mut self,
+        step: &Step,
+        last: bool,
+        (end, limit): (Instant, Limit),
+        line: &mut Line,
+        who: &mut Option<Answerer>,
+    ) -> Result<(), Fault> {
+        let request = exchange::request(self.check, step, &self.run, last)?;
+        self.wrote |= !request.method().is_safe();
+        let mut progress = Progress { phase: Phase::Connect, status: None, who: None };
+        let by = self.check.answered_by.as_ref().map(|by| by.header.as_str());
+        let done = timeout_at(end, exchange::exchange(line, request, (by, step.reads_body()), &mut progress)).await;
+        *who = progress.who.take();
+        match done {
+            Ok(answer) => self.judge(step, answer?).await,
+            Err(_) => Err(Fault::too_late(progress.phase, limit, progress.status)),
+        }
+    }
+
+    /// Whether the answer is what the step demands; what it keeps is known from now on.
+    async fn judge(&mut self, step: &Step, answer: Answer) -> Result<(), Fault> {
+        let (status, took) = (answer.status, answer.took);
+        if !step.expect.accepts(status) {
+            let redirect = if (300..=399).contains(&status) { " (redirects are not followed)" } else { "" };
+            let said = format!("answered {status}, expected {}{redirect}", step.expect.wanted());
+            return Err(Fault { status: Some(status), ..Fault::new(Class::HttpStatus, said) });
+        }
+        if !step.capture.is_empty() || !step.expect.that.is_empty() {
+            let kept = looked_into(step, answer).await.map_err(|fault| Fault { status: Some(status), ..fault })?;
+            for (name, value) in kept {
+                self.vars.set(&name, value);
+            }
+        }
+        match step.expect.within {
+            Some(within) if took > within => Err(Fault::too_slow(took, within, status)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The step with its variables filled in.
+    fn filled(&self, step: &Step) -> Result<Step, Fault> {
+        let missing = |name: &str| Fault::new(Class::Spec, format!("was not sent: there is no ${{{name}}}"));
+        let header = |(name, value): &(String, String)| {
+            let value = self.vars.fill(value).map_err(missing)?;
+            match HeaderValue::from_str(&value) {
+                Ok(_) => Ok((name.clone(), value)),
+                Err(_) => Err(Fault::new(Class::Assertion, format!("was not sent: what came for its header {name} is no header's value"))),
+            }
+        };
+        let body = step.body.as_ref().map(|body| -> Result<Body, &str> {
+            Ok(match body {
+                Body::Json(json) => Body::Json(self.vars.fill_json(json)?),
+                Body::Text(text) => Body::Text(self.vars.fill(text)?),
+            })
+        });
+        Ok(Step {
+            path: self.vars.fill_path(&step.path).map_err(missing)?,
+            headers: step.headers.iter().map(header).collect::<Result<_, _>>()?,
+            body: body.transpose().map_err(missing)?,
+            ..step.clone()
+        })
+    }
+}
+
+/// A fault with the words of the manifest: what was filled in may be secret.
+fn ended(step: &Step, mut fault: Fault) -> Ended {
+    fault.said = format!("{} {} {}", step.method, step.shown_path(), fault.said);
+    Ended { step: step.name.clone(), fault }
+}
+
+/// What a step keeps of an answer that is as it demands.
+async fn looked_into(step: &Step, answer: Answer) -> Result<Vec<(String, String)>, Fault> {
+    let large = answer.body.as_ref().is_some_and(|body| body.len() > AT_ONCE);
+    let (that, capture) = (step.expect.that.clone(), step.capture.clone());
+    let look = move || {
+        let heard = Heard {
+            status: answer.status,
+            headers: named(&answer.headers),
+            json: answer.body.as_deref().and_then(|body| serde_json::from_slice(body).ok()),
+            took: answer.took,
+        };
+        for that in that {
+            that.holds(&heard).map_err(|untrue| match untrue {
+                Untrue::Answer(said) => Fault::new(Class::Assertion, said),
+                Untrue::Spec(said) => Fault::new(Class::Spec, said),
+            })?;
+        }
+        let kept = capture.iter().map(|capture| Ok((capture.name.clone(), capture.of(&heard)?)));
+        kept.collect::<Result<Vec<_>, String>>().map_err(|said| Fault::new(Class::Assertion, said))
+    };
+    if !large {
+        return look();
+    }
+    // It cannot be stopped, but it ends: an answer has a size, and an expression a bound of what it costs.
+    let ours = || Fault::new(Class::Prober, "was answered, and looking into the answer was interrupted");
+    timeout(Step::DEADLINE, tokio::task::spawn_blocking(look)).await.map_err(|_| ours())?.map_err(|_| ours())?
+}
+
+fn named(headers: &HeaderMap) -> std::collections::BTreeMap<String, Vec<String>> {
+    let mut named = std::collections::BTreeMap::<String, Vec<String>>::new();
+    for (name, value) in headers {
+        named.entry(name.as_str().to_owned()).or_default().push(String::from_utf8_lossy(value.as_bytes()).into_owned());
+    }
+    named
+}

@@ -30,9 +30,16 @@ matrix: ## every phase of a rollout x everything that others may do meanwhile, a
 	$(env) cargo test --locked --test matrix
 	@tests/cluster/cluster down matrix
 
-bench: ## the figures of the README (ROWS="P2 P4" N=5)
+# Rows that begin with J, and AA, are simulated: they need no cluster, and an optimised build.
+simulated := $(filter J% AA,$(ROWS))
+bench: ## the figures of the README (ROWS="P2 P4" N=5); of the judge: ROWS="J1 J2"
+ifneq ($(simulated),)
+	$(env) ROWS="$(simulated)" cargo run --release --locked --example judge
+endif
+ifneq ($(if $(ROWS),$(filter-out J% AA,$(ROWS)),all),)
 	$(env) cargo run --locked --example bench
 	@tests/cluster/cluster down bench
+endif
 
 soak: ## good and bad releases under load by the gateway, and how many requests failed (MINUTES=30)
 	$(env) MINUTES=$(MINUTES) cargo run --locked --example soak

@@ -16,6 +16,7 @@ pub mod health;
 pub mod hold;
 pub mod home;
 pub mod in_place;
+pub mod judge;
 pub mod leave;
 pub mod observed;
 pub mod pin;

@@ -1,0 +1,424 @@
+//! The book of one Release: all purses, one sum, one bound.
+//!
+//! `W = Σ w·E` with weights that were fixed before the first bet. Each E is an e-process against "the canary is no worse", so W is one, and
+//! P(W ever reaches 1/α) ≤ α: under any dependence of the purses, at every look, through restarts and phases (Ville 1939; Vovk and Wang
+//! 2021). Purses are never multiplied: one bad pod moves all of them at once. Suspending, holding and rechecking are no verdicts and cost
+//! nothing of α.
+
+use jiff::Timestamp;
+
+use super::{
+    arms::clamped,
+    bet::{Share, Side, Tally},
+    latency::{EDGES, Latency},
+    logs::Logs,
+    mirror::{Absolute, Mirror, together},
+    platform::Platform,
+    probes::{Probe, SUSPENSIONS, Says, Seen, Turn},
+    recheck::{RECHECKS, Usual, Watch},
+    terms::{Purse, Terms},
+    words,
+};
+
+/// Of what a target did wrong, as it is kept, in letters.
+const SENTENCE: usize = 300;
+
+/// One paired run of one probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// Which probe.
+    pub probe: String,
+    /// Which pair of its sample.
+    pub turn: Turn,
+    /// What the canary did.
+    pub canary: Seen,
+    /// What stable did.
+    pub stable: Seen,
+}
+
+/// Something that the book takes in.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// A block of errors: the place of each stratum ([`Terms::place`]) and its tally. Strata without a request may be left out.
+    Errors(Vec<(usize, Tally)>),
+    /// A short block for promotion: both sides, and for each ratio of the terms what would be fair.
+    Mirror {
+        /// The canary.
+        canary: Side,
+        /// Stable.
+        stable: Side,
+        /// Σ E·q for each of [`Terms::ratios`]; nothing where nothing failed.
+        fair: Vec<f64>,
+    },
+    /// A block of latency: for each edge how many were slower.
+    Latency([Tally; EDGES]),
+    /// A block of log lines: each signature that history does not know.
+    Logs(Vec<(String, Tally)>),
+    /// Whole minutes of canary pods and in how many of them a pod was restarted or killed.
+    Platform {
+        /// Pods × minutes.
+        pod_minutes: u32,
+        /// Those with an event.
+        events: u32,
+    },
+    /// A pair of a probe.
+    Pair(Pair),
+    /// A block of all of the traffic on the canary: there is nothing to compare with.
+    Alone(Side),
+    /// From here on the canary has all of the traffic, or no longer.
+    Whole(bool),
+    /// A stage begins: good samples are wanted anew.
+    Stage,
+}
+
+/// An input and when it ended. Unique among the inputs of a book, and later than those before it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dated {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub input: Input,
+}
+
+/// Requests and failures over a whole rollout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Requests to the canary and failures among them.
+    pub canary: (u64, u64),
+    /// Requests to stable and failures among them.
+    pub stable: (u64, u64),
+}
+
+impl Sums {
+    fn add(&mut self, tally: &Tally) {
+        let add = |sum: (u64, u64), side: Side| (sum.0.saturating_add(u64::from(side.asked)), sum.1.saturating_add(u64::from(side.failed)));
+        self.canary = add(self.canary, tally.canary);
+        self.stable = add(self.stable, tally.stable);
+    }
+}
+
+/// Why the book fails the canary.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    /// The purse that weighs most.
+    pub purse: Purse,
+    /// What people read: where, the counts of both sides, the evidence and its bound.
+    pub says: String,
+    /// W when it passed the bound.
+    pub wealth: f64,
+}
+
+/// What the evidence says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// The canary is bad. It stays so.
+    Fail(Failure),
+    /// It may be bad: take traffic off it, reversibly, and ask on.
+    Suspend(String),
+    /// It was suspended or rechecked too often: traffic stays off, a person decides.
+    Hold(String),
+    /// Errors jumped under all of the traffic: open the split again and ask on.
+    Recheck(String),
+    /// Both sides fail: nobody can be blamed.
+    Both(String),
+    /// Nothing is learnt.
+    Void(String),
+    /// Nothing speaks against it.
+    Fine,
+}
+
+/// The evidence of one Release, from Preflight to the end of the time in which it may be taken back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Book {
+    pub(super) terms: Terms,
+    pub(super) errors: Share,
+    /// One for each of the busiest strata.
+    pub(super) strata: Vec<Share>,
+    /// The same, and behind them all others.
+    pub(super) sums: Vec<Sums>,
+    pub(super) latency: Latency,
+    pub(super) slow: [Sums; EDGES],
+    pub(super) logs: Logs,
+    pub(super) platform: Platform,
+    /// Minutes of pods, and those with an event.
+    pub(super) minutes: (u64, u64),
+    pub(super) probes: Vec<Probe>,
+    pub(super) mirrors: Vec<Mirror>,
+    pub(super) absolute: Absolute,
+    /// What promotion has seen of the canary.
+    pub(super) seen: Side,
+    pub(super) watch: Watch,
+    pub(super) whole: bool,
+    pub(super) suspensions: u8,
+    pub(super) said: Option<String>,
+    pub(super) failed: Option<Failure>,
+    pub(super) both: Option<(Timestamp, String)>,
+    pub(super) void: Option<(Timestamp, String)>,
+    pub(super) until: Option<Timestamp>,
+}
+
+impl Book {
+    /// An empty book.
+    #[must_use]
+    pub fn open(terms: Terms) -> Self {
+        let terms = terms.held();
+        Self {
+            errors: Share::default(),
+            strata: vec![Share::default(); terms.strata.len()],
+            sums: vec![Sums::default(); terms.strata.len() + 1],
+            latency: Latency::default(),
+            slow: [Sums::default(); EDGES],
+            logs: Logs::default(),
+            platform: Platform::default(),
+            minutes: (0, 0),
+            probes: vec![Probe::default(); terms.probes.len()],
+            mirrors: vec![Mirror::default(); terms.ratios.len()],
+            absolute: Absolute::default(),
+            seen: Side::default(),
+            watch: Watch::default(),
+            whole: false,
+            suspensions: 0,
+            said: None,
+            failed: None,
+            both: None,
+            void: None,
+            until: None,
+            terms,
+        }
+    }
+
+    /// What was agreed.
+    #[must_use]
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// The book with these inputs in it as well; those that it has already are not counted twice.
+    #[must_use]
+    pub fn with(&self, inputs: &[Dated]) -> Self {
+        let mut book = self.clone();
+        for dated in inputs.iter().filter(|dated| self.until.is_none_or(|until| dated.at > until)) {
+            book.take(dated);
+        }
+        book
+    }
+
+    /// Takes in one input, whatever its moment. User metrics are not bet on under all of the traffic.
+    pub fn take(&mut self, dated: &Dated) {
+        self.until = Some(dated.at);
+        match &dated.input {
+            Input::Errors(strata) => self.block(strata),
+            Input::Mirror { canary, stable, fair } => self.mirror(*canary, *stable, fair),
+            Input::Latency(edges) => self.slower(edges),
+            Input::Logs(lines) => {
+                if self.terms.logs.is_some() && !self.whole {
+                    self.logs.bet(lines);
+                }
+            }
+            Input::Platform { pod_minutes, events } => self.restarted(*pod_minutes, *events),
+            Input::Pair(pair) => self.pair(dated.at, pair),
+            Input::Alone(side) => {
+                let usual = Usual { day: self.terms.usual_rate, concurrent: self.concurrent() };
+                if self.whole {
+                    self.watch.block(*side, usual);
+                }
+            }
+            Input::Whole(whole) => {
+                if !whole && self.whole {
+                    self.watch.given();
+                }
+                self.whole = *whole;
+            }
+            Input::Stage => self.probes.iter_mut().for_each(|probe| probe.stage = 0),
+        }
+        self.decide();
+    }
+
+    fn block(&mut self, strata: &[(usize, Tally)]) {
+        if self.whole || self.terms.errors.is_none() {
+            return;
+        }
+        let tallies: Vec<Tally> = strata.iter().map(|(_, tally)| *tally).collect();
+        self.errors.bet(&tallies);
+        let others = self.strata.len();
+        for (place, tally) in strata {
+            if let Some(share) = self.strata.get_mut(*place) {
+                share.bet(&[*tally]);
+            }
+            if let Some(sums) = self.sums.get_mut((*place).min(others)) {
+                sums.add(tally);
+            }
+        }
+    }
+
+    fn mirror(&mut self, canary: Side, stable: Side, fair: &[f64]) {
+        if self.whole {
+            return;
+        }
+        for (mirror, fair) in self.mirrors.iter_mut().zip(fair) {
+            mirror.bet(&[Tally { canary, stable, fair: *fair }]);
+        }
+        self.absolute.bet(canary, self.terms.margin);
+        let sum = |one: u32, other: u32| one.saturating_add(other);
+        self.seen = Side::new(sum(self.seen.asked, canary.asked), sum(self.seen.failed, canary.failed));
+    }
+
+    fn slower(&mut self, edges: &[Tally; EDGES]) {
+        if self.whole || self.terms.latency.is_none() {
+            return;
+        }
+        self.latency.bet(edges);
+        self.slow.iter_mut().zip(edges).for_each(|(sums, tally)| sums.add(tally));
+    }
+
+    fn restarted(&mut self, pod_minutes: u32, events: u32) {
+        let Some(usual) = self.terms.restarts else { return };
+        self.platform.bet(usual, pod_minutes, events);
+        let (minutes, before) = self.minutes;
+        self.minutes = (minutes.saturating_add(u64::from(pod_minutes)), before.saturating_add(u64::from(events.min(pod_minutes))));
+    }
+
+    fn pair(&mut self, at: Timestamp, pair: &Pair) {
+        let known = self.terms.probes.iter().zip(&mut self.probes).find(|(terms, _)| terms.name == pair.probe);
+        let Some((terms, probe)) = known else { return };
+        let says = Says::of(&pair.canary, &pair.stable, self.whole);
+        let suspends = probe.pair(terms, pair.turn, says);
+        let doubted = self.probes.iter().filter(|probe| probe.doubt > 0).count();
+        if suspends && doubted == 1 {
+            self.suspensions = self.suspensions.saturating_add(1);
+        }
+        match (says, &pair.canary, &pair.stable) {
+            (Says::Nothing, Seen::Void(why) | Seen::Busy(why), _) | (Says::Nothing, _, Seen::Void(why) | Seen::Busy(why)) => {
+                self.void.get_or_insert((at, shortened(why)));
+                return;
+            }
+            (Says::Both, Seen::Fail(why) | Seen::Busy(why), _) => {
+                self.both.get_or_insert((at, shortened(&format!("{}: {why}", pair.probe))));
+                self.void = None;
+                return;
+            }
+            (Says::CanaryOnly, Seen::Fail(why) | Seen::Busy(why), _) => {
+                self.said = Some(shortened(&format!("{}: {why} on canary, passed on stable", pair.probe)));
+            }
+            _ => {}
+        }
+        (self.both, self.void) = (None, None);
+    }
+
+    /// The failure rate of both sides together while they stood beside each other.
+    fn concurrent(&self) -> Option<f64> {
+        let (asked, failed) = self.sums.iter().fold((0, 0), |(asked, failed): (u64, u64), sums| {
+            let (canary, stable) = (sums.canary, sums.stable);
+            (asked.saturating_add(canary.0).saturating_add(stable.0), failed.saturating_add(canary.1).saturating_add(stable.1))
+        });
+        // In parts of a million: whole numbers, so that a count past 2^53 is no matter.
+        let millionths = failed.saturating_mul(1_000_000).checked_div(asked)?;
+        Some(f64::from(u32::try_from(millionths).unwrap_or(1_000_000).min(1_000_000)) / 1e6)
+    }
+
+    /// The evidence of one purse: how much 1 has become.
+    #[must_use]
+    pub fn evidence(&self, purse: Purse) -> f64 {
+        match purse {
+            Purse::Errors if self.strata.is_empty() => self.errors.wealth(),
+            // A fault of one small endpoint is lost in the sum of all: a quarter looks at the busiest alone.
+            Purse::Errors => 0.75 * self.errors.wealth() + 0.25 * mean(self.strata.iter().map(Share::wealth)),
+            Purse::Probes => mean(self.probes.iter().map(Probe::wealth)),
+            Purse::Latency => self.latency.wealth(),
+            Purse::Logs => self.logs.wealth(),
+            Purse::Platform => self.platform.wealth(),
+        }
+    }
+
+    /// W: the evidence of all purses together. 1 in an empty book, and where nobody speaks.
+    #[must_use]
+    pub fn wealth(&self) -> f64 {
+        let weights = self.terms.weights();
+        let each = Purse::ALL.into_iter().zip(weights).filter(|(_, weight)| *weight > 0.0);
+        let sum = each.fold(0.0, |sum, (purse, weight)| sum + weight * self.evidence(purse));
+        if sum > 0.0 { clamped(sum) } else { 1.0 }
+    }
+
+    fn decide(&mut self) {
+        let wealth = self.wealth();
+        if self.failed.is_none() && wealth >= self.terms.bound() {
+            let purse = self.top();
+            self.failed = Some(Failure { purse, says: shortened(&words::failure(self, purse, wealth)), wealth });
+        }
+    }
+
+    /// The purse that weighs most.
+    #[must_use]
+    pub fn top(&self) -> Purse {
+        let weighed = |(purse, weight): (Purse, f64)| (purse, weight * self.evidence(purse));
+        let all = Purse::ALL.into_iter().zip(self.terms.weights()).map(weighed);
+        all.fold((Purse::Errors, 0.0), |best, one| if one.1 > best.1 { one } else { best }).0
+    }
+
+    /// What the evidence says now.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        if let Some(failed) = &self.failed {
+            return Verdict::Fail(failed.clone());
+        }
+        if self.probes.iter().any(|probe| probe.doubt > 0) {
+            let said = self.said.clone().unwrap_or_default();
+            return if self.suspensions > SUSPENSIONS { Verdict::Hold(words::too_often(&said)) } else { Verdict::Suspend(said) };
+        }
+        if self.whole && self.watch.wanted {
+            let jumped = words::jumped(self);
+            return if self.watch.used >= RECHECKS { Verdict::Hold(jumped) } else { Verdict::Recheck(jumped) };
+        }
+        if let Some((_, both)) = &self.both {
+            return Verdict::Both(both.clone());
+        }
+        if let Some((_, void)) = &self.void {
+            return Verdict::Void(void.clone());
+        }
+        Verdict::Fine
+    }
+
+    /// The evidence that the step, from 0, may be left: [`super::mirror::ENOUGH`] is enough. The last ratio is that of all later steps.
+    #[must_use]
+    pub fn promotion(&self, step: usize) -> f64 {
+        let mirror = self.mirrors.get(step).or(self.mirrors.last());
+        let absolute = Some(&self.absolute).filter(|_| self.terms.margin > 0.0 && self.terms.margin < 1.0);
+        mirror.map_or(0.0, |mirror| together(mirror, absolute))
+    }
+
+    /// Good samples at this stage of the probe that has the fewest; 0 where no probe votes.
+    #[must_use]
+    pub fn good_of_each(&self) -> u32 {
+        self.probes.iter().map(|probe| probe.stage).min().unwrap_or(0)
+    }
+
+    /// Both sides fail since then.
+    #[must_use]
+    pub fn both_since(&self) -> Option<Timestamp> {
+        self.both.as_ref().map(|(since, _)| *since)
+    }
+
+    /// Nothing was learnt since then.
+    #[must_use]
+    pub fn void_since(&self) -> Option<Timestamp> {
+        self.void.as_ref().map(|(since, _)| *since)
+    }
+
+    /// What must be stored at once when it changes; the rest may be lost in a crash with no more harm than one block.
+    #[must_use]
+    pub fn weighty(&self) -> (bool, u8, bool, bool, bool) {
+        (self.failed.is_some(), self.suspensions, self.both.is_some(), self.void.is_some(), self.watch.wanted)
+    }
+}
+
+fn mean(each: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = each.fold((0.0, 0_u32), |(sum, count), one| (sum + one, count + 1));
+    if count == 0 { 1.0 } else { sum / f64::from(count) }
+}
+
+fn shortened(sentence: &str) -> String {
+    sentence.chars().take(SENTENCE).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! The sentences of the judge: where, how many of how many on either side, and how sure.
+
+use super::{
+    bet::Share,
+    book::{Book, Sums},
+    latency::EDGES,
+    probes::Probe,
+    terms::Purse,
+};
+
+const EDGE_NAMES: [&str; EDGES] = ["p50", "p90", "p99"];
+
+/// Why the canary failed, when this purse weighs most.
+pub(super) fn failure(book: &Book, purse: Purse, wealth: f64) -> String {
+    let what = match purse {
+        Purse::Errors => errors(book),
+        Purse::Probes => probes(book),
+        Purse::Latency => latency(book),
+        Purse::Logs => format!("logs: \"{}\" is written more often by the canary than by stable", book.logs.top().unwrap_or_default()),
+        Purse::Platform => {
+            let (minutes, events) = book.minutes;
+            format!(
+                "restarts: {events} of the canary's pods in {minutes} pod-minutes, {} per pod and day are usual",
+                book.terms.restarts.unwrap_or(1)
+            )
+        }
+    };
+    format!("{what}; evidence {wealth:.0}, {:.0} is a verdict", book.terms.bound())
+}
+
+fn errors(book: &Book) -> String {
+    let top = book.strata.iter().enumerate().map(|(at, share)| (at, share.wealth()));
+    let (at, most) = top.fold((0, 0.0), |best, one| if one.1 > best.1 { one } else { best });
+    let count = u32::try_from(book.strata.len()).unwrap_or(u32::MAX).max(1);
+    let alone = most * 0.25 / f64::from(count) > 0.75 * book.errors.wealth();
+    match (book.terms.strata.get(at), book.sums.get(at)) {
+        (Some(stratum), Some(sums)) if alone => format!("errors of {stratum}: {}", compared(*sums, "failed")),
+        _ => format!("errors: {}", compared(sum(&book.sums), "failed")),
+    }
+}
+
+fn latency(book: &Book) -> String {
+    let at = book.latency.top();
+    let name = EDGE_NAMES.get(at).copied().unwrap_or_default();
+    let sums = book.slow.get(at).copied().unwrap_or_default();
+    format!("latency: {}", compared(sums, &format!("were slower than stable's {name}")))
+}
+
+fn probes(book: &Book) -> String {
+    let wealth = |at: usize| book.probes.get(at).map_or(0.0, Probe::wealth);
+    let at = (0..book.probes.len()).fold(0, |best, at| if wealth(at) > wealth(best) { at } else { best });
+    let [confirmed, unsure, good] = book.probes.get(at).map_or([0; 3], Probe::counts);
+    let name = book.terms.probes.get(at).map(|terms| terms.name.clone()).unwrap_or_default();
+    let all = u64::from(confirmed) + u64::from(unsure) + u64::from(good);
+    let said = book.said.clone().unwrap_or(name);
+    format!("{said}; {confirmed} of {all} samples failed on the canary alone to the last pair, {unsure} more in part")
+}
+
+/// Both sides in one sentence.
+fn compared(sums: Sums, what: &str) -> String {
+    let side = |(asked, failed): (u64, u64)| format!("{failed} of {asked} ({})", percent(failed, asked));
+    format!("{} {what} on canary, {} on stable", side(sums.canary), side(sums.stable))
+}
+
+fn sum(all: &[Sums]) -> Sums {
+    let add = |one: (u64, u64), other: (u64, u64)| (one.0.saturating_add(other.0), one.1.saturating_add(other.1));
+    all.iter().fold(Sums::default(), |sum, one| Sums { canary: add(sum.canary, one.canary), stable: add(sum.stable, one.stable) })
+}
+
+/// With two digits behind the point, by whole numbers.
+fn percent(part: u64, all: u64) -> String {
+    let hundredths = part.saturating_mul(10_000).checked_div(all).unwrap_or(0);
+    format!("{}.{:02} %", hundredths / 100, hundredths % 100)
+}
+
+/// Suspended and given back too often.
+pub(super) fn too_often(said: &str) -> String {
+    format!("{said}; traffic was taken off and given back three times already")
+}
+
+/// Errors jumped under all of the traffic.
+pub(super) fn jumped(book: &Book) -> String {
+    let Sums { canary, stable } = sum(&book.sums);
+    let (asked, failed) = (canary.0.saturating_add(stable.0), canary.1.saturating_add(stable.1));
+    format!(
+        "{} failures in two blocks under all of the traffic, more than three times what is usual; side by side {} failed",
+        book.watch.failed,
+        percent(failed, asked)
+    )
+}
+
+/// What little traffic can say: what was asked in so many minutes, what would be needed, and what the probes rule out instead. None: traffic
+/// is enough, or has no vote.
+#[must_use]
+pub fn little_traffic(book: &Book, minutes: u32) -> Option<String> {
+    let needed = needed(book.terms.margin)?;
+    let asked = book.seen.asked;
+    if asked >= needed || book.terms.errors.is_none() {
+        return None;
+    }
+    let errors = format!("errors: {asked} requests in {minutes} min, {needed} needed");
+    let (good, all) = book.probes.iter().fold((0_u64, 0_u64), |(good, all), probe| {
+        let [confirmed, unsure, passed] = probe.counts();
+        let passed = u64::from(passed);
+        (good + passed, all + passed + u64::from(confirmed) + u64::from(unsure))
+    });
+    let fewest = book.probes.iter().map(|probe| probe.counts()[2]).min().unwrap_or(0);
+    Some(match (all, good == all) {
+        (0, _) => errors,
+        // The rule of three: of n that all passed, 3/n is the upper 95 % limit.
+        (_, true) if fewest >= 3 => format!(
+            "{errors}; judged by probes: {good} of {all} pairs passed, a fault share above {} % is ruled out at 95 %",
+            300_u32.div_ceil(fewest)
+        ),
+        _ => format!("{errors}; judged by probes: {good} of {all} pairs passed"),
+    })
+}
+
+/// Requests to the canary without a failure that clear the margin at 95 %: 3/m. None: there is no margin.
+fn needed(margin: f64) -> Option<u32> {
+    (1..=30_000_u32).find(|requests| f64::from(*requests) * margin >= 3.0 - 1e-9)
+}
+
+/// What a purse weighs now, for people: its word, its weight in percent and its evidence.
+#[must_use]
+pub fn purses(book: &Book) -> Vec<(Purse, f64, f64)> {
+    let all = Purse::ALL.into_iter().zip(book.terms.weights());
+    all.filter(|(_, weight)| *weight > 0.0).map(|(purse, weight)| (purse, weight, book.evidence(purse))).collect()
+}
+
+/// The evidence against each of the busiest strata.
+#[must_use]
+pub fn strata(book: &Book) -> Vec<(&str, f64, Sums)> {
+    let names = book.terms.strata.iter().map(String::as_str);
+    let wealth = book.strata.iter().map(Share::wealth);
+    names.zip(wealth).zip(&book.sums).map(|((name, wealth), sums)| (name, wealth, *sums)).collect()
+}

@@ -58,7 +58,16 @@ fn light(status: &DeliveryStatus, growing: bool) -> Value {
     }
     if let Some(evidence) = value.pointer_mut("/rollout/evidence").and_then(Value::as_object_mut) {
         // Failures are worth a write; what went well, and that nothing was learnt, a restart finds out again.
-        evidence.retain(|key, value| ["canaryOnly", "stableOnly", "both"].contains(&key.as_str()) && *value != json!(0));
+        evidence.retain(|key, _| ["probes", "both"].contains(&key.as_str()));
+        if let Some(probes) = evidence.get_mut("probes").and_then(Value::as_array_mut) {
+            let failed = |probe: &Value| ["unsure", "failed"].iter().any(|count| probe[count] != json!(0));
+            probes.retain(failed);
+            probes
+                .iter_mut()
+                .filter_map(Value::as_object_mut)
+                .for_each(|probe| probe.retain(|key, _| !["good", "here"].contains(&key.as_str())));
+        }
+        evidence.retain(|_, value| *value != json!([]));
     }
     if let Some(rollout) = value.pointer_mut("/rollout").and_then(Value::as_object_mut) {
         rollout.remove("canary");
@@ -71,7 +80,7 @@ fn light(status: &DeliveryStatus, growing: bool) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::status::{Evidence, RolloutStatus};
+    use crate::api::status::{Evidence, ProbeEvidence, RolloutStatus};
 
     fn with(evidence: Evidence) -> DeliveryStatus {
         DeliveryStatus {
@@ -82,12 +91,17 @@ mod tests {
 
     #[test]
     fn one_more_good_pair_alone_is_not_worth_a_write_and_a_failure_is() {
-        let before = with(Evidence { pairs: 3, until: Some(1), ..Evidence::default() });
-        assert!(same(&before, &with(Evidence { pairs: 4, until: Some(2), ..Evidence::default() })));
-        assert!(!same(&before, &with(Evidence { pairs: 4, canary_only: 1, ..Evidence::default() })));
-        assert!(same(&with(Evidence::default()), &with(Evidence { pairs: 1, recent: vec![false], ..Evidence::default() })));
+        let seen = |good, unsure, until| {
+            let probes = vec![ProbeEvidence { name: "home".to_owned(), good, unsure, ..ProbeEvidence::default() }];
+            with(Evidence { against: format!("0.{good}"), probes, until: Some(until), ..Evidence::default() })
+        };
+        let before = seen(3, 0, 1);
+        assert!(same(&before, &seen(4, 0, 2)));
+        assert!(!same(&before, &seen(4, 1, 2)));
+        assert!(same(&seen(4, 1, 2), &seen(5, 1, 3)));
+        assert!(same(&with(Evidence::default()), &seen(1, 0, 1)));
         let none = DeliveryStatus { rollout: Some(RolloutStatus::default()), ..DeliveryStatus::default() };
-        assert!(same(&none, &with(Evidence { pairs: 1, ..Evidence::default() })), "a first good pair neither");
+        assert!(same(&none, &seen(1, 0, 1)), "a first good pair neither");
         assert!(!same(&before, &DeliveryStatus { message: Some("new".to_owned()), ..before.clone() }));
     }
 }

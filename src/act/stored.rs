@@ -13,11 +13,15 @@ use crate::{
         delivery::Capacity,
         release::Outcome,
         status::{
-            Back, DeliveryStatus, Evidence, FoughtStatus, Gated, HaltedStatus, LiveVersion, ProbeCount, QUARANTINE, QuarantineEntry,
+            Back, DeliveryStatus, Evidence, FoughtStatus, Gated, HaltedStatus, LiveVersion, ProbeEvidence, QUARANTINE, QuarantineEntry,
             RolloutStatus, SinceWhy, Told,
         },
     },
-    decide::evidence::Book,
+    decide::judge::{
+        book::Book,
+        probes::{Probe, ProbeTerms},
+        terms::Terms,
+    },
     model::{
         phase::{Adopted, Direction, Fought, Live, Phase, Quarantined, Rollout, Stage, State, Why},
         version::{Identity, ReleaseName, TemplateHash},
@@ -59,14 +63,17 @@ impl State {
 
 fn phase(status: &DeliveryStatus, live: bool, now: Timestamp) -> Phase {
     if let Some(rollout) = status.rollout.as_ref().filter(|r| !r.release.is_empty() && !r.from.is_empty()) {
+        let at = rollout.halted.as_ref().map_or(status.phase.as_deref(), |h| Some(&h.at)).unwrap_or_default();
+        let known = book(rollout.evidence.as_ref());
         return Phase::Rolling(Rollout {
             release: ReleaseName::new(&rollout.release),
             from: ReleaseName::new(&rollout.from),
             direction: direction(rollout),
-            started_at: at(rollout.started_at.as_ref(), at(status.since.as_ref(), now)),
-            stage: stage(rollout.halted.as_ref().map_or(status.phase.as_deref(), |h| Some(&h.at)).unwrap_or_default(), rollout),
+            started_at: self::at(rollout.started_at.as_ref(), self::at(status.since.as_ref(), now)),
+            // On the way home and back nothing is asked of the book any more.
+            stage: if known.is_some() || ["Finalizing", "RollingBack"].contains(&at) { stage(at, rollout) } else { unreadable_at(at) },
             halted: rollout.halted.as_ref().map(|halted| why(&halted.why)),
-            book: rollout.evidence.as_ref().map(book).unwrap_or_default(),
+            book: known.unwrap_or_else(|| Book::open(Terms::default())),
             suspended: rollout.suspended_since.as_ref().map(|time| time.0),
             prepared: rollout.prepared.clone(),
             capacity: rollout.capacity.unwrap_or_default(),
@@ -100,8 +107,12 @@ fn stage(phase: &str, rollout: &RolloutStatus) -> Stage {
         ("Guarding", _, Some(until), _) => Stage::Guarding { until: until.0 },
         ("Finalizing", ..) => Stage::Finalizing,
         ("RollingBack", _, _, Some(back)) => Stage::RollingBack { outcome: back.outcome, why: why(&back.why), at: back.at.clone() },
-        _ => Stage::RollingBack { outcome: Outcome::Undecided, why: unreadable(), at: cut(phase, 32) },
+        _ => unreadable_at(phase),
     }
+}
+
+fn unreadable_at(phase: &str) -> Stage {
+    Stage::RollingBack { outcome: Outcome::Undecided, why: unreadable(), at: cut(phase, 32) }
 }
 
 fn unreadable() -> Why {
@@ -185,7 +196,7 @@ fn in_flight(rollout: &Rollout, previous: Option<&ReleaseName>) -> RolloutStatus
         capacity: Some(rollout.capacity).filter(|capacity| *capacity != Capacity::Full),
         approved: rollout.approved.iter().filter_map(|step| i32::try_from(step + 1).ok()).collect(),
         fought: rollout.fought.as_ref().map(|f| FoughtStatus { template: f.template.to_string(), at: time(f.at) }),
-        evidence: Some(evidence(&rollout.book)).filter(|e| *e != Evidence::default()),
+        evidence: Some(evidence(&rollout.book)),
         ..RolloutStatus::default()
     };
     match &rollout.stage {
@@ -203,41 +214,43 @@ fn small(count: u32) -> i32 {
     i32::try_from(count.min(100_000_000)).unwrap_or(i32::MAX)
 }
 
-fn large(count: i32) -> u32 {
-    u32::try_from(count).unwrap_or(0)
-}
-
 fn evidence(book: &Book) -> Evidence {
-    let lasting = |since: &Option<(Timestamp, String)>| {
-        since.as_ref().map(|(at, why)| SinceWhy { since: at.as_microsecond(), why: cut(why, EVIDENCE) })
+    let lasting =
+        |since: Option<&(Timestamp, String)>| since.map(|(at, why)| SinceWhy { since: at.as_microsecond(), why: cut(why, EVIDENCE) });
+    let probe = |(terms, probe): (&ProbeTerms, &Probe)| {
+        let [failed, unsure, good] = probe.counts().map(small);
+        ProbeEvidence { name: terms.name.clone(), good, here: small(probe.at_this_stage()), unsure, failed }
     };
     Evidence {
-        recent: book.recent.clone(),
-        score: small(book.score.min(1_000_000)),
-        good: book.good.iter().map(|(name, pairs)| ProbeCount { name: name.clone(), pairs: small(*pairs) }).collect(),
-        pairs: small(book.pairs),
-        canary_only: small(book.canary_only),
-        stable_only: small(book.stable_only),
-        failure: book.failure.as_deref().map(|text| cut(text, EVIDENCE)),
-        both: lasting(&book.both),
-        void: lasting(&book.void),
-        until: book.until.map(Timestamp::as_microsecond),
+        against: decimal(book.wealth()),
+        bound: rounded(book.terms().bound()),
+        probes: book.each_probe().map(probe).collect(),
+        failure: book.said().map(|text| cut(text, EVIDENCE)),
+        both: lasting(book.both()),
+        void: lasting(book.void()),
+        until: book.until().map(Timestamp::as_microsecond),
+        book: serde_json::to_string(book).ok(),
     }
 }
 
-fn book(evidence: &Evidence) -> Book {
-    let micros = |at: i64| Timestamp::from_microsecond(at).ok();
-    let lasting = |since: &Option<SinceWhy>| since.as_ref().and_then(|s| Some((micros(s.since)?, s.why.clone())));
-    Book {
-        recent: evidence.recent.clone(),
-        score: large(evidence.score),
-        good: evidence.good.iter().map(|count| (count.name.clone(), large(count.pairs))).collect(),
-        pairs: large(evidence.pairs),
-        canary_only: large(evidence.canary_only),
-        stable_only: large(evidence.stable_only),
-        failure: evidence.failure.clone(),
-        both: lasting(&evidence.both),
-        void: lasting(&evidence.void),
-        until: evidence.until.and_then(micros),
+/// Two digits behind the point where they matter.
+fn decimal(number: f64) -> String {
+    match number {
+        small if small < 100.0 => format!("{small:.2}"),
+        large if large < 1e12 => format!("{large:.0}"),
+        huge => format!("{huge:.1e}"),
+    }
+}
+
+/// Whole, within the bound of the schema.
+fn rounded(number: f64) -> i32 {
+    format!("{:.0}", number.clamp(0.0, 1_000_000.0)).parse().unwrap_or(0)
+}
+
+/// The book that was stored. None: it cannot be read, which is never the same as an empty one.
+fn book(evidence: Option<&Evidence>) -> Option<Book> {
+    match evidence.and_then(|evidence| evidence.book.as_deref()) {
+        Some(stored) => serde_json::from_str(stored).ok(),
+        None => Some(Book::open(Terms::default())),
     }
 }

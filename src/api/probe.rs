@@ -182,11 +182,11 @@ pub struct Schedule {
     pub always: Option<Span>,
 }
 
-/// Whether the probe decides. Vote (the default): a confirmed failure on the canary alone takes it back. Report: it is
+/// Whether the probe decides. Vote (the default): failures on the canary alone take it back. Report: it is
 /// measured and shown, and never decides.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Vote {
-    /// A confirmed failure on the canary alone takes it back.
+    /// Failures on the canary alone take it back.
     #[default]
     Vote,
     /// Measured and shown; never decides.

@@ -288,30 +288,22 @@ pub struct Told {
     pub message: String,
 }
 
-/// What was seen of a rollout so far: the counting rule's own book.
+/// What was seen of a rollout so far: the book of bets against its version, and the gist of it for people.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Evidence {
-    /// The last conclusive samples, oldest first; true: a confirmed failure of the canary alone.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 5))]
-    pub recent: Vec<bool>,
-    /// Canary-only failures minus stable-only failures.
-    #[schemars(range(min = 0, max = 1_000_000))]
-    pub score: i32,
-    /// Good pairs at this stage, by probe.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// What 1 has become in bets that the version is worse than the one before it, as a decimal number.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 16))]
-    pub good: Vec<ProbeCount>,
-    /// Pairs in all.
-    #[schemars(range(min = 0, max = 100_000_000))]
-    pub pairs: i32,
-    /// Pairs in which the canary alone failed.
-    #[schemars(range(min = 0, max = 100_000_000))]
-    pub canary_only: i32,
-    /// Pairs in which stable alone failed.
-    #[schemars(range(min = 0, max = 100_000_000))]
-    pub stable_only: i32,
+    pub against: String,
+    /// How much against it is a verdict: among as many good versions one is taken back at most.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub bound: i32,
+    /// Each probe, by each way that it goes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub probes: Vec<ProbeEvidence>,
     /// The last failure of the canary alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
@@ -326,17 +318,33 @@ pub struct Evidence {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = MICROSECONDS))]
     pub until: Option<i64>,
+    /// The book itself, with every bit of it, for Haldane alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16384))]
+    pub book: Option<String>,
 }
 
-/// Good pairs of a probe.
+/// What a probe has seen, in samples of up to five pairs.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProbeCount {
-    /// The probe.
-    #[schemars(length(max = 63))]
+pub struct ProbeEvidence {
+    /// The probe, and its way where that is not the pods' own addresses.
+    #[schemars(length(max = 80))]
     pub name: String,
-    /// How many.
+    /// Samples whose first pair did not fail on the canary alone.
     #[schemars(range(min = 0, max = 100_000_000))]
-    pub pairs: i32,
+    pub good: i32,
+    /// Good ones at this stage.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 100_000_000))]
+    pub here: i32,
+    /// Samples of which some pairs failed on the canary alone.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 100_000_000))]
+    pub unsure: i32,
+    /// Samples of which all did.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 100_000_000))]
+    pub failed: i32,
 }
 
 /// Something that lasts, and why.

@@ -193,11 +193,12 @@ fn set(config: &ReleaseConfig) -> String {
 }
 
 fn evidence_of(release: &str, evidence: &Evidence, now: Timestamp, paint: Paint) -> String {
-    let recent: Vec<&str> = evidence.recent.iter().map(|failed| if *failed { "failed" } else { "fine" }).collect();
-    let mut rows = vec![row(["Samples:", &tree::evidence(evidence)])];
-    if !recent.is_empty() {
-        rows.push(row(["Last ones:", &format!("{} (newest last), score {}", recent.join(", "), evidence.score)]));
-    }
+    let bound = format!("{}; {} is a verdict, for of so many good versions one at most gets there", evidence.against, evidence.bound);
+    let mut rows = vec![row(["Against it:", &bound])];
+    rows.extend(evidence.probes.iter().map(|probe| {
+        let counts = format!("{} good ({} at this stage), {} unsure, {} failed", probe.good, probe.here, probe.unsure, probe.failed);
+        row([&format!("{}:", probe.name), &counts])
+    }));
     rows.extend(evidence.failure.iter().map(|f| row(["Last failure:", f])));
     let lasts = |word: &str, since: &SinceWhy| {
         let at = Timestamp::from_microsecond(since.since).map(|at| ago(at, now)).unwrap_or_default();
@@ -232,8 +233,8 @@ Desired, live:   v2, v1
 Not before:      2026-01-01T12:00:48Z
 
 Evidence on checkout-v2-1a2b3
-Samples:        12 pairs; canary alone failed 1, stable alone failed 0; good at this stage: place-order 11
-Last ones:      fine, failed, fine (newest last), score 1
+Against it:     3.20; 1000 is a verdict, for of so many good versions one at most gets there
+place-order:    11 good (4 at this stage), 1 unsure, 0 failed
 Last failure:   place-order: POST /orders answered 500 on canary, 201 on stable
 
 EVENT   REASON      MESSAGE

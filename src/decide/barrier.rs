@@ -6,7 +6,14 @@
 //! version serves nobody any more, a failure moves nothing. Deliberately unchanged: a failure before it has any traffic, the
 //! orders of people, the owner who takes a wish back, and the way out of a Delivery that goes.
 
-use super::{Case, command, evidence::Book, pin::Side, rollback, size, step, verdict, verdict::Judgement, words};
+use super::{
+    Case, command,
+    judge::{book::Book, terms::Terms},
+    pin::Side,
+    rollback, size, step, verdict,
+    verdict::Judgement,
+    words,
+};
 use crate::{
     api::{command::Action, release::Outcome},
     model::{
@@ -93,7 +100,7 @@ fn settled(rollout: &Rollout, outcome: Outcome, reason: &Reason) -> Effect {
 /// A person wants it to go on: what was seen of it so far counts no more. To promote means the next step, too.
 fn anew(case: &Case<'_>, rollout: &Rollout) -> Option<Decision> {
     let order = command::pending(case, |action| matches!(action, Action::Retry | Action::Promote))?;
-    let book = Book { until: Some(case.now), ..Book::default() };
+    let book = Book::begun(Terms::default(), case.now);
     let asked = Rollout { book, halted: None, ..rollout.clone() };
     let mut decision = Decision::stay(&case.state.to(Phase::Rolling(asked), case.now), words::of(case, rollout), Wait::Now);
     let version = verdict::version_of(case, rollout);

@@ -86,7 +86,7 @@ fn asked(case: &Case<'_>, rollout: &Rollout) -> bool {
     };
     let names: BTreeSet<&str> = probes.rest.iter().map(|run| run.probe.as_str()).collect();
     let by_nobody = rollout.direction != Direction::Forward || !size::changed(case, rollout).any(|w| size::routed(case, w));
-    by_nobody || names.into_iter().filter(|probe| well(probe)).count() >= probes.voting
+    by_nobody || names.into_iter().filter(|probe| well(probe)).count() >= probes.voting.len()
 }
 
 /// What stable's own pods say of the version that it takes: those that have it are judged like a canary's.

@@ -11,7 +11,6 @@ pub mod candidate;
 pub mod check;
 pub mod command;
 pub mod cron_jobs;
-pub mod evidence;
 pub mod health;
 pub mod hold;
 pub mod home;

@@ -1,8 +1,13 @@
 //! At rest: adoption, keeping things as they are, and starting the next version.
 
 use super::{
-    Case, barrier, before, candidate, command, cron_jobs, hold, pin, pin::Side, policy, rollback, route, shared, size, stable,
-    stable::Resumed, verdict,
+    Case, barrier, before, candidate, command, cron_jobs, hold,
+    judge::{book::Book, terms::Terms},
+    pin,
+    pin::Side,
+    policy, rollback, route, shared, size, stable,
+    stable::Resumed,
+    verdict,
 };
 use crate::{
     api::{
@@ -319,7 +324,7 @@ fn roll(case: &Case<'_>, release: &ReleaseName, from: &ReleaseName, direction: D
         started_at: case.now,
         stage,
         // What was seen before it began says nothing about it.
-        book: super::evidence::Book { until: Some(case.now), ..super::evidence::Book::default() },
+        book: Book::begun(Terms::default(), case.now),
         suspended: None,
         fought: None,
         approved: Vec::new(),

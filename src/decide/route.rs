@@ -331,7 +331,7 @@ fn no_way(case: &Case<'_>, rollout: &Rollout, probe: &ByRoute) -> Option<String>
     }
     // Without a stable side there was nobody to ask.
     match probe.told {
-        Told::Unsaid if rollout.book.pairs == 0 => None,
+        Told::Unsaid if rollout.book.each_probe().all(|(_, probe)| probe.counts() == [0; 3]) => None,
         Told::Unsaid => Some(format!("its pods do not say by the header {header} which version they are; see target.answeredBy")),
         Told::Alike => {
             Some(format!("canary and stable say the same by the header {header}, so nobody can tell who answered; see target.answeredBy"))

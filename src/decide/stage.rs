@@ -41,8 +41,8 @@ pub(super) fn over<'a>(case: &Case<'a>, rollout: &Rollout) -> Result<Option<&'a 
 /// The guard need not last any longer: something newer waits, and the evidence is in. What is said then.
 pub(super) fn hurried(case: &Case<'_>, rollout: &Rollout) -> Option<Reason> {
     let guards = matches!(rollout.stage, Stage::Guarding { .. }) && rollout.direction == Direction::Forward && rollout.suspended.is_none();
-    let pairs = rollout.book.good_of_each(case.seen.probes.voting);
-    let waits = candidate::waiting(case, rollout).filter(|_| guards && case.seen.probes.voting > 0 && pairs >= ENOUGH)?;
+    let pairs = good_of_each(case, rollout);
+    let waits = candidate::waiting(case, rollout).filter(|_| guards && !case.seen.probes.voting.is_empty() && pairs >= ENOUGH)?;
     Some(Reason::GuardEnds { version: verdict::version_of(case, rollout), waits: waits.version.clone(), pairs })
 }
 
@@ -60,15 +60,20 @@ pub(super) fn baked(case: &Case<'_>, rollout: &Rollout) -> Option<jiff::Timestam
 /// Promotion needs evidence of its own: a good pair of every voting probe at this stage. Growing is not a stage of its own.
 fn evidence_is_enough(case: &Case<'_>, rollout: &Rollout, ready: jiff::Timestamp) -> bool {
     let asks = size::changed(case, rollout).any(|w| size::routed(case, w));
-    let good = |probes| rollout.book.good_of_each(probes) > 0;
+    let any = rollout.book.each_probe().any(|(_, probe)| probe.at_this_stage() > 0);
     rollout.stage == Stage::Promoting
         || !asks
-        || case.seen.probes.voting == 0
+        || case.seen.probes.voting.is_empty()
         || match rollout.direction {
-            Direction::Forward => good(case.seen.probes.voting),
+            Direction::Forward => good_of_each(case, rollout) > 0,
             // It was proven before, and what serves now is bad: it is asked, but silence does not keep it waiting.
-            Direction::Return(_) => good(1) || verdict::commanded(rollout) || after(ready, verdict::PATIENCE) <= case.now,
+            Direction::Return(_) => any || verdict::commanded(rollout) || after(ready, verdict::PATIENCE) <= case.now,
         }
+}
+
+/// Good samples at this stage of the voting probe that has the fewest.
+fn good_of_each(case: &Case<'_>, rollout: &Rollout) -> u32 {
+    rollout.book.good_of_each(case.seen.probes.voting.iter().map(|terms| terms.name.as_str()))
 }
 
 /// Every canary that should have pods at this stage has them ready, since then.

@@ -7,7 +7,9 @@
 //! before anything is done for it. Only the way back and a suspension act first and store afterwards.
 
 use super::{
-    Case, approval, barrier, before, candidate, command, cron_jobs, hold, in_place, pin,
+    Case, approval, barrier, before, candidate, command, cron_jobs, hold, in_place,
+    judge::{self, book::Book, probes::ProbeTerms},
+    pin,
     pin::Side,
     rollback, room, route, size, stable,
     stable::Resumed,
@@ -31,11 +33,22 @@ use crate::{
 /// The next move of a rollout.
 #[must_use]
 pub fn next(case: &Case<'_>, stored: &Rollout) -> Decision {
-    let rollout = Rollout { book: stored.book.with(&case.seen.probes.samples), ..stored.clone() };
+    let rollout = Rollout { book: learnt(case, &stored.book), ..stored.clone() };
     let mut decision = answer(case, &rollout);
     decision.effects.extend(unpinned(case));
     decision.holds.extend(hold::missing(case).filter(|missing| !decision.holds.contains(missing)));
     decision
+}
+
+/// The book with what was seen since: each way of a probe has its own place in it.
+fn learnt(case: &Case<'_>, book: &Book) -> Book {
+    let probes = &case.seen.probes;
+    let by_route = probes.by_route.iter().filter_map(|way| {
+        let of = probes.voting.iter().find(|terms| terms.name == way.probe)?;
+        Some(ProbeTerms { name: judge::probes::by_route(&way.probe), ..of.clone() })
+    });
+    let by_route: Vec<ProbeTerms> = by_route.collect();
+    book.admitting(probes.voting.iter().chain(&by_route)).with(&probes.samples)
 }
 
 /// A Deployment was deleted in mid-rollout. Its canary serves on alone; a pin to pods that are gone comes off at once.
@@ -227,7 +240,7 @@ fn up(case: &Case<'_>, rollout: &Rollout, (to, from): (&Release, &Release), mut 
         decision.reason = hold.clone();
     }
     if rollout.suspended.is_some() && !recovered && rollout.halted.is_none() {
-        let failure = rollout.book.failure.clone().unwrap_or_default();
+        let failure = rollout.book.said().unwrap_or_default().to_owned();
         decision.reason = Reason::Suspended { version: verdict::version_of(case, rollout), failure };
     }
     decision.holds = holds;
@@ -369,7 +382,8 @@ pub(super) fn following(case: &Case<'_>, rollout: &Rollout) -> Stage {
 
 /// Stores the next stage; the pass after this one acts on it.
 pub(super) fn enter(case: &Case<'_>, rollout: &Rollout, stage: Stage) -> Decision {
-    let rollout = Rollout { book: rollout.book.next_stage(), stage, ..rollout.clone() };
+    let whole = matches!(stage, Stage::Guarding { .. });
+    let rollout = Rollout { book: rollout.book.next_stage(whole), stage, ..rollout.clone() };
     let next = case.state.to(Phase::Rolling(rollout.clone()), case.now);
     Decision::stay(&next, words::of(case, &rollout), Wait::Now)
 }

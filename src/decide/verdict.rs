@@ -1,4 +1,4 @@
-//! What all evidence says about the version on its way: the platform's signals first, then the book of paired probes.
+//! What all evidence says about the version on its way: the platform's signals first, then the book.
 //!
 //! Before any pod of it is there, what runs before it speaks alone ([`super::before`]). Never ready, crash loop and killed for memory are the version's fault. What the cluster refuses (no room, no image,
 //! quota, admission) holds. Both sides failing holds. Silence holds a new version, not the way back to an old one. Only the
@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Case, before, evidence::Verdict, in_place, size};
+use super::{Case, before, in_place, judge::book::Verdict, size};
 use crate::model::{
     decision::Reason,
     phase::{Direction, Rollout, Stage, after},
@@ -57,11 +57,14 @@ pub fn judge(case: &Case<'_>, rollout: &Rollout) -> Judgement {
         }
     }
     let forward = rollout.direction == Direction::Forward;
-    let asked = case.seen.probes.voting > 0 && !commanded(rollout);
+    let asked = !case.seen.probes.voting.is_empty() && !commanded(rollout);
     match rollout.book.verdict() {
         // What was seen stays true when the probe that saw it is gone: its loss lifts nothing.
-        Verdict::Fail(failure) => return Judgement::Fail(Reason::CanaryFailed { version, failure }),
-        Verdict::Suspend(failure) => return Judgement::Suspend(failure),
+        Verdict::Fail(failure) => return Judgement::Fail(Reason::CanaryFailed { version, failure: failure.says }),
+        // Whatever is the matter with it: there is no use in another try.
+        Verdict::TooOften(failure) => return Judgement::Fail(Reason::CanaryFailed { version, failure }),
+        // A jump under all of the traffic takes it off as well.
+        Verdict::Suspend(failure) | Verdict::Recheck(failure) => return Judgement::Suspend(failure),
         Verdict::Both(failure) if asked => hold = hold.or(Some(Reason::BothFailing { failure })),
         Verdict::Void(why) if asked && forward && silent(case, rollout) => hold = hold.or(Some(Reason::NoData { why })),
         Verdict::Both(_) | Verdict::Void(_) | Verdict::Fine => {}
@@ -76,7 +79,7 @@ pub fn commanded(rollout: &Rollout) -> bool {
 }
 
 fn silent(case: &Case<'_>, rollout: &Rollout) -> bool {
-    rollout.book.void.as_ref().is_some_and(|(since, _)| after(*since, PATIENCE) <= case.now)
+    rollout.book.void().is_some_and(|(since, _)| after(*since, PATIENCE) <= case.now)
 }
 
 /// What Kubernetes itself says about the canary of one workload.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::version::{Identity, ReleaseName, TemplateHash};
 use crate::{
     api::{delivery::Capacity, release::Outcome},
-    decide::evidence::Book,
+    decide::judge::book::Book,
 };
 
 /// Everything that must survive a restart. Stored in the status of the Delivery, in one write.

@@ -239,6 +239,12 @@ impl Check {
         setup.chain(steps).chain(self.teardown.iter().enumerate().map(of("teardown")))
     }
 
+    /// It may change something: a request of it is none that only reads.
+    #[must_use]
+    pub fn mutates(&self) -> bool {
+        self.all_steps().any(|(_, step)| !["GET", "HEAD", "OPTIONS"].contains(&step.method.as_str()))
+    }
+
     /// The host without a port: what the certificate must name.
     #[must_use]
     pub fn server_name(&self) -> &str {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{command::Action, release::Outcome},
-    decide::evidence::Sample,
+    decide::judge::{book::Dated, probes::ProbeTerms},
 };
 
 /// The world around one Delivery at one moment.
@@ -318,10 +318,10 @@ pub struct Command {
 /// What the probes saw.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Probes {
-    /// How many probes vote.
-    pub voting: usize,
+    /// The probes that vote, with what is known of them on stable.
+    pub voting: Vec<ProbeTerms>,
     /// Paired runs of the rollout in flight, oldest first.
-    pub samples: Vec<Sample>,
+    pub samples: Vec<Dated>,
     /// Runs at rest, against the live pods, oldest first: when, and what was wrong.
     pub rest: Vec<RestSample>,
     /// The next paired run is due then.

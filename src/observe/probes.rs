@@ -45,7 +45,7 @@ pub struct Watch {
     pub about: String,
     /// The stage of the rollout: another one begins with a round at once.
     pub stage: String,
-    /// Traffic is off the canary and waits for more to be known: a round every second.
+    /// Traffic is off the canary and waits for more to be known: rounds follow soon.
     pub eager: bool,
     /// Results end after this: those up to here are counted already, maybe by a leader whose clock is ahead of ours.
     pub after: Option<Timestamp>,
@@ -128,7 +128,8 @@ pub struct ProbeBoard {
 struct Slot {
     about: String,
     stage: String,
-    voting: usize,
+    /// The probes that vote, and whether they change something.
+    voting: Vec<(String, bool)>,
     book: Arc<Mutex<Book>>,
     running: BTreeMap<String, Running>,
 }
@@ -164,16 +165,19 @@ impl ProbeBoard {
         let slot = all.entry(key.clone()).or_insert_with(|| Slot::empty(&wanted));
         if slot.about != wanted.about {
             // The tasks first: none of them may write into the new book.
-            let left = lock(&slot.book).what_is_left();
+            let (left, history) = lock(&slot.book).what_outlives();
             *slot = Slot::empty(&wanted);
-            lock(&slot.book).goes_on_with(left);
+            lock(&slot.book).goes_on_with(left, history.filter(|known| !wanted.stage.is_empty() || known.of == wanted.about));
         }
         if slot.stage != wanted.stage {
             slot.running.clear();
             slot.stage.clone_from(&wanted.stage);
         }
-        slot.voting = wanted.probes.iter().filter(|p| p.votes).count();
+        slot.voting = wanted.probes.iter().filter(|p| p.votes).map(|p| (p.check.name.clone(), p.check.mutates())).collect();
         lock(&slot.book).begin_after(wanted.after);
+        if wanted.stage.is_empty() {
+            lock(&slot.book).knows(&wanted.about);
+        }
         slot.running.retain(|name, running| {
             let wanted = wanted.probes.iter().find(|p| p.check.name == *name);
             if wanted.is_some_and(|p| !running.asks_for(p)) {
@@ -199,7 +203,8 @@ impl ProbeBoard {
         let book = lock(&slot.book);
         let next = book.next(slot.running.keys());
         let by_route = slot.running.values().filter_map(|running| running.by_route(&book)).collect();
-        Probes { voting: slot.voting, samples: book.samples(), rest: book.rest(), next, by_route, stopped: book.all_stopped() }
+        let voting = slot.voting.iter().map(|(name, mutating)| book.terms(name, *mutating)).collect();
+        Probes { voting, samples: book.samples(), rest: book.rest(), next, by_route, stopped: book.all_stopped() }
     }
 
     /// The Delivery is gone.
@@ -228,7 +233,13 @@ impl ProbeBoard {
 
 impl Slot {
     fn empty(wanted: &Watch) -> Self {
-        Self { about: wanted.about.clone(), stage: wanted.stage.clone(), voting: 0, book: Arc::default(), running: BTreeMap::new() }
+        Self {
+            about: wanted.about.clone(),
+            stage: wanted.stage.clone(),
+            voting: Vec::new(),
+            book: Arc::default(),
+            running: BTreeMap::new(),
+        }
     }
 }
 

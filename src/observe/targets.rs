@@ -47,7 +47,7 @@ pub(super) fn watch(state: &State, seen: &Observation, probes: &[Probe], ports: 
         about: about(state),
         stage: rollout.map(|r| stage(&r.stage)).unwrap_or_default(),
         eager: rollout.is_some_and(|r| r.suspended.is_some()),
-        after: rollout.and_then(|r| r.book.until),
+        after: rollout.and_then(|r| r.book.until()),
         probes: watched,
     };
     (watch, problems)

@@ -54,7 +54,7 @@ impl Prober {
         self.now += SignedDuration::from_millis(1);
         let probe = self.names.get(probe).cloned().unwrap_or_default();
         self.book.take(&Dated { at: self.now, input: Input::Pair(Pair { probe, turn, canary, stable }) });
-        self.suspended |= matches!(self.book.verdict(), Verdict::Suspend(_) | Verdict::Hold(_));
+        self.suspended |= matches!(self.book.verdict(), Verdict::Suspend(_) | Verdict::TooOften(_));
         alone
     }
 
@@ -71,8 +71,13 @@ impl Prober {
         }
     }
 
+    fn whole(&mut self, whole: bool) {
+        self.now += SignedDuration::from_millis(1);
+        self.book.take(&Dated { at: self.now, input: Input::Whole(whole) });
+    }
+
     pub(crate) fn failed(&self) -> bool {
-        matches!(self.book.verdict(), Verdict::Fail(_))
+        matches!(self.book.verdict(), Verdict::Fail(_) | Verdict::TooOften(_))
     }
 }
 
@@ -82,6 +87,8 @@ pub(crate) fn good(weather: &Weather, probes: usize, samples: usize, seed: u64, 
     let mut asker = Prober::new(probes, weather.flake);
     let outage = if rng.chance(weather.outages) { rng.below(samples) } else { usize::MAX };
     for sample in 0..samples {
+        // The last third under all of the traffic.
+        asker.whole(3 * sample >= 2 * samples);
         let out = if (outage..outage.saturating_add(6)).contains(&sample) { weather.out } else { 0.0 };
         let fail = 1.0 - (1.0 - weather.flake) * (1.0 - out);
         let stalled = rng.chance(weather.stalls);

@@ -105,7 +105,8 @@ fn a_person_edits_it_in_mid_rollout() -> Result<()> {
 fn a_tool_that_writes_it_back_is_told_and_not_fought_and_never_stops_the_way_back() -> Result<()> {
     let _calm = calm();
     let bed = bed()?;
-    let shop = Shop::delivered(bed, "route-sync", Setup { steps: vec![(25, "5s"), (50, "3s")], ..Setup::by_route() })?;
+    // Long enough that the tool always comes in the middle of the step.
+    let shop = Shop::delivered(bed, "route-sync", Setup { steps: vec![(25, "2m")], ..Setup::by_route() })?;
     let load = shop.customers(30, 3)?;
     let mut life = shop.follow()?;
     shop.ship_broken("v2", 100_000)?;

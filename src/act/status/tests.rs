@@ -1,11 +1,13 @@
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
     api::delivery::{Capacity, DeliverySpec, WorkloadRef},
-    decide::evidence::Book,
+    decide::judge::{
+        book::{Book, Dated, Input, Pair},
+        probes::{ProbeTerms, Seen, Turn},
+        terms::Terms,
+    },
     model::{
         decision::{Reason, Wait},
         phase::{Adopted, Fought, Live, Quarantined, State},
@@ -77,18 +79,26 @@ fn stage() -> impl Strategy<Value = Stage> {
     ]
 }
 
+fn seen() -> impl Strategy<Value = Seen> {
+    prop_oneof![Just(Seen::Pass), ".{0,40}".prop_map(Seen::Fail), ".{0,20}".prop_map(Seen::Void)]
+}
+
 prop_compose! {
     fn book()(
-        recent in prop::collection::vec(any::<bool>(), 0..=5),
-        counts in prop::array::uniform4(0u32..1000),
-        good in prop::collection::btree_map("[a-z]{1,8}", 0u32..1000, 0..4),
-        failure in prop::option::of(".{0,40}"),
-        both in prop::option::of((micro(), ".{0,20}")),
-        void in prop::option::of((micro(), ".{0,20}")),
-        until in prop::option::of(micro()),
+        names in prop::collection::btree_set("[a-z]{1,8}", 0..4),
+        runs in 0u32..1000, flakes in 0u32..40,
+        pairs in prop::collection::vec((0usize..4, 0usize..3, seen(), seen()), 0..30),
+        began in micro(),
     ) -> Book {
-        let [score, pairs, canary_only, stable_only] = counts;
-        Book { recent, score, good, pairs, canary_only, stable_only, failure, both, void, until }
+        let probes: Vec<ProbeTerms> =
+            names.into_iter().map(|name| ProbeTerms { name, runs, flakes, ..ProbeTerms::default() }).collect();
+        let turns = [Turn::First, Turn::AtOnce, Turn::Repeat];
+        let inputs = (1..).zip(pairs).filter_map(|(micros, (probe, turn, canary, stable))| {
+            let pair = Pair { probe: probes.get(probe)?.name.clone(), turn: turns[turn], canary, stable };
+            Some(Dated { at: began + std::time::Duration::from_micros(micros), input: Input::Pair(pair) })
+        });
+        let inputs: Vec<Dated> = inputs.collect();
+        Book::begun(Terms { probes, ..Terms::default() }, began).with(&inputs)
     }
 }
 
@@ -158,7 +168,8 @@ proptest! {
         status.phase = Some(phase);
         if let Some(rollout) = &mut status.rollout {
             rollout.step = Some(step);
-            rollout.evidence = Some(crate::api::status::Evidence { until: Some(since), score: step, ..Default::default() });
+            rollout.evidence =
+                Some(crate::api::status::Evidence { until: Some(since), bound: step, book: Some(format!("{since}")), ..Default::default() });
         }
         let read = State::read(&status, seconds(9));
         prop_assert_eq!((&read.live, &read.adopted), (&state.live, &state.adopted));
@@ -185,6 +196,19 @@ fn a_rollout_that_cannot_be_read_goes_back_undecided() {
     }
 }
 
+/// Twenty probes with long names, each in doubt, and long sentences.
+fn full_book() -> Book {
+    let name = |n: usize| format!("probe-{n:026}");
+    let probes = (0..20).map(|n| ProbeTerms { name: name(n), runs: 100_000, flakes: 1000, ..ProbeTerms::default() }).collect();
+    let seen = |says: &str| Seen::Fail(says.repeat(512));
+    let pair = |n, canary, stable| Pair { probe: name(n), turn: Turn::First, canary, stable };
+    let pairs = (0..20)
+        .map(|n| pair(n, seen("f"), Seen::Pass))
+        .chain([pair(0, seen("b"), seen("b")), pair(1, Seen::Void("v".repeat(512)), Seen::Pass)]);
+    let inputs: Vec<Dated> = (2..).zip(pairs).map(|(at, pair)| Dated { at: seconds(at), input: Input::Pair(pair) }).collect();
+    Book::begun(Terms { probes, ..Terms::default() }, seconds(1)).with(&inputs)
+}
+
 fn full() -> (Decision, DeliveryStatus) {
     let why = || Why { word: "W".repeat(64), says: "ü".repeat(1024) };
     let release = |n: usize| ReleaseName::new(format!("{n:063}"));
@@ -195,15 +219,7 @@ fn full() -> (Decision, DeliveryStatus) {
             direction: Direction::Return(why()),
             started_at: seconds(1),
             stage: Stage::RollingBack { outcome: Outcome::RolledBack, why: why(), at: "Finalizing".to_owned() },
-            book: Book {
-                recent: vec![true; 5],
-                good: (0..16).map(|n| (format!("probe-{n:026}"), 1000)).collect::<BTreeMap<_, _>>(),
-                failure: Some("f".repeat(512)),
-                both: Some((seconds(1), "b".repeat(512))),
-                void: Some((seconds(1), "v".repeat(512))),
-                until: Some(seconds(1)),
-                ..Book::default()
-            },
+            book: full_book(),
             suspended: Some(seconds(1)),
             fought: Some(Fought { template: TemplateHash::new("f".repeat(16)), at: seconds(1) }),
             approved: (0..21).collect(),
@@ -255,7 +271,7 @@ fn with_everything_at_its_bound_it_is_six_kilobytes_and_the_rollout_survives() {
     );
     let read = State::read(&stored(&status), seconds(9));
     let (rollout, wrote) = (read.phase.rollout().unwrap(), decision.next.phase.rollout().unwrap());
-    assert_eq!((&rollout.release, &rollout.from, &rollout.book.good), (&wrote.release, &wrote.from, &wrote.book.good));
+    assert_eq!((&rollout.release, &rollout.from, &rollout.book), (&wrote.release, &wrote.from, &wrote.book));
     assert_eq!(read.adopted, decision.next.adopted);
     assert!(read.quarantine.len() >= 4);
     assert_eq!(read.quarantine.last().map(|q| &q.identity), decision.next.quarantine.last().map(|q| &q.identity));
@@ -269,7 +285,7 @@ fn a_rollout_that_ends_is_history_once() {
         direction: Direction::Forward,
         started_at: seconds(1),
         stage: Stage::Finalizing,
-        book: Book::default(),
+        book: Book::open(Terms::default()),
         suspended: None,
         fought: None,
         approved: vec![],

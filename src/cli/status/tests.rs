@@ -27,8 +27,8 @@ pub(crate) fn delivery() -> Delivery {
                 "release": "checkout-v2-1a2b3", "from": "checkout-v1-9f8e7", "direction": "Forward", "step": 1, "steps": 3,
                 "weight": {"asked": 5, "served": 20}, "startedAt": "2026-01-01T11:57:00Z", "until": "2026-01-01T12:00:48Z",
                 "canary": {"ready": 1, "wanted": 1},
-                "evidence": {"recent": [false, true, false], "score": 1, "good": [{"name": "place-order", "pairs": 11}], "pairs": 12,
-                    "canaryOnly": 1, "stableOnly": 0, "failure": "place-order: POST /orders answered 500 on canary, 201 on stable"},
+                "evidence": {"against": "3.20", "bound": 1000, "probes": [{"name": "place-order", "good": 11, "here": 4, "unsure": 1, "failed": 0}],
+                    "failure": "place-order: POST /orders answered 500 on canary, 201 on stable"},
             },
         },
     }))
@@ -99,7 +99,7 @@ Live:        v1   (checkout-v1-9f8e7)   for 2d3h
 Way back:    v1   (checkout-v1-9f8e7) by Service
 Rollout:     checkout-v2-1a2b3 from checkout-v1-9f8e7, step 1 of 3, 5 % asked, 20 % served, canary 1/1 ready
 Time left:   bake 48s, deadline 27m
-Evidence:    12 pairs; canary alone failed 1, stable alone failed 0; good at this stage: place-order 11
+Evidence:    3.20 against it, 1000 is a verdict; place-order 11 good (4 here), 1 unsure
 Probes:      place-order
 Hold:        all-hold-x by ana: black friday (2h left)
 

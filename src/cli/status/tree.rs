@@ -8,7 +8,7 @@ use super::{
     view::{CronJobView, Gate, HoldView, Pin, PodView, ServiceView, Side, View, WorkloadView},
 };
 use crate::{
-    api::status::{AheadCommit, DeliveryStatus, Evidence, LastRollback, RolloutStatus, WayBack},
+    api::status::{AheadCommit, DeliveryStatus, Evidence, LastRollback, ProbeEvidence, RolloutStatus, WayBack},
     cli::paint::{Cell, Paint, Style, ago, between, of_phase, row, span},
     model::template,
 };
@@ -119,14 +119,15 @@ fn left(view: &View, now: Timestamp) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// The counts of the evidence.
+/// The evidence in a line: how much it is, and the samples of each probe.
 pub(crate) fn evidence(evidence: &Evidence) -> String {
-    let good: Vec<String> = evidence.good.iter().map(|p| format!("{} {}", p.name, p.pairs)).collect();
-    let good = if good.is_empty() { "none".to_owned() } else { good.join(", ") };
-    format!(
-        "{} pairs; canary alone failed {}, stable alone failed {}; good at this stage: {good}",
-        evidence.pairs, evidence.canary_only, evidence.stable_only
-    )
+    let against = format!("{} against it, {} is a verdict", evidence.against, evidence.bound);
+    let probe = |probe: &ProbeEvidence| {
+        let bad =
+            [(probe.failed, "failed"), (probe.unsure, "unsure")].map(|(count, word)| (count > 0).then(|| format!(", {count} {word}")));
+        format!("; {} {} good ({} here){}", probe.name, probe.good, probe.here, bad.into_iter().flatten().collect::<String>())
+    };
+    against + &evidence.probes.iter().map(probe).collect::<String>()
 }
 
 fn hold(hold: &HoldView, now: Timestamp) -> String {

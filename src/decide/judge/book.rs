@@ -14,9 +14,9 @@ use super::{
     logs::Logs,
     mirror::{Absolute, Mirror, together},
     platform::Platform,
-    probes::{Probe, SUSPENSIONS, Says, Seen, Turn},
+    probes::{Probe, ProbeTerms, Says, Seen, Turn},
     recheck::{RECHECKS, Usual, Watch},
-    terms::{Purse, Terms},
+    terms::{PROBES, Purse, Terms},
     words,
 };
 
@@ -115,8 +115,8 @@ pub enum Verdict {
     Fail(Failure),
     /// It may be bad: take traffic off it, reversibly, and ask on.
     Suspend(String),
-    /// It was suspended or rechecked too often: traffic stays off, a person decides.
-    Hold(String),
+    /// It was suspended or rechecked too often, and good again each time: nothing is proven, and there is no use in another try.
+    TooOften(String),
     /// Errors jumped under all of the traffic: open the split again and ask on.
     Recheck(String),
     /// Both sides fail: nobody can be blamed.
@@ -149,7 +149,6 @@ pub struct Book {
     pub(super) seen: Side,
     pub(super) watch: Watch,
     pub(super) whole: bool,
-    pub(super) suspensions: u8,
     pub(super) said: Option<String>,
     pub(super) failed: Option<Failure>,
     pub(super) both: Option<(Timestamp, String)>,
@@ -177,7 +176,6 @@ impl Book {
             seen: Side::default(),
             watch: Watch::default(),
             whole: false,
-            suspensions: 0,
             said: None,
             failed: None,
             both: None,
@@ -187,10 +185,39 @@ impl Book {
         }
     }
 
+    /// An empty book of what is seen from then on.
+    #[must_use]
+    pub fn begun(terms: Terms, at: Timestamp) -> Self {
+        Self { until: Some(at), ..Self::open(terms) }
+    }
+
     /// What was agreed.
     #[must_use]
     pub fn terms(&self) -> &Terms {
         &self.terms
+    }
+
+    /// The book with these probes as well, up to [`super::terms::PROBES`]; what is known of others stays. The first are those of
+    /// Preflight. One that a person adds in mid-rollout begins at 1, which lifts a book below 1 to 1 at most: the bound is off by one
+    /// part in as many as are added, and no evidence decides who is.
+    #[must_use]
+    pub fn admitting<'a>(&self, probes: impl IntoIterator<Item = &'a ProbeTerms>) -> Self {
+        let mut book = self.clone();
+        for probe in probes {
+            if book.terms.probes.len() < PROBES && book.terms.probes.iter().all(|known| known.name != probe.name) {
+                book.terms.probes.push(probe.clone());
+                book.probes.push(Probe::default());
+            }
+        }
+        book
+    }
+
+    /// The same evidence where a stage begins, with all of the traffic on the canary or not: good samples are wanted anew.
+    #[must_use]
+    pub fn next_stage(&self, whole: bool) -> Self {
+        let mut book = Self { whole, ..self.clone() };
+        book.probes.iter_mut().for_each(Probe::next_stage);
+        book
     }
 
     /// The book with these inputs in it as well; those that it has already are not counted twice.
@@ -229,7 +256,7 @@ impl Book {
                 }
                 self.whole = *whole;
             }
-            Input::Stage => self.probes.iter_mut().for_each(|probe| probe.stage = 0),
+            Input::Stage => self.probes.iter_mut().for_each(Probe::next_stage),
         }
         self.decide();
     }
@@ -282,11 +309,7 @@ impl Book {
         let known = self.terms.probes.iter().zip(&mut self.probes).find(|(terms, _)| terms.name == pair.probe);
         let Some((terms, probe)) = known else { return };
         let says = Says::of(&pair.canary, &pair.stable, self.whole);
-        let suspends = probe.pair(terms, pair.turn, says);
-        let doubted = self.probes.iter().filter(|probe| probe.doubt > 0).count();
-        if suspends && doubted == 1 {
-            self.suspensions = self.suspensions.saturating_add(1);
-        }
+        probe.pair(terms, pair.turn, says, self.whole);
         match (says, &pair.canary, &pair.stable) {
             (Says::Nothing, Seen::Void(why) | Seen::Busy(why), _) | (Says::Nothing, _, Seen::Void(why) | Seen::Busy(why)) => {
                 self.void.get_or_insert((at, shortened(why)));
@@ -361,13 +384,16 @@ impl Book {
         if let Some(failed) = &self.failed {
             return Verdict::Fail(failed.clone());
         }
+        let said = || self.said.clone().unwrap_or_default();
+        if self.probes.iter().any(Probe::flaps) {
+            return Verdict::TooOften(words::too_often(&said()));
+        }
         if self.probes.iter().any(|probe| probe.doubt > 0) {
-            let said = self.said.clone().unwrap_or_default();
-            return if self.suspensions > SUSPENSIONS { Verdict::Hold(words::too_often(&said)) } else { Verdict::Suspend(said) };
+            return Verdict::Suspend(said());
         }
         if self.whole && self.watch.wanted {
             let jumped = words::jumped(self);
-            return if self.watch.used >= RECHECKS { Verdict::Hold(jumped) } else { Verdict::Recheck(jumped) };
+            return if self.watch.used >= RECHECKS { Verdict::TooOften(jumped) } else { Verdict::Recheck(jumped) };
         }
         if let Some((_, both)) = &self.both {
             return Verdict::Both(both.clone());
@@ -386,28 +412,43 @@ impl Book {
         mirror.map_or(0.0, |mirror| together(mirror, absolute))
     }
 
-    /// Good samples at this stage of the probe that has the fewest; 0 where no probe votes.
+    /// Good samples at this stage of the one of these probes that has the fewest, whichever way they came; 0 where there is none.
     #[must_use]
-    pub fn good_of_each(&self) -> u32 {
-        self.probes.iter().map(|probe| probe.stage).min().unwrap_or(0)
+    pub fn good_of_each<'a>(&self, probes: impl IntoIterator<Item = &'a str>) -> u32 {
+        let good = |name: &str| {
+            let known = self.terms.probes.iter().zip(&self.probes);
+            known.filter(|(terms, _)| terms.is_of(name)).fold(0_u32, |sum, (_, probe)| sum.saturating_add(probe.stage))
+        };
+        probes.into_iter().map(good).min().unwrap_or(0)
     }
 
-    /// Both sides fail since then.
+    /// The last failure of the canary alone, with both sides.
     #[must_use]
-    pub fn both_since(&self) -> Option<Timestamp> {
-        self.both.as_ref().map(|(since, _)| *since)
+    pub fn said(&self) -> Option<&str> {
+        self.said.as_deref()
     }
 
-    /// Nothing was learnt since then.
-    #[must_use]
-    pub fn void_since(&self) -> Option<Timestamp> {
-        self.void.as_ref().map(|(since, _)| *since)
+    /// Every probe with what is known of it.
+    pub fn each_probe(&self) -> impl Iterator<Item = (&ProbeTerms, &Probe)> {
+        self.terms.probes.iter().zip(&self.probes)
     }
 
-    /// What must be stored at once when it changes; the rest may be lost in a crash with no more harm than one block.
+    /// Inputs up to here are in the book.
     #[must_use]
-    pub fn weighty(&self) -> (bool, u8, bool, bool, bool) {
-        (self.failed.is_some(), self.suspensions, self.both.is_some(), self.void.is_some(), self.watch.wanted)
+    pub fn until(&self) -> Option<Timestamp> {
+        self.until
+    }
+
+    /// Both sides fail since then, and how.
+    #[must_use]
+    pub fn both(&self) -> Option<&(Timestamp, String)> {
+        self.both.as_ref()
+    }
+
+    /// Nothing was learnt since then, and why.
+    #[must_use]
+    pub fn void(&self) -> Option<&(Timestamp, String)> {
+        self.void.as_ref()
     }
 }
 

@@ -5,7 +5,8 @@
 //! become 1/α the canary is bad: of a thousand good releases one is taken back at most, however often one looks. To go on takes evidence
 //! as well ([`mirror`]). What cannot be compared may only ask ([`recheck`]).
 //!
-//! Nothing asks it yet: [`super::evidence`] decides, and `make bench ROWS="J1 J2 J3 J4 J5 J6"` plays releases against this one.
+//! Of its purses that of the probes has a source so far, and with it all of the weight. `make bench ROWS="J1 J2 J3 J4 J5 J6"` plays
+//! releases against all of them.
 //!
 //! | Where | What |
 //! |---|---|

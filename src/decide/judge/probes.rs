@@ -3,7 +3,12 @@
 //! A canary-only failure is repeated up to four times; a sample is confirmed (C) when all five pairs failed on the canary alone, unsure (U)
 //! when one to four did, good (G) when the first did not. In any weather that both sides share, with a chance p to fail, a pair is
 //! canary-only with p·(1−p) ≤ ¼, so that C has a chance of 4⁻⁵ = 1/1024 at most, with no assumption on flakes (research on the judge, §7).
-//! Suspending is another thing: two canary-only pairs in a row take the traffic off, reversibly, and cost no evidence.
+//! Suspending is another thing: two canary-only pairs in a row take the traffic off, reversibly, and cost no evidence. In a storm that takes
+//! a whole sample.
+//!
+//! A version that fails under traffic alone passes as soon as that is taken off: by such samples it would never be more than unsure. So half
+//! of the purse bets on the first two pairs alone, of samples that begin without a doubt, which is with the traffic on: both canary-only
+//! has a chance of 4⁻² = 1/16 at most.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,10 +18,17 @@ use super::arms::Arms;
 pub const PAIRS: u8 = 5;
 /// Of one that does: 4⁻³ = 1/64, so that one broken probe is out after three samples.
 pub const MUTATING_PAIRS: u8 = 3;
-/// How many good samples in a row end the doubt about a probe.
+/// The two pairs that suspend.
+const QUICK_PAIRS: u8 = 2;
+/// How many good samples in a row end the first doubt about a probe; as many more each later one.
 const RECOVERED: u8 = 2;
-/// How often traffic may be taken off and given back before a person is asked.
-pub const SUSPENSIONS: u8 = 3;
+/// How often traffic may be taken off and given back, as a probe says.
+const FLAPS: u8 = 3;
+/// Under all of the traffic another try is at the cost of every customer.
+const WHOLE_FLAP: u8 = 2;
+/// After so many good samples in calm one time is forgotten: at 2 % flake one sample in 2,500 suspends, four of them so close together in
+/// one rollout of a million.
+const CALM: u8 = 20;
 
 /// The share of pairs that fail on the canary, as each bet expects it.
 const BROKEN: [f64; 4] = [0.1, 0.3, 0.6, 0.98];
@@ -61,7 +73,22 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+/// The name under which a probe that goes the way of the customers has evidence of its own: a fault on that way alone would be hidden
+/// by pods that answer well at their own addresses.
+#[must_use]
+pub fn by_route(probe: &str) -> String {
+    format!("{probe}{BY_ROUTE}")
+}
+
+const BY_ROUTE: &str = " by the route";
+
 impl ProbeTerms {
+    /// It is this probe, whichever way it goes.
+    #[must_use]
+    pub fn is_of(&self, probe: &str) -> bool {
+        self.name == probe || self.name.strip_suffix(BY_ROUTE) == Some(probe)
+    }
+
     /// Pairs of a sample of it.
     #[must_use]
     pub fn pairs(&self) -> u8 {
@@ -71,7 +98,11 @@ impl ProbeTerms {
     /// How often at most a sample of a good canary is C, and U. None: too often for the probe to say anything.
     #[must_use]
     pub fn chances(&self, storm: bool) -> Option<(f64, f64)> {
-        let weather = (0..self.pairs()).fold(1.0, |chance, _| chance * 0.25);
+        self.chances_of(self.pairs(), storm)
+    }
+
+    fn chances_of(&self, pairs: u8, storm: bool) -> Option<(f64, f64)> {
+        let weather = (0..pairs).fold(1.0, |chance, _| chance * 0.25);
         let seen = (f64::from(self.one_sided) + 1.0) / (f64::from(self.paired) + 1.0);
         let confirmed = if self.one_sided > 0 { seen.max(weather) } else { weather };
         let flaky = if self.runs == 0 { 0.0 } else { 2.0 * f64::from(self.flakes) / f64::from(self.runs) };
@@ -129,12 +160,20 @@ pub(super) enum Says {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Probe {
     pub(super) arms: Arms<5>,
+    /// The same bets on the first two pairs of samples that begin without a doubt.
+    pub(super) quick: Arms<5>,
+    /// The first of them failed on the canary alone, and the second is still to come.
+    pub(super) halfway: bool,
     /// The last ten samples, one bit each: stable failed.
     pub(super) storms: u16,
     /// Canary-only pairs of the sample under way.
     pub(super) open: u8,
     /// Good samples that are still to come before traffic is given back.
     pub(super) doubt: u8,
+    /// How often traffic was taken off because of it, of late.
+    pub(super) flaps: u8,
+    /// Good samples without a doubt since then.
+    pub(super) calm: u8,
     /// Good samples at this stage.
     pub(super) stage: u32,
     /// Confirmed, unsure and good samples.
@@ -143,7 +182,18 @@ pub struct Probe {
 
 impl Default for Probe {
     fn default() -> Self {
-        Self { arms: Arms::new(START), storms: 0, open: 0, doubt: 0, stage: 0, counts: [0; 3] }
+        Self {
+            arms: Arms::new(START),
+            quick: Arms::new(START),
+            halfway: false,
+            storms: 0,
+            open: 0,
+            doubt: 0,
+            flaps: 0,
+            calm: 0,
+            stage: 0,
+            counts: [0; 3],
+        }
     }
 }
 
@@ -172,7 +222,7 @@ impl Probe {
     /// How much 1 has become.
     #[must_use]
     pub fn wealth(&self) -> f64 {
-        self.arms.wealth()
+        0.5 * self.arms.wealth() + 0.5 * self.quick.wealth()
     }
 
     /// Confirmed, unsure and good samples so far.
@@ -181,17 +231,47 @@ impl Probe {
         self.counts
     }
 
-    /// Counts a pair. Some: it took traffic off the canary, because two in a row failed there alone.
-    pub(super) fn pair(&mut self, terms: &ProbeTerms, turn: Turn, says: Says) -> bool {
+    /// Good samples at this stage.
+    #[must_use]
+    pub fn at_this_stage(&self) -> u32 {
+        self.stage
+    }
+
+    pub(super) fn next_stage(&mut self) {
+        self.stage = 0;
+    }
+
+    /// Traffic was taken off because of it and given back too often.
+    #[must_use]
+    pub fn flaps(&self) -> bool {
+        self.flaps > FLAPS
+    }
+
+    /// Counts a pair. `whole`: the canary has all of the traffic.
+    pub(super) fn pair(&mut self, terms: &ProbeTerms, turn: Turn, says: Says, whole: bool) {
         match turn {
             Turn::First => self.first(terms, says),
-            Turn::AtOnce => return self.at_once(says),
-            Turn::Repeat => self.repeat(terms, says),
+            Turn::AtOnce => self.at_once(terms, says, whole),
+            Turn::Repeat => self.repeat(terms, says, whole),
         }
-        false
+    }
+
+    /// Good samples in a row that end a doubt.
+    fn wanted(&self) -> u8 {
+        RECOVERED.saturating_mul(self.flaps.max(1))
     }
 
     fn first(&mut self, terms: &ProbeTerms, says: Says) {
+        if self.halfway {
+            self.quickly(terms, Class::Unsure);
+        }
+        if self.doubt == 0 {
+            match says {
+                Says::CanaryOnly => self.halfway = true,
+                Says::Good | Says::StableOnly => self.quickly(terms, Class::Good),
+                Says::Both | Says::Nothing => {}
+            }
+        }
         if self.open > 0 {
             // Its repeats were lost, in a crash or with the pod.
             self.close(terms, Class::Unsure, false);
@@ -205,16 +285,25 @@ impl Probe {
         }
     }
 
-    fn at_once(&mut self, says: Says) -> bool {
+    fn at_once(&mut self, terms: &ProbeTerms, says: Says, whole: bool) {
         let alone = self.open > 0 && says == Says::CanaryOnly;
-        let anew = alone && self.doubt == 0;
-        if alone {
-            self.doubt = RECOVERED;
+        if self.halfway {
+            self.quickly(terms, if alone { Class::Confirmed } else { Class::Unsure });
         }
-        anew
+        if alone && self.storms == 0 {
+            self.doubted(whole);
+        }
     }
 
-    fn repeat(&mut self, terms: &ProbeTerms, says: Says) {
+    fn doubted(&mut self, whole: bool) {
+        if self.doubt == 0 {
+            self.flaps = self.flaps.saturating_add(if whole { WHOLE_FLAP } else { 1 });
+            self.calm = 0;
+        }
+        self.doubt = self.wanted();
+    }
+
+    fn repeat(&mut self, terms: &ProbeTerms, says: Says, whole: bool) {
         if self.open == 0 {
             return;
         }
@@ -224,7 +313,17 @@ impl Probe {
         }
         self.open += 1;
         if self.open >= terms.pairs() {
+            self.doubted(whole);
             self.close(terms, Class::Confirmed, false);
+        }
+    }
+
+    /// The first two pairs of a sample.
+    fn quickly(&mut self, terms: &ProbeTerms, class: Class) {
+        self.halfway = false;
+        if let Some((confirmed, unsure)) = terms.chances_of(QUICK_PAIRS, self.storms != 0) {
+            self.quick.play(factors(class, QUICK_PAIRS, confirmed, unsure));
+            self.quick.mix(START, MIXED);
         }
     }
 
@@ -244,11 +343,21 @@ impl Probe {
         *count = count.saturating_add(1);
         if class == Class::Good {
             self.stage = self.stage.saturating_add(1);
-            self.doubt = self.doubt.saturating_sub(1);
+            match self.doubt {
+                0 => self.calms(),
+                _ => self.doubt -= 1,
+            }
         } else if self.doubt > 0 {
-            self.doubt = RECOVERED;
+            self.doubt = self.wanted();
         }
         self.remember(stable_failed);
+    }
+
+    fn calms(&mut self) {
+        self.calm = if self.flaps > 0 { self.calm.saturating_add(1) } else { 0 };
+        if self.calm >= CALM {
+            (self.flaps, self.calm) = (self.flaps - 1, 0);
+        }
     }
 
     fn remember(&mut self, stable_failed: bool) {
@@ -297,7 +406,9 @@ mod tests {
                 ',' => (Turn::Repeat, Says::Good),
                 _ => (Turn::First, Says::Good),
             };
-            suspended |= probe.pair(terms, turn, says);
+            let before = probe.flaps;
+            probe.pair(terms, turn, says, false);
+            suspended |= probe.flaps > before;
         }
         (probe, suspended)
     }
@@ -364,6 +475,34 @@ mod tests {
         assert_eq!(ProbeTerms { flakes: 400, ..known() }.chances(false), None, "what fails so often says nothing");
         let hostile = ProbeTerms { runs: 1, flakes: u32::MAX, paired: 0, one_sided: u32::MAX, ..known() };
         assert_eq!(hostile.chances(false), None);
+    }
+
+    #[test]
+    fn what_fails_under_traffic_alone_is_out_when_it_was_taken_off_four_times() {
+        // Traffic goes at the second pair, and the rest of the sample is good; so are the next ones, without traffic.
+        let flap = "C!,..";
+        assert!(probe(&known(), &flap.repeat(3)).0.wealth() < 1000.0);
+        assert!(probe(&known(), &flap.repeat(4)).0.wealth() >= 1000.0, "{}", probe(&known(), &flap.repeat(4)).0.wealth());
+    }
+
+    #[test]
+    fn four_times_of_late_is_too_often_and_two_under_all_of_the_traffic() {
+        let after = |script: &str| probe(&known(), script).0;
+        assert!(!after(&"C!,..".repeat(3)).flaps());
+        assert!(after(&("C!,..".repeat(2) + "....C!,......" + "C!")).flaps());
+        assert_eq!(after(&("C!,..".to_owned() + &".".repeat(20))).flaps, 0, "calm is forgotten");
+        assert_eq!(after(&("C!,..".to_owned() + &".".repeat(19))).flaps, 1);
+        let mut whole = Probe::default();
+        for turn in [Turn::First, Turn::AtOnce] {
+            whole.pair(&known(), turn, Says::CanaryOnly, true);
+        }
+        assert_eq!((whole.flaps, whole.doubt, whole.flaps()), (2, 4, false));
+    }
+
+    #[test]
+    fn in_a_storm_a_whole_sample_suspends() {
+        assert!(!probe(&known(), "SC!").1 && probe(&known(), "C!").1);
+        assert!(!probe(&known(), "SC!ccc").1 && probe(&known(), "SC!cccc").1);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Which layout the bytes have.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 
 /// A book as text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -94,7 +94,7 @@ fn bytes(book: &Book) -> Vec<u8> {
     book.mirrors.iter().for_each(|mirror| writer.fractions(&mirror.0.each()));
     writer.fractions(&book.absolute.0.each());
     writer.side(book.seen);
-    writer.0.extend([book.watch.high, book.watch.used, book.suspensions]);
+    writer.0.extend([book.watch.high, book.watch.used]);
     writer.whole(u64::from(book.watch.failed));
     writer.bit(book.watch.wanted);
     writer.bit(book.whole);
@@ -134,8 +134,10 @@ fn put_sums(writer: &mut Writer, sums: Sums) {
 
 fn put_probe(writer: &mut Writer, probe: &Probe) {
     writer.fractions(&probe.arms.each());
+    writer.fractions(&probe.quick.each());
+    writer.bit(probe.halfway);
     writer.whole(u64::from(probe.storms));
-    writer.0.extend([probe.open, probe.doubt]);
+    writer.0.extend([probe.open, probe.doubt, probe.flaps, probe.calm]);
     writer.whole(u64::from(probe.stage));
     probe.counts.iter().for_each(|count| writer.whole(u64::from(*count)));
 }
@@ -168,7 +170,6 @@ fn fill(book: &mut Book, reader: &mut Reader<'_>) -> Option<()> {
     book.absolute = Absolute(Arms::new(reader.fractions()?));
     book.seen = reader.side()?;
     let (high, used) = (reader.byte()?, reader.byte()?);
-    book.suspensions = reader.byte()?;
     book.watch = Watch { high, used, failed: reader.small()?, wanted: reader.bit()? };
     book.whole = reader.bit()?;
     fill_words(book, reader)
@@ -204,9 +205,9 @@ fn sums(reader: &mut Reader<'_>) -> Option<Sums> {
 }
 
 fn probe(reader: &mut Reader<'_>) -> Option<Probe> {
-    let arms = Arms::new(reader.fractions()?);
+    let (arms, quick, halfway) = (Arms::new(reader.fractions()?), Arms::new(reader.fractions()?), reader.bit()?);
     let storms = u16::try_from(reader.whole()?).ok()?;
-    let (open, doubt, stage) = (reader.byte()?, reader.byte()?, reader.small()?);
+    let (open, doubt, flaps, calm, stage) = (reader.byte()?, reader.byte()?, reader.byte()?, reader.byte()?, reader.small()?);
     let counts = [reader.small()?, reader.small()?, reader.small()?];
-    Some(Probe { arms, storms, open, doubt, stage, counts })
+    Some(Probe { arms, quick, halfway, storms, open, doubt, flaps, calm, stage, counts })
 }

@@ -53,7 +53,8 @@ fn probes(book: &Book) -> String {
     let name = book.terms.probes.get(at).map(|terms| terms.name.clone()).unwrap_or_default();
     let all = u64::from(confirmed) + u64::from(unsure) + u64::from(good);
     let said = book.said.clone().unwrap_or(name);
-    format!("{said}; {confirmed} of {all} samples failed on the canary alone to the last pair, {unsure} more in part")
+    let part = if unsure > 0 { format!(", {unsure} more in part") } else { String::new() };
+    format!("{said}; {confirmed} of {all} samples failed on the canary alone{part}")
 }
 
 /// Both sides in one sentence.
@@ -75,7 +76,7 @@ fn percent(part: u64, all: u64) -> String {
 
 /// Suspended and given back too often.
 pub(super) fn too_often(said: &str) -> String {
-    format!("{said}; traffic was taken off and given back three times already")
+    format!("{said}; it was good again each time that its traffic was taken off, and is not tried once more")
 }
 
 /// Errors jumped under all of the traffic.

@@ -358,7 +358,7 @@ fn a_worker_without_a_service_starts_with_the_first_step() {
     let mut toy = Toy::adopted(4);
     toy.seen.services.clear();
     toy.plan.probes.clear();
-    toy.seen.probes.voting = 0;
+    toy.seen.probes.voting.clear();
     toy.set_image("v2");
     toy.until(|t| t.live() == "v2" && t.quiet());
     assert_eq!(toy.story(), "record v2; canary 1; canary 4; open; close; canary away; v2 Live");
@@ -536,7 +536,7 @@ fn suspended() -> Toy {
 #[test]
 fn a_suspension_outlives_the_probe_that_saw_the_failure() {
     let mut toy = suspended();
-    toy.seen.probes.voting = 0;
+    toy.seen.probes.voting.clear();
     let samples = std::mem::take(&mut toy.seen.probes.samples);
     toy.mute = true;
     toy.seen.problems.push(Reason::ProbeMissing { probe: "home".into() });
@@ -545,7 +545,7 @@ fn a_suspension_outlives_the_probe_that_saw_the_failure() {
         assert_ne!(toy.seen.services[0].pin, Pin::Off, "traffic is back without a sample");
     }
     assert_eq!((toy.phase(), toy.story().as_str()), ("Canary", ""));
-    (toy.seen.probes.voting, toy.seen.probes.samples, toy.mute) = (1, samples, false);
+    (toy.seen.probes.voting, toy.seen.probes.samples, toy.mute) = (toy::voting(), samples, false);
     for _ in 0..20 {
         toy.pass();
         assert_ne!(toy.seen.services[0].pin, Pin::Off, "traffic is back while something holds");

@@ -11,7 +11,10 @@ use crate::{
     decide::{
         check::check,
         decide,
-        evidence::{Sample, Seen, Way},
+        judge::{
+            book::{Dated, Input, Pair},
+            probes::{ProbeTerms, Seen, Turn},
+        },
     },
     model::{
         before::{Job, Ran},
@@ -70,6 +73,11 @@ pub(super) struct Toy {
     /// The Service's own selector fits no side any more.
     pub(super) unfit: bool,
     pub(super) last: Option<Decision>,
+}
+
+/// The probe that votes.
+pub(super) fn voting() -> Vec<ProbeTerms> {
+    vec![ProbeTerms { name: "home".into(), ..ProbeTerms::default() }]
 }
 
 /// The Service of the app, as its owner wrote it.
@@ -148,7 +156,7 @@ impl Toy {
             unfit: false,
             last: None,
         };
-        toy.seen.probes.voting = 1;
+        toy.seen.probes.voting = voting();
         toy.world();
         toy
     }
@@ -260,24 +268,17 @@ impl Toy {
         let seen = |fails| if fails { Seen::Fail("GET / answered 500, expected 200".into()) } else { Seen::Pass };
         if self.silent {
             let nothing = || Seen::Void("nobody answers".into());
-            let at = after(self.now, Duration::from_millis(1));
-            let sample = Sample { at, probe: "home".into(), way: Way::Pod("c".into()), rerun: false, canary: nothing(), stable: nothing() };
-            return self.seen.probes.samples.push(sample);
+            return self.paired(1, Turn::First, nothing(), nothing());
         }
-        for (rerun, millis) in [(false, 1), (true, 2)] {
-            let sample = Sample {
-                at: after(self.now, Duration::from_millis(millis)),
-                probe: "home".into(),
-                way: Way::Pod("c".into()),
-                rerun,
-                canary: seen(self.canary_fails),
-                stable: seen(self.stable_fails),
-            };
-            self.seen.probes.samples.push(sample);
-            if !self.canary_fails {
-                break;
-            }
+        let turns = [Turn::First, Turn::AtOnce].into_iter().chain([Turn::Repeat; 4]);
+        for (millis, turn) in (1..).zip(turns).take(if self.canary_fails { 6 } else { 1 }) {
+            self.paired(millis, turn, seen(self.canary_fails), seen(self.stable_fails));
         }
+    }
+
+    fn paired(&mut self, millis: u64, turn: Turn, canary: Seen, stable: Seen) {
+        let pair = Pair { probe: "home".into(), turn, canary, stable };
+        self.seen.probes.samples.push(Dated { at: after(self.now, Duration::from_millis(millis)), input: Input::Pair(pair) });
     }
 
     fn pods(&self, prefix: &str, hash: Option<&PodHash>, count: u32) -> Vec<Pod> {

@@ -8,7 +8,10 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    decide::evidence::{Sample, Seen, Way},
+    decide::judge::{
+        book::{Dated, Input, Pair},
+        probes::{ProbeTerms, Seen, Turn},
+    },
     model::{
         probe::Answerer,
         world::{RestSample, Told},
@@ -26,13 +29,22 @@ const ANSWERERS: usize = 16;
 /// Results of one rollout, or of one version at rest.
 #[derive(Default)]
 pub(super) struct Book {
-    samples: VecDeque<Sample>,
+    samples: VecDeque<Dated>,
     rest: VecDeque<RestSample>,
     due: BTreeMap<String, Timestamp>,
     last: Option<Timestamp>,
     turns: BTreeMap<String, usize>,
     answerers: BTreeMap<String, Answerers>,
     left: LeftByProbe,
+    history: Option<History>,
+}
+
+/// Runs at rest of the version that serves, since we began to ask it: what is usual for its probes.
+pub(super) struct History {
+    /// The version.
+    pub(super) of: String,
+    /// By probe: runs, and failures among them.
+    runs: BTreeMap<String, (u32, u32)>,
 }
 
 /// What could not be put right, by probe.
@@ -80,10 +92,10 @@ impl Book {
     }
 
     /// Adds a paired run.
-    pub(super) fn pair(&mut self, probe: &str, way: Way, rerun: bool, seen: (Seen, Seen), now: Timestamp) {
+    pub(super) fn pair(&mut self, probe: String, turn: Turn, seen: (Seen, Seen), now: Timestamp) {
         let (canary, stable) = seen;
         let at = self.stamp(now);
-        self.samples.push_back(Sample { at, probe: probe.to_owned(), way, rerun, canary, stable });
+        self.samples.push_back(Dated { at, input: Input::Pair(Pair { probe, turn, canary, stable }) });
         if self.samples.len() > SAMPLES {
             self.samples.pop_front();
         }
@@ -122,8 +134,25 @@ impl Book {
         self.answerers.get(probe).map(|known| known.canary.clone())
     }
 
+    /// What runs at rest is this version: what is usual begins anew with another.
+    pub(super) fn knows(&mut self, version: &str) {
+        if self.history.as_ref().is_none_or(|known| known.of != version) {
+            self.history = Some(History { of: version.to_owned(), runs: BTreeMap::new() });
+        }
+    }
+
+    /// What is known of a probe before the rollout.
+    pub(super) fn terms(&self, probe: &str, mutating: bool) -> ProbeTerms {
+        let (runs, flakes) = self.history.as_ref().and_then(|known| known.runs.get(probe)).copied().unwrap_or_default();
+        ProbeTerms { name: probe.to_owned(), mutating, runs, flakes, ..ProbeTerms::default() }
+    }
+
     /// Adds a run at rest.
     pub(super) fn at_rest(&mut self, probe: &str, wrong: Option<String>, now: Timestamp) {
+        if let Some(known) = &mut self.history {
+            let (runs, flakes) = known.runs.entry(probe.to_owned()).or_default();
+            (*runs, *flakes) = (runs.saturating_add(1), flakes.saturating_add(u32::from(wrong.is_some())));
+        }
         let at = self.stamp(now);
         self.rest.push_back(RestSample { at, probe: probe.to_owned(), wrong });
         if self.rest.iter().filter(|r| r.probe == probe).count() > REST
@@ -184,14 +213,14 @@ impl Book {
         stopped.map(|(probe, left)| (probe.clone(), left.says.clone())).collect()
     }
 
-    /// That outlives what the results are about.
-    pub(super) fn what_is_left(&mut self) -> LeftByProbe {
-        std::mem::take(&mut self.left)
+    /// That outlives what the results are about: what probes left behind, and what is usual for them.
+    pub(super) fn what_outlives(&mut self) -> (LeftByProbe, Option<History>) {
+        (std::mem::take(&mut self.left), self.history.take())
     }
 
-    /// What was left before.
-    pub(super) fn goes_on_with(&mut self, left: LeftByProbe) {
-        self.left = left;
+    /// What was known before.
+    pub(super) fn goes_on_with(&mut self, left: LeftByProbe, history: Option<History>) {
+        (self.left, self.history) = (left, history);
     }
 
     /// It is another probe now, of the same name.
@@ -199,7 +228,7 @@ impl Book {
         self.left.remove(probe);
     }
 
-    pub(super) fn samples(&self) -> Vec<Sample> {
+    pub(super) fn samples(&self) -> Vec<Dated> {
         self.samples.iter().cloned().collect()
     }
 

@@ -13,7 +13,7 @@ use super::{
     round::{Asker, ROUTE, label, seen},
 };
 use crate::{
-    decide::evidence::{Seen, Way},
+    decide::judge::probes::{self, Seen, Turn},
     model::{
         phase::after,
         probe::{AnsweredBy, Answerer, Check, Class, Outcome, Run, Wanted},
@@ -38,26 +38,13 @@ impl Asker {
         door(probe).filter(|door| entered.is_some_and(|entered| door.is(entered)) || after(door.since, SERVED) <= self.clock.now())
     }
 
-    /// A pair by the route, repeated when the canary alone fails. A failure that is confirmed is looked at a second time at once, and
-    /// not after another round of pods, whose good pairs would hide it.
-    pub(super) async fn by_route(&self, probe: &Watched, door: &Door, canary: &[Answerer], told: &watch::Receiver<(Watched, bool)>) {
-        for _ in 0..2 {
-            for rerun in [false, true] {
-                if !self.pair_by_route(probe, door, canary, told, rerun).await {
-                    return;
-                }
-            }
-        }
-    }
-
     /// One pair; whether the canary alone failed.
-    async fn pair_by_route(
+    pub(super) async fn pair_by_route(
         &self,
         probe: &Watched,
-        door: &Door,
-        canary: &[Answerer],
+        (door, canary): (&Door, &[Answerer]),
         told: &watch::Receiver<(Watched, bool)>,
-        rerun: bool,
+        turn: Turn,
     ) -> bool {
         let (as_tester, as_customer) = checks(&probe.check, door, canary);
         let (on_canary, on_stable) =
@@ -71,7 +58,7 @@ impl Asker {
         if probe.pods && matches!(seen, (Seen::Void(_), _) | (_, Seen::Void(_))) {
             return false;
         }
-        self.note(probe, Way::Route, rerun, seen)
+        self.note(probe, probes::by_route(&probe.check.name), turn, seen)
     }
 
     /// A customer, who may reach the canary by its share: then stable has not been asked yet. Nor may it have been where nobody says

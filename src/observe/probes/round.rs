@@ -1,7 +1,8 @@
 //! The rounds of one probe: whom it asks next, and what is asked again at once.
 //!
-//! A failure of the canary alone is repeated at once with the same two pods; when it fails again, the next pair follows at once
-//! as well, so that the second confirmation is a matter of moments and not of the schedule.
+//! A failure of the canary alone is repeated at once with the same two pods, which is enough to take traffic off it; then again and again
+//! for some seconds as long as it stays so, so that a verdict is not one moment's ([`crate::decide::judge::probes`]). The next sample
+//! follows soon, at the next pod.
 
 use std::{
     net::SocketAddr,
@@ -22,16 +23,19 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    decide::evidence::{Seen, Way},
+    decide::judge::probes::{MUTATING_PAIRS, PAIRS, Seen, Turn},
     edge::probe::Prober,
     model::{
         phase::after,
-        probe::{Check, Outcome, Run},
+        probe::{Answerer, Check, Outcome, Run},
     },
 };
 
-/// While traffic is off the canary: quick, and no burden yet.
-const EAGER: Duration = Duration::from_secs(1);
+/// After a sample in which the canary alone failed, and while traffic is off it: soon, but not in the same stall.
+const SOON: Duration = Duration::from_secs(5);
+/// When the other pairs of a sample follow the first (research on the judge, §7): weather of some seconds is weather for few of them.
+const REPEATS: [Duration; PAIRS as usize - 1] =
+    [Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 /// Of what a target did wrong, as it is shown.
 const SENTENCE: usize = 300;
 const NO_STABLE: &str = "no stable pod is ready";
@@ -51,8 +55,16 @@ pub(super) struct Asker {
 enum Then {
     /// The schedule.
     Wait,
-    /// Another round at once: the canary's failure is confirmed and wants a second look.
-    Again,
+    /// Another round soon: the canary alone failed.
+    Soon,
+}
+
+/// Which way a sample goes.
+enum By<'a> {
+    /// To this canary pod, beside a pod of stable.
+    Pods(&'a Target, Option<&'a Target>),
+    /// By the route, as one of those who test beside one who is not; the answerers that are the canary.
+    Route(&'a Door, &'a [Answerer]),
 }
 
 /// The ways, as they are counted.
@@ -63,14 +75,16 @@ impl Asker {
     /// Runs until it is dropped.
     pub(super) async fn run(self, mut told: watch::Receiver<(Watched, bool)>) {
         let mut last: Option<Instant> = None;
-        let mut followed = false;
+        let mut doubted = false;
+        // Where the next round begins: at the pod after the one that failed.
+        let mut first = 0;
         // The door that the last round could have gone through.
         let mut entered: Option<Door> = None;
         loop {
             let (probe, eager) = told.borrow_and_update().clone();
             let opens = self.opens(&probe).filter(|_| entered.is_none());
             let stopped = lock(&self.book).stopped(&probe.check.name);
-            let Some(due) = due(&probe, eager || followed, last, opens).filter(|_| !stopped) else {
+            let Some(due) = due(&probe, eager || doubted, last, opens).filter(|_| !stopped) else {
                 lock(&self.book).due(&probe.check.name, None);
                 if told.changed().await.is_err() {
                     return;
@@ -90,12 +104,12 @@ impl Asker {
             let door = self.open_door(&probe, entered.as_ref()).cloned();
             // Provisional: while it runs, the next one is not in the past.
             self.announce(&probe, Instant::now() + probe.every);
-            let then = self.round(&probe, door.as_ref(), &told).await;
+            let then = self.round(&probe, door.as_ref(), &told, &mut first).await;
             entered = door;
-            if then == Then::Again && !followed {
-                last = None;
+            doubted = then == Then::Soon;
+            if doubted {
+                last = Some(Instant::now());
             }
-            followed = then == Then::Again;
         }
     }
 
@@ -107,9 +121,9 @@ impl Asker {
         lock(&self.book).due(&probe.check.name, Some(after(self.clock.now(), wait)));
     }
 
-    async fn round(&self, probe: &Watched, door: Option<&Door>, told: &watch::Receiver<(Watched, bool)>) -> Then {
+    async fn round(&self, probe: &Watched, door: Option<&Door>, told: &watch::Receiver<(Watched, bool)>, first: &mut usize) -> Then {
         match &probe.asks {
-            Asks::Pair { canary, stable, .. } => self.pairs(probe, canary, stable, door, told).await,
+            Asks::Pair { canary, stable, .. } => self.pairs(probe, (canary, first), stable, door, told).await,
             Asks::Rest { pods } => {
                 self.rest(probe, pods).await;
                 Then::Wait
@@ -117,47 +131,67 @@ impl Asker {
         }
     }
 
-    /// Every canary pod once, and then the route. A pod that has left in the meantime is not asked: its silence would be held against its version.
+    /// Every canary pod once, and then the route, until one of them fails. A pod that has left in the meantime is not asked: its silence
+    /// would be held against its version.
     async fn pairs(
         &self,
         probe: &Watched,
-        canary: &[Target],
+        (canary, first): (&[Target], &mut usize),
         stable: &[Target],
         door: Option<&Door>,
         told: &watch::Receiver<(Watched, bool)>,
     ) -> Then {
-        let mut then = Then::Wait;
         let known = || lock(&self.book).canary(&probe.check.name);
         // Where the route alone is to be asked, pods are asked all the same while there is no way by it.
         let pods = probe.pods || door.is_none() || known().is_none();
-        for target in canary.iter().filter(|_| pods) {
+        let begin = first.checked_rem(canary.len()).unwrap_or(0);
+        let in_turn = canary.iter().enumerate().cycle().skip(begin).take(canary.len());
+        let mut well = true;
+        for (at, target) in in_turn.filter(|_| pods) {
             if !still_asked(told, target) {
                 continue;
             }
             let beside = self.turn(&probe.check.name, stable);
-            let failed = self.pair(probe, target, beside, told, false).await;
-            then = if failed && self.pair(probe, target, beside, told, true).await { Then::Again } else { Then::Wait };
+            well = self.sample(probe, told, &By::Pods(target, beside)).await;
+            if !well {
+                *first = at + 1;
+                break;
+            }
         }
-        if let Some(door) = door
+        if let Some(door) = door.filter(|_| well)
             && let Some(known) = known()
         {
-            self.by_route(probe, door, &known, told).await;
+            well = self.sample(probe, told, &By::Route(door, &known)).await;
         }
         if probe.votes {
             self.nudge();
         }
-        then
+        if well { Then::Wait } else { Then::Soon }
+    }
+
+    /// One sample: pairs as long as the canary alone fails. Whether the first of them went well.
+    async fn sample(&self, probe: &Watched, told: &watch::Receiver<(Watched, bool)>, by: &By<'_>) -> bool {
+        let began = Instant::now();
+        if !self.pair(probe, told, by, Turn::First).await {
+            return true;
+        }
+        self.pair(probe, told, by, Turn::AtOnce).await;
+        let others = usize::from(if probe.check.mutates() { MUTATING_PAIRS } else { PAIRS }) - 1;
+        for after in REPEATS.into_iter().take(others) {
+            sleep_until(began + after).await;
+            if !self.pair(probe, told, by, Turn::Repeat).await {
+                break;
+            }
+        }
+        false
     }
 
     /// One pair; whether the canary alone failed.
-    async fn pair(
-        &self,
-        probe: &Watched,
-        canary: &Target,
-        stable: Option<&Target>,
-        told: &watch::Receiver<(Watched, bool)>,
-        rerun: bool,
-    ) -> bool {
+    async fn pair(&self, probe: &Watched, told: &watch::Receiver<(Watched, bool)>, by: &By<'_>, turn: Turn) -> bool {
+        let (canary, stable) = match by {
+            By::Pods(canary, stable) => (canary, stable),
+            By::Route(door, known) => return self.pair_by_route(probe, (door, known), told, turn).await,
+        };
         let beside = async {
             match stable {
                 Some(stable) => self.ask_pod(&probe.check, stable, stable, Side::Stable).await,
@@ -170,16 +204,16 @@ impl Asker {
         if !still_asked(told, canary) {
             return false;
         }
-        self.note(probe, Way::Pod(canary.pod.clone()), rerun, seen)
+        self.note(probe, probe.check.name.clone(), turn, seen)
     }
 
-    /// Writes a pair down; whether it is worth another: the canary alone failed. What only reports is not asked twice, for nothing
-    /// waits for it.
-    pub(super) fn note(&self, probe: &Watched, way: Way, rerun: bool, seen: (Seen, Seen)) -> bool {
+    /// Writes a pair down, under the name of the probe and its way; whether it is worth another: the canary alone failed. What only
+    /// reports is not asked twice, for nothing waits for it.
+    pub(super) fn note(&self, probe: &Watched, name: String, turn: Turn, seen: (Seen, Seen)) -> bool {
         let canary_alone = matches!(seen, (Seen::Fail(_), Seen::Pass));
         let weighty = !matches!(seen, (Seen::Pass, Seen::Pass));
         if probe.votes {
-            lock(&self.book).pair(&probe.check.name, way, rerun, seen, self.clock.now());
+            lock(&self.book).pair(name, turn, seen, self.clock.now());
             if weighty {
                 self.nudge();
             }
@@ -206,7 +240,7 @@ impl Asker {
             let wrong = match seen(run.outcome) {
                 Seen::Void(_) => return,
                 Seen::Pass => None,
-                Seen::Fail(said) => Some(said),
+                Seen::Fail(said) | Seen::Busy(said) => Some(said),
             };
             let healthy = wrong.is_none();
             if probe.votes {
@@ -260,9 +294,9 @@ pub(super) fn label(side: Side) -> &'static str {
 }
 
 /// When the next round begins, at the latest when a door opens; none: there is nobody to ask.
-fn due(probe: &Watched, eager: bool, last: Option<Instant>, opens: Option<Instant>) -> Option<Instant> {
+fn due(probe: &Watched, soon: bool, last: Option<Instant>, opens: Option<Instant>) -> Option<Instant> {
     let (somebody, every) = match &probe.asks {
-        Asks::Pair { canary, .. } => (!canary.is_empty(), if eager { probe.every.min(EAGER) } else { probe.every }),
+        Asks::Pair { canary, .. } => (!canary.is_empty(), if soon { probe.every.min(SOON) } else { probe.every }),
         Asks::Rest { pods } => (!pods.is_empty(), probe.every),
     };
     let now = Instant::now();

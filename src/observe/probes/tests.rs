@@ -9,7 +9,11 @@ use tokio::{
 
 use super::*;
 use crate::{
-    decide::evidence::{Sample, Seen, Way},
+    decide::judge::{
+        book::{Book, Dated, Input, Verdict},
+        probes::{ProbeTerms, Seen, Turn, by_route},
+        terms::Terms,
+    },
     model::{
         phase::after,
         probe::{AnsweredBy, Answerer, Class, Expect, Outcome, Run, Scheme, Step, Vars, Wanted},
@@ -107,11 +111,25 @@ fn target(number: u16) -> Target {
     Target { pod: format!("pod-{number}"), at: SocketAddr::from(([192, 0, 2, 1], number)) }
 }
 
-fn pod(sample: &Sample) -> &str {
-    match &sample.way {
-        Way::Pod(pod) => pod,
-        Way::Route => "by the route",
+/// What is in the book of one pair.
+#[derive(Clone, Debug, PartialEq)]
+struct Sample {
+    at: Timestamp,
+    probe: String,
+    turn: Turn,
+    canary: Seen,
+    stable: Seen,
+}
+
+impl From<Dated> for Sample {
+    fn from(dated: Dated) -> Self {
+        let Input::Pair(pair) = dated.input else { panic!("probes bring pairs: {dated:?}") };
+        Self { at: dated.at, probe: pair.probe, turn: pair.turn, canary: pair.canary, stable: pair.stable }
     }
+}
+
+fn probe(sample: &Sample) -> &str {
+    &sample.probe
 }
 
 fn check() -> Arc<Check> {
@@ -188,7 +206,12 @@ impl Bench {
     }
 
     fn samples(&self) -> Vec<Sample> {
-        self.board.read(&key()).samples
+        self.board.read(&key()).samples.into_iter().map(Sample::from).collect()
+    }
+
+    /// The canary pods that were asked, in their order.
+    fn canaries(&self) -> Vec<u16> {
+        self.asked().into_iter().filter(|port| *port < 100 && *port != DOOR).collect()
     }
 
     fn asked(&self) -> Vec<u16> {
@@ -200,8 +223,8 @@ impl Bench {
     }
 
     /// What pairs by the route are in the book, and what each side was seen to do.
-    fn by_route(&self) -> Vec<(bool, Seen, Seen)> {
-        self.samples().into_iter().filter(|s| s.way == Way::Route).map(|s| (s.rerun, s.canary, s.stable)).collect()
+    fn by_route(&self) -> Vec<(Turn, Seen, Seen)> {
+        self.samples().into_iter().filter(|s| s.probe == by_route("home")).map(|s| (s.turn, s.canary, s.stable)).collect()
     }
 
     fn nudged(&mut self) -> usize {
@@ -214,7 +237,7 @@ async fn every_canary_pod_is_asked_beside_a_stable_one_once_per_interval() {
     let mut bench = bench();
     bench.board.watch(&key(), pair(2, 3));
     bench.pass(100).await;
-    assert_eq!(bench.samples().iter().map(pod).collect::<Vec<_>>(), ["pod-1", "pod-2"], "at once");
+    assert_eq!((bench.samples().len(), bench.canaries()), (2, vec![1, 2]), "at once");
     assert!(bench.nudged() >= 1, "the first result of a stage is worth a look");
     assert_eq!(bench.board.read(&key()).next, Some(Timestamp::from_second(15).unwrap()));
     bench.board.watch(&key(), pair(2, 3));
@@ -231,43 +254,100 @@ async fn every_canary_pod_is_asked_beside_a_stable_one_once_per_interval() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bad_canary_is_confirmed_twice_within_moments_and_then_asked_every_second() {
+async fn a_bad_canary_is_in_doubt_within_moments_and_asked_again_for_some_seconds() {
     let mut bench = bench();
     bench.prober.bad.lock().unwrap().push(1);
     bench.board.watch(&key(), pair(1, 2));
     bench.pass(100).await;
     let samples = bench.samples();
-    assert_eq!(samples.iter().map(|s| s.rerun).collect::<Vec<_>>(), [false, true, false, true]);
+    assert_eq!(samples.iter().map(|s| s.turn).collect::<Vec<_>>(), [Turn::First, Turn::AtOnce]);
     assert!(samples.windows(2).all(|pair| matches!(pair, [a, b] if a.at < b.at)), "in an order that is never in doubt");
-    assert!(bench.nudged() >= 4, "every failure is worth a look");
-    let asked = bench.asked();
-    assert_eq!(asked, [1, 101, 1, 101, 1, 102, 1, 102], "the same two pods again");
-    bench.pass(900).await;
-    assert_eq!(bench.samples().len(), 4, "and then not without a pause");
-    bench.pass(100).await;
-    assert_eq!(bench.samples().len(), 6);
+    assert!(bench.nudged() >= 2, "every failure is worth a look");
+    bench.pass(4_000).await;
+    assert_eq!(bench.samples().iter().skip(2).map(|s| s.turn).collect::<Vec<_>>(), [Turn::Repeat; 4]);
+    assert_eq!(bench.asked(), [1, 101].repeat(6), "the same two pods again");
+    bench.pass(4_800).await;
+    assert_eq!(bench.samples().len(), 6, "and then not without a pause");
+    bench.pass(300).await;
+    assert_eq!(bench.samples().len(), 8);
+    assert_eq!(bench.asked().split_off(12), [1, 102, 1, 102], "beside another pod of stable");
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_flake_is_repeated_once_and_changes_no_schedule() {
+async fn the_next_sample_after_a_failure_is_of_the_next_pod() {
+    let bench = bench();
+    bench.prober.bad.lock().unwrap().extend([1, 2]);
+    bench.board.watch(&key(), pair(3, 1));
+    bench.pass(4_500).await;
+    assert_eq!(bench.canaries(), [1; 6]);
+    bench.pass(10_000).await;
+    assert_eq!(bench.canaries().split_off(6), [2; 6]);
+    bench.pass(5_000).await;
+    assert_eq!(bench.canaries().split_off(12)[..3], [3, 1, 1], "one that answers well is followed by the next at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_something_is_asked_three_times() {
+    let bench = bench();
+    bench.prober.bad.lock().unwrap().push(1);
+    let mut watch = pair(1, 1);
+    for probe in &mut watch.probes {
+        let mut check = (*probe.check).clone();
+        check.steps.iter_mut().for_each(|step| step.method = "POST".to_owned());
+        probe.check = Arc::new(check);
+    }
+    bench.board.watch(&key(), watch);
+    bench.pass(4_500).await;
+    let known = bench.board.read(&key());
+    assert!(known.voting.iter().all(|terms| terms.mutating));
+    assert_eq!(bench.samples().len(), 4, "at once, and twice more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_usual_at_rest_is_known_in_the_rollout_and_forgotten_with_the_version() {
+    let bench = bench();
+    let known = || bench.board.read(&key()).voting.first().map(|terms| (terms.runs, terms.flakes));
+    let of = |about: &str, watch: Watch| Watch { about: about.to_owned(), ..watch };
+    let rest = |about| of(about, Watch { stage: String::new(), ..at_rest(2) });
+    bench.board.watch(&key(), rest("v1"));
+    bench.pass(180_000 * 4 + 1_000).await;
+    bench.prober.bad.lock().unwrap().extend([101, 102]);
+    bench.pass(180_000).await;
+    assert_eq!(known(), Some((7, 2)), "five good ones, and one that failed twice");
+    bench.board.watch(&key(), of("v2 since now", pair(1, 1)));
+    assert_eq!(known(), Some((7, 2)));
+    bench.board.watch(&key(), rest("v1"));
+    assert_eq!(known(), Some((7, 2)), "it has come back");
+    bench.board.watch(&key(), rest("v2"));
+    assert_eq!(known(), Some((0, 0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_flake_is_repeated_and_the_next_sample_follows_soon() {
     let bench = bench();
     bench.prober.bad.lock().unwrap().push(1);
     bench.board.watch(&key(), pair(1, 1));
     bench.pass(15).await;
     bench.prober.bad.lock().unwrap().clear();
     bench.pass(14_900).await;
-    let told: Vec<(bool, Seen)> = bench.samples().into_iter().map(|s| (s.rerun, s.canary)).collect();
-    assert!(matches!(told.as_slice(), [(false, Seen::Fail(_)), (true, Seen::Pass)]), "{told:?}");
+    let told: Vec<(Turn, Seen)> = bench.samples().into_iter().map(|s| (s.turn, s.canary)).collect();
+    assert!(
+        matches!(
+            told.as_slice(),
+            [(Turn::First, Seen::Fail(_)), (Turn::AtOnce, Seen::Pass), (Turn::Repeat, Seen::Pass), (Turn::First, Seen::Pass), ..]
+        ),
+        "{told:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_suspended_a_round_comes_every_second() {
+async fn while_suspended_a_round_comes_soon() {
     let bench = bench();
     bench.board.watch(&key(), pair(1, 1));
     bench.pass(5_000).await;
     bench.board.watch(&key(), Watch { eager: true, ..pair(1, 1) });
-    bench.pass(3_100).await;
-    assert_eq!(bench.samples().len(), 5, "one before, one at once, three more");
+    bench.pass(10_100).await;
+    assert_eq!(bench.samples().len(), 4, "one before, one at once, two more");
 }
 
 #[tokio::test(start_paused = true)]
@@ -287,7 +367,7 @@ async fn another_rollout_begins_with_nothing() {
     bench.pass(5).await;
     bench.board.watch(&key(), Watch { about: "v3".to_owned(), ..pair(2, 1) });
     bench.pass(100).await;
-    assert_eq!(bench.samples().iter().map(pod).collect::<Vec<_>>(), ["pod-1", "pod-2"], "the pair in flight is dropped");
+    assert_eq!((bench.samples().len(), bench.canaries()), (2, vec![1, 1, 2]), "the pair in flight is dropped");
 }
 
 #[tokio::test(start_paused = true)]
@@ -301,7 +381,7 @@ async fn without_a_stable_pod_or_a_sound_prober_nothing_is_learnt() {
     *bench.prober.sick.lock().unwrap() = true;
     bench.board.watch(&key(), Watch { stage: "Canary 0".to_owned(), ..pair(1, 1) });
     bench.pass(100).await;
-    assert!(matches!(bench.samples().last().unwrap(), Sample { canary: Seen::Void(_), stable: Seen::Void(_), rerun: false, .. }));
+    assert!(matches!(bench.samples().last().unwrap(), Sample { canary: Seen::Void(_), stable: Seen::Void(_), turn: Turn::First, .. }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -382,7 +462,7 @@ async fn the_book_of_a_long_rollout_stays_small() {
     assert_eq!(bench.samples().len(), 256);
 }
 
-const GOOD: (bool, Seen, Seen) = (false, Seen::Pass, Seen::Pass);
+const GOOD: (Turn, Seen, Seen) = (Turn::First, Seen::Pass, Seen::Pass);
 
 fn failing() -> Seen {
     Seen::Fail("GET / answered 500, expected 2xx".to_owned())
@@ -393,9 +473,9 @@ async fn by_the_route_a_pair_more_is_run_in_each_round_once_the_route_is_served(
     let bench = bench();
     bench.board.watch(&key(), with_door(true, false));
     bench.pass(2_900).await;
-    assert_eq!(bench.samples().iter().map(pod).collect::<Vec<_>>(), ["pod-1"], "applied is not served");
+    assert_eq!(bench.samples().iter().map(probe).collect::<Vec<_>>(), ["home"], "applied is not served");
     bench.pass(200).await;
-    assert_eq!(bench.samples().iter().map(pod).collect::<Vec<_>>(), ["pod-1", "pod-1", "by the route"], "then at once");
+    assert_eq!(bench.samples().iter().map(probe).collect::<Vec<_>>(), ["home", "home", "home by the route"], "then at once");
     bench.pass(15_000).await;
     assert_eq!(bench.by_route(), [GOOD, GOOD]);
     assert_eq!((bench.runs("route", "canary", "pass"), bench.runs("route", "stable", "pass")), (2, 2));
@@ -427,18 +507,22 @@ async fn a_leader_that_has_not_met_the_pods_asks_them_before_it_goes_by_the_rout
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_by_the_route_alone_is_confirmed_twice_before_pods_are_asked_again() {
+async fn a_failure_by_the_route_alone_is_a_verdict_though_pods_answer_well() {
     let mut bench = bench();
     *bench.prober.to_testers.lock().unwrap() = ("v2", false);
     bench.pass(10_000).await;
     bench.board.watch(&key(), with_door(true, false));
-    bench.pass(100).await;
-    let told: Vec<(bool, Seen, Seen)> = [false, true, false, true].map(|rerun| (rerun, failing(), Seen::Pass)).into();
+    bench.pass(4_500).await;
+    let sample = [Turn::First, Turn::AtOnce, Turn::Repeat, Turn::Repeat, Turn::Repeat, Turn::Repeat];
+    let told: Vec<(Turn, Seen, Seen)> = sample.map(|turn| (turn, failing(), Seen::Pass)).into();
     assert_eq!(bench.by_route(), told);
-    assert_eq!(bench.samples().iter().filter(|s| s.way != Way::Route).count(), 1);
-    assert!(bench.nudged() >= 4, "every failure is worth a look");
-    let verdict = crate::decide::evidence::Book::default().with(&bench.samples()).verdict();
-    assert!(matches!(&verdict, crate::decide::evidence::Verdict::Fail(said) if said.starts_with("home by the route: ")), "{verdict:?}");
+    assert_eq!(bench.samples().iter().filter(|s| s.probe == "home").count(), 1);
+    assert!(bench.nudged() >= 6, "every failure is worth a look");
+    bench.pass(10_000).await;
+    let known = bench.board.read(&key());
+    let ways = known.voting.iter().cloned().chain([ProbeTerms { name: by_route("home"), ..ProbeTerms::default() }]).collect();
+    let verdict = Book::open(Terms { probes: ways, ..Terms::default() }).with(&known.samples).verdict();
+    assert!(matches!(&verdict, Verdict::Fail(failure) if failure.says.starts_with("home by the route: ")), "{verdict:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -449,7 +533,7 @@ async fn a_failure_of_which_nobody_says_whose_it_is_is_of_the_side_that_was_aske
     bench.board.watch(&key(), with_door(true, true));
     bench.pass(15).await;
     bench.pass(15).await;
-    assert_eq!(bench.by_route().first(), Some(&(false, failing(), Seen::Pass)), "the Gateway cannot reach the canary");
+    assert_eq!(bench.by_route().first(), Some(&(Turn::First, failing(), Seen::Pass)), "the Gateway cannot reach the canary");
 }
 
 #[tokio::test(start_paused = true)]
@@ -464,7 +548,7 @@ async fn a_canary_answered_for_by_stable_is_misrouted_and_no_evidence() {
     bench.board.watch(&key(), Watch { stage: "Canary 1".to_owned(), ..with_door(false, false) });
     bench.pass(100).await;
     let said = "GET / was answered by another version than was asked".to_owned();
-    assert_eq!(bench.by_route(), [(false, Seen::Void(said), Seen::Pass)], "where nobody else speaks, that is told");
+    assert_eq!(bench.by_route(), [(Turn::First, Seen::Void(said), Seen::Pass)], "where nobody else speaks, that is told");
 }
 
 #[tokio::test(start_paused = true)]

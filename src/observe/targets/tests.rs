@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     api::delivery::Capacity,
-    decide::evidence::Book,
+    decide::judge::{book::Book, terms::Terms},
     model::{
         phase::{Direction, Live, Phase, Why},
         probe::{Check, Scheme, Vars},
@@ -134,7 +134,7 @@ fn state(stage: Option<Stage>) -> State {
         direction: Direction::Forward,
         started_at: Timestamp::UNIX_EPOCH,
         stage,
-        book: Book::default(),
+        book: Book::open(Terms::default()),
         suspended: Some(Timestamp::UNIX_EPOCH),
         fought: None,
         approved: vec![],

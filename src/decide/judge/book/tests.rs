@@ -1,7 +1,7 @@
 use super::super::{
     bet::Fair,
     block::{Block, Manner},
-    probes::ProbeTerms,
+    probes::{self, ProbeTerms},
     state::{Stored, size},
     words,
 };
@@ -107,7 +107,7 @@ fn a_broken_probe_suspends_at_its_second_pair_and_fails_after_two_samples() {
     let two = book(terms, [one.clone(), one].concat());
     let Verdict::Fail(failure) = two.verdict() else { panic!("{:?}", two.verdict()) };
     assert_eq!(failure.purse, Purse::Probes);
-    assert!(failure.says.contains("2 of 2 samples failed on the canary alone to the last pair"), "{}", failure.says);
+    assert!(failure.says.contains("2 of 2 samples failed on the canary alone; evidence "), "{}", failure.says);
 }
 
 #[test]
@@ -118,18 +118,21 @@ fn a_broken_probe_among_twenty_is_out_after_two_samples_too() {
 }
 
 #[test]
-fn doubt_ends_with_two_good_samples_and_the_fourth_suspension_is_a_hold() {
+fn doubt_ends_with_two_good_samples_or_more_and_the_fourth_suspension_is_too_much() {
     let doubt = [pair("home", Turn::First, false, true), pair("home", Turn::AtOnce, false, true), pair("home", Turn::Repeat, true, true)];
-    let round = [doubt.to_vec(), vec![good("home"), good("home")]].concat();
+    let round = [doubt.to_vec(), vec![good("home"); 6]].concat();
     // A probe without history, so that four unsure samples are no verdict.
     let probes = ["home", "order"].map(|name| ProbeTerms { name: name.to_owned(), ..ProbeTerms::default() });
     let terms = || Terms { probes: probes.to_vec(), ..terms() };
     let after = |rounds: usize, more: &[Input]| book(terms(), [vec![round.clone(); rounds].concat(), more.to_vec()].concat()).verdict();
     assert_eq!(after(1, &[]), Verdict::Fine);
     assert!(matches!(after(2, &doubt), Verdict::Suspend(_)));
-    assert!(matches!(after(3, &doubt), Verdict::Hold(_)));
+    assert!(matches!(after(3, &doubt), Verdict::TooOften(_)));
+    assert!(matches!(after(4, &[]), Verdict::TooOften(_)), "good samples lift it no more");
     let other = [doubt.to_vec(), vec![good("order"), good("order")]].concat();
     assert!(matches!(book(terms(), other).verdict(), Verdict::Suspend(_)), "another probe does not clear it");
+    let whole = [vec![Input::Whole(true)], round.clone(), doubt.to_vec()].concat();
+    assert!(matches!(book(terms(), whole).verdict(), Verdict::TooOften(_)), "under all of the traffic the second is");
 }
 
 #[test]
@@ -178,7 +181,7 @@ fn a_jump_asks_for_the_split_three_times_and_then_a_person() {
     let Verdict::Recheck(says) = after(1) else { panic!("{:?}", after(1)) };
     assert!(says.starts_with("100 failures in two blocks") && says.ends_with("side by side 0.40 % failed"), "{says}");
     assert!(matches!(after(3), Verdict::Recheck(_)));
-    assert!(matches!(after(4), Verdict::Hold(_)));
+    assert!(matches!(after(4), Verdict::TooOften(_)));
 }
 
 #[test]
@@ -203,10 +206,39 @@ fn a_good_canary_is_sent_on_and_silence_is_not_evidence() {
 
 #[test]
 fn every_probe_must_have_spoken_at_this_stage() {
-    assert_eq!(book(terms(), [good("home"), good("home")]).good_of_each(), 0);
-    assert_eq!(book(terms(), [good("home"), good("order")]).good_of_each(), 1);
-    assert_eq!(book(terms(), [good("home"), good("order"), Input::Stage]).good_of_each(), 0);
+    let of_each = |inputs: &[Input]| book(terms(), inputs.to_vec()).good_of_each(["home", "order"]);
+    assert_eq!(of_each(&[good("home"), good("home")]), 0);
+    assert_eq!(of_each(&[good("home"), good("order")]), 1);
+    assert_eq!(of_each(&[good("home"), good("order"), Input::Stage]), 0);
+    assert_eq!(book(terms(), [good("home"), good("order")]).next_stage(false).good_of_each(["home"]), 0);
+    assert_eq!(book(terms(), [good("home")]).good_of_each(["home", "new"]), 0, "one that the book does not know has not spoken");
+    assert_eq!(book(terms(), [good("home")]).good_of_each([]), 0);
     assert_eq!(book(terms(), [good("stranger")]), Book { until: Timestamp::from_second(1).ok(), ..book(terms(), []) });
+}
+
+#[test]
+fn each_way_of_a_probe_has_its_own_evidence_and_either_way_is_good() {
+    let by_route = probes::by_route("home");
+    let ways = ["home", &by_route].map(|name| ProbeTerms { name: name.to_owned(), ..ProbeTerms::default() });
+    let terms = Terms { probes: ways.to_vec(), ..Terms::default() };
+    assert_eq!(book(terms.clone(), [good(&by_route)]).good_of_each(["home"]), 1);
+    let rounds = [broken(&by_route), vec![good("home"); 3]].concat();
+    let Verdict::Fail(failure) = book(terms, [rounds.clone(), rounds].concat()).verdict() else { panic!("pods that answer hid it") };
+    assert!(failure.says.starts_with("home by the route: GET / answered 500, expected 200 on canary"), "{}", failure.says);
+}
+
+#[test]
+fn a_probe_may_come_later_and_none_goes() {
+    let one = Terms { probes: terms().probes[..1].to_vec(), ..Terms::default() };
+    let doubted = book(one.clone(), broken("home"));
+    let more = doubted.admitting(&terms().probes);
+    assert_eq!(more.each_probe().map(|(terms, _)| terms.name.as_str()).collect::<Vec<_>>(), ["home", "order"]);
+    assert_eq!(more.admitting(&terms().probes), more);
+    assert!(more.wealth() < doubted.wealth() && matches!(more.verdict(), Verdict::Suspend(_)));
+    let text = serde_json::to_string(&more).unwrap();
+    assert_eq!(serde_json::from_str::<Book>(&text).unwrap(), more);
+    let many: Vec<ProbeTerms> = (0..99).map(|at| ProbeTerms { name: format!("p{at}"), ..ProbeTerms::default() }).collect();
+    assert_eq!(more.admitting(&many).each_probe().count(), PROBES);
 }
 
 #[test]
@@ -244,7 +276,7 @@ fn what_was_cut_off_or_changed_is_not_read() {
 }
 
 #[test]
-fn twenty_probes_and_nine_strata_are_less_than_three_kilobytes() {
+fn twenty_probes_and_nine_strata_are_less_than_four_kilobytes() {
     let probes = (0..20).map(|at| ProbeTerms { name: format!("place-order-{at}"), ..terms().probes[0].clone() }).collect();
     let strata = (0..8).map(|at| format!("POST /api/v1/orders/{at}")).collect();
     let terms = Terms { strata, probes, ..terms() };
@@ -256,7 +288,7 @@ fn twenty_probes_and_nine_strata_are_less_than_three_kilobytes() {
     let stored = Stored::from(&book);
     let all = serde_json::to_string(&book).unwrap().len();
     println!("state {} B, base64 {} B, terms {} B", size(&book), stored.state.len(), all - stored.state.len());
-    assert!(stored.state.len() <= 2900, "{} B of base64", stored.state.len());
+    assert!(stored.state.len() <= 4000, "{} B of base64", stored.state.len());
 }
 
 #[test]

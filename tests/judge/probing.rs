@@ -87,8 +87,8 @@ pub(crate) fn good(weather: &Weather, probes: usize, samples: usize, seed: u64, 
     let mut asker = Prober::new(probes, weather.flake);
     let outage = if rng.chance(weather.outages) { rng.below(samples) } else { usize::MAX };
     for sample in 0..samples {
-        // The last third under all of the traffic.
-        asker.whole(3 * sample >= 2 * samples);
+        // The last third under all of the traffic, or the ten minutes of a guard.
+        asker.whole(sample + 120.min(samples / 3) >= samples);
         let out = if (outage..outage.saturating_add(6)).contains(&sample) { weather.out } else { 0.0 };
         let fail = 1.0 - (1.0 - weather.flake) * (1.0 - out);
         let stalled = rng.chance(weather.stalls);

@@ -110,6 +110,7 @@ const CALM: Weather = Weather { name: "flake 2 %", flake: 0.02, outages: 0.0, ou
 pub(crate) fn false_rollbacks_by_probes(n: usize) {
     let weathers = [
         CALM,
+        Weather { name: "flake 0.5 %, every rollout meets an outage at 50 %", flake: 0.005, outages: 1.0, out: 0.5, ..CALM },
         Weather { name: "5 % meet an outage of 6 samples at 90 %", outages: 0.05, out: 0.9, ..CALM },
         Weather { name: "every rollout meets one at 50 %", outages: 1.0, out: 0.5, ..CALM },
         Weather { name: "flake 5 %, 5 % meet an outage at 90 %", flake: 0.05, outages: 0.05, out: 0.9, ..CALM },

@@ -24,8 +24,10 @@ const QUICK_PAIRS: u8 = 2;
 const RECOVERED: u8 = 2;
 /// How often traffic may be taken off and given back, as a probe says.
 const FLAPS: u8 = 3;
-/// Under all of the traffic another try is at the cost of every customer.
+/// Under all of the traffic another try is at the cost of every customer; a probe that is known to flake has its tries all the same.
 const WHOLE_FLAP: u8 = 2;
+/// More than one run in so many failing is flaky: at 1 % two times within 30 of the 120 samples of a long guard are one in 30,000.
+const STEADY: u32 = 100;
 /// After so many good samples in calm one time is forgotten: at 2 % flake one sample in 2,500 suspends, four of them so close together in
 /// one rollout of a million.
 const CALM: u8 = 20;
@@ -45,6 +47,9 @@ const LEAST_UNSURE: f64 = 0.015;
 const HISTORY: u32 = 100;
 /// A failure of stable in the last ten samples: p·(1−p) ≤ ¼ whatever the weather.
 const STORM: f64 = 0.25;
+/// So many of them, and traffic is taken off by a whole sample only: one alone would be a flake, and keep customers on a bad version for
+/// seconds.
+const STORMY: u32 = 2;
 const REMEMBERED: u16 = 0b11_1111_1111;
 /// A probe that would be canary-only in half of its samples says nothing.
 const NOTHING: f64 = 0.5;
@@ -93,6 +98,11 @@ impl ProbeTerms {
     #[must_use]
     pub fn pairs(&self) -> u8 {
         if self.mutating { MUTATING_PAIRS } else { PAIRS }
+    }
+
+    /// It seldom fails on stable, as far as is known.
+    fn steady(&self) -> bool {
+        self.runs < HISTORY || self.flakes <= self.runs / STEADY
     }
 
     /// How often at most a sample of a good canary is C, and U. None: too often for the probe to say anything.
@@ -290,14 +300,14 @@ impl Probe {
         if self.halfway {
             self.quickly(terms, if alone { Class::Confirmed } else { Class::Unsure });
         }
-        if alone && self.storms == 0 {
-            self.doubted(whole);
+        if alone && self.storms.count_ones() < STORMY {
+            self.doubted(whole && terms.steady());
         }
     }
 
-    fn doubted(&mut self, whole: bool) {
+    fn doubted(&mut self, dear: bool) {
         if self.doubt == 0 {
-            self.flaps = self.flaps.saturating_add(if whole { WHOLE_FLAP } else { 1 });
+            self.flaps = self.flaps.saturating_add(if dear { WHOLE_FLAP } else { 1 });
             self.calm = 0;
         }
         self.doubt = self.wanted();
@@ -313,7 +323,7 @@ impl Probe {
         }
         self.open += 1;
         if self.open >= terms.pairs() {
-            self.doubted(whole);
+            self.doubted(whole && terms.steady());
             self.close(terms, Class::Confirmed, false);
         }
     }
@@ -497,12 +507,16 @@ mod tests {
             whole.pair(&known(), turn, Says::CanaryOnly, true);
         }
         assert_eq!((whole.flaps, whole.doubt, whole.flaps()), (2, 4, false));
+        let flaky = ProbeTerms { flakes: 11, ..known() };
+        let mut whole = Probe::default();
+        [Turn::First, Turn::AtOnce].into_iter().for_each(|turn| whole.pair(&flaky, turn, Says::CanaryOnly, true));
+        assert_eq!(whole.flaps, 1);
     }
 
     #[test]
     fn in_a_storm_a_whole_sample_suspends() {
-        assert!(!probe(&known(), "SC!").1 && probe(&known(), "C!").1);
-        assert!(!probe(&known(), "SC!ccc").1 && probe(&known(), "SC!cccc").1);
+        assert!(probe(&known(), "SC!").1 && !probe(&known(), "SSC!").1);
+        assert!(!probe(&known(), "SSC!ccc").1 && probe(&known(), "SSC!cccc").1);
     }
 
     #[test]

@@ -31,8 +31,25 @@ pub(super) fn begin(case: &Case<'_>, rollout: &Rollout, outcome: Outcome, reason
     }
     let inner = Case { state: &turned, ..*case };
     let mut decision = next(&inner, &back);
+    let again: Vec<Effect> = home_again(case, rollout).filter(|write| !decision.effects.contains(write)).collect();
+    if !again.is_empty() {
+        decision.wait = Wait::Now;
+    }
+    decision.effects.splice(..0, again);
     decision.reason = reason;
     decision
+}
+
+/// The stage gave the canary traffic, and the world shows none: what is read may be older than our own last write. So the writes that
+/// take it home are sent all the same, and find what there is.
+fn home_again<'a>(case: &'a Case<'a>, rollout: &'a Rollout) -> impl Iterator<Item = Effect> + 'a {
+    let from = candidate::known(case, &rollout.from);
+    let given: Vec<&Workload> = size::changed(case, rollout).filter(|w| w.canary.is_some()).collect();
+    let routes: Vec<Effect> = given.iter().flat_map(|w| route::home_again(case, rollout, w)).collect();
+    let reached = given.into_iter().filter(move |w| matches!(step::side(case, rollout, w, &from), Side::Canary | Side::Both));
+    let stable = |s: &&Service| matches!(s.pin, Pin::Stable(_));
+    let pinned = |s: &Service| Effect::PinService { service: s.name.clone(), pin: s.pin.clone() };
+    routes.into_iter().chain(reached.flat_map(move |w| case.seen.services_of(&w.name).filter(stable).map(pinned)))
 }
 
 /// Keeps a content from being started again by itself.
@@ -147,10 +164,14 @@ fn due(case: &Case<'_>, rollout: &Rollout, workload: &Workload, from: &Release) 
         Side::Both => failed.then_some(case.now),
         back @ (Side::Back(_) | Side::Stable(_)) => {
             let wait = if failed { LEAVE.min(case.plan.settle) } else { case.plan.settle };
+            // Not sooner than it turned back, whatever the world shows: what is read may be older than our own last write, which may have
+            // given the canary its traffic.
+            let left =
+                |since: jiff::Timestamp, wait| if since == jiff::Timestamp::MIN { since } else { after(since.max(case.state.since), wait) };
             let routes = route::stands_since(case, workload, &route::alone(case, workload, back));
             // By routes requests in hand end with the pods, so they get their time also from a failed one.
-            let routes = routes.map(|since| after(since, case.plan.settle));
-            pin::stands_since(case, workload, back).map(|since| after(since, wait)).and_then(|at| Some(at.max(routes?)))
+            let routes = routes.map(|since| left(since, case.plan.settle));
+            pin::stands_since(case, workload, back).map(|since| left(since, wait)).and_then(|at| Some(at.max(routes?)))
         }
     }
 }

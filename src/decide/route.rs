@@ -114,6 +114,17 @@ pub fn up(case: &Case<'_>, rollout: &Rollout, workload: &Workload) -> Course {
     Course::Shared { weight: due(case, rollout, workload), testers: testers.cloned() }
 }
 
+/// The writes that close the routes which the stage opened and which are shown as closed.
+pub(super) fn home_again(case: &Case<'_>, rollout: &Rollout, workload: &Workload) -> Vec<Effect> {
+    if !leads(case, workload) {
+        return Vec::new();
+    }
+    let opened = up(case, rollout, workload);
+    let shut = |route: &&Route| route.course.as_ref().is_some_and(Course::is_closed) && !fitted(route, &opened).is_closed();
+    let close = |route: &Route| Effect::SendRoute { route: route.name.clone(), course: fitted(route, &Course::CLOSED) };
+    of(case, workload).filter(shut).map(close).collect()
+}
+
 /// Where they should lead while a side serves alone.
 #[must_use]
 pub fn alone(case: &Case<'_>, workload: &Workload, side: Side<'_>) -> Course {

@@ -262,7 +262,7 @@ fn resume(case: &Case<'_>, rollout: &Rollout) -> Decision {
 
 /// The side that the Services of a workload reach at the stage. By routes a new version gets its share there alone, and whoever
 /// calls a Service by its name stays on stable until stable is the new version.
-fn side<'a>(case: &Case<'_>, rollout: &Rollout, workload: &Workload, from: &'a Release) -> Side<'a> {
+pub(super) fn side<'a>(case: &Case<'_>, rollout: &Rollout, workload: &Workload, from: &'a Release) -> Side<'a> {
     match &rollout.stage {
         _ if rollout.suspended.is_some() => Side::Back(from),
         Stage::Preflight => Side::Stable(from),

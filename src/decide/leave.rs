@@ -95,7 +95,8 @@ pub(super) fn ungate(case: &Case<'_>) -> Decision {
         }
     }
     let missing = case.plan.workloads.iter().filter(|p| case.seen.workload(&p.name).is_none());
-    effects.extend(missing.map(|p| Effect::DeleteCanary { workload: p.name.clone() }));
+    // Whether there is a canary is not known where its Deployment is gone; to delete none is nothing that others wait for.
+    let sweeps: Vec<Effect> = missing.map(|p| Effect::DeleteCanary { workload: p.name.clone() }).collect();
     effects.extend(before::cleared(case));
     let waiting = case.seen.workloads.iter().any(|w| w.canary_left > 0 || w.canary.is_some());
     if effects.is_empty() && !waiting {
@@ -104,11 +105,12 @@ pub(super) fn ungate(case: &Case<'_>) -> Decision {
     if effects.is_empty() && !waiting {
         effects = disowned(case);
     }
-    let only_sweeps = effects.iter().all(|e| matches!(e, Effect::DeleteCanary { .. })) && !waiting;
-    if only_sweeps {
+    let last = effects.is_empty() && !waiting;
+    effects.extend(sweeps);
+    if last {
         effects.extend(gone(case).effects);
     }
-    let wait = if only_sweeps { Wait::Change } else { Wait::Poll };
+    let wait = if last { Wait::Change } else { Wait::Poll };
     let mut decision = Decision::stay(case.state, Reason::DeliveryDeleted, wait).first(effects);
     decision.notes = notes;
     decision

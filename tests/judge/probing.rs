@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::rng::Rng;
 
-/// The probes purse in a book in which all speak: W ≥ 1,000 with w = 0.4.
-const PART: f64 = 0.4;
+/// The probes purse in a book in which nobody else speaks, which is the worst for good releases: W ≥ 1,000 with w = 1.
+const PART: f64 = 1.0;
 
 /// What probes meet.
 #[derive(Clone, Copy, Debug)]

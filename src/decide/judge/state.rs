@@ -134,8 +134,6 @@ fn put_sums(writer: &mut Writer, sums: Sums) {
 
 fn put_probe(writer: &mut Writer, probe: &Probe) {
     writer.fractions(&probe.arms.each());
-    writer.fractions(&probe.quick.each());
-    writer.bit(probe.halfway);
     writer.whole(u64::from(probe.storms));
     writer.0.extend([probe.open, probe.doubt, probe.flaps, probe.calm]);
     writer.whole(u64::from(probe.stage));
@@ -205,9 +203,9 @@ fn sums(reader: &mut Reader<'_>) -> Option<Sums> {
 }
 
 fn probe(reader: &mut Reader<'_>) -> Option<Probe> {
-    let (arms, quick, halfway) = (Arms::new(reader.fractions()?), Arms::new(reader.fractions()?), reader.bit()?);
+    let arms = Arms::new(reader.fractions()?);
     let storms = u16::try_from(reader.whole()?).ok()?;
     let (open, doubt, flaps, calm, stage) = (reader.byte()?, reader.byte()?, reader.byte()?, reader.byte()?, reader.small()?);
     let counts = [reader.small()?, reader.small()?, reader.small()?];
-    Some(Probe { arms, quick, halfway, storms, open, doubt, flaps, calm, stage, counts })
+    Some(Probe { arms, storms, open, doubt, flaps, calm, stage, counts })
 }

@@ -22,7 +22,7 @@ test-code: components ## unit tests, simulation, stories, CRDs, chart, GitHub's 
 	$(env) cargo test --locked --all-targets --no-fail-fast
 
 test-cluster: ## the controller on a real cluster
-	$(env) cargo test --locked --test cluster --test routes --test trouble --test merges -- --nocapture --test-threads=3
+	$(env) cargo test --locked --test cluster --test routes --test gitops --test trouble --test merges -- --nocapture --test-threads=3
 	@tests/cluster/cluster down test
 	@tests/cluster/cluster down merges
 

@@ -12,6 +12,8 @@ mod before;
 mod cron;
 #[path = "routes/flows.rs"]
 mod flows;
+#[path = "routes/helm.rs"]
+mod helm;
 #[path = "routes/mid_rollout.rs"]
 mod mid_rollout;
 #[path = "routes/rules.rs"]

@@ -17,6 +17,8 @@ pub(crate) struct Write {
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) code: i64,
+    /// It was only asked what it would do.
+    pub(crate) dry: bool,
     /// When it arrived, Unix µs.
     pub(crate) asked_us: i64,
     /// When it was answered, Unix µs.
@@ -37,6 +39,7 @@ impl Write {
             namespace: text("/objectRef/namespace"),
             name: text("/objectRef/name"),
             code: event.pointer("/responseStatus/code").and_then(Value::as_i64).unwrap_or_default(),
+            dry: text("/requestURI").contains("dryRun=All"),
             asked_us: time("/requestReceivedTimestamp")?,
             done_us: time("/stageTimestamp")?,
         })

@@ -1,7 +1,7 @@
 //! An operator that takes its versions from merges: a model of GitHub on this machine, on the end of the cable that pods reach, a
 //! repository in it, and the images of its commits in the cluster's registry.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ impl<'a> Merging<'a> {
 
     /// The same with these workflows: each push of a branch starts them.
     pub(crate) fn begin_with(bed: &'a Bed, namespace: &str, hearing: Hearing, workflows: &[&str]) -> Result<Self> {
-        let github = GitHub::start(Options { listen: SocketAddr::new(this_end(bed)?, 0), ..Options::default() });
+        let github = GitHub::start(Options { listen: SocketAddr::new(bed.this_end()?, 0), ..Options::default() });
         let installation = github.install("acme");
         let repository = github.repository_with("acme/shop", workflows);
         repository.commit("main", "The beginning");
@@ -82,7 +82,7 @@ impl<'a> Merging<'a> {
         self.bed.kubectl(&[&SYSTEM[..], &["patch", "service", "haldane-hooks", "-p", open]].concat())?;
         let service = self.bed.object("haldane-system", "service", "haldane-hooks")?.context("no Service haldane-hooks")?;
         let port = service.pointer("/spec/ports/0/nodePort").and_then(Value::as_i64).context("it has no port of the node")?;
-        Ok(format!("http://{}:{port}/github", node(self.bed)?))
+        Ok(format!("http://{}:{port}/github", self.bed.node()?))
     }
 
     /// The Delivery of the shop, from this repository.
@@ -139,14 +139,4 @@ impl<'a> Merging<'a> {
 
 pub(crate) fn short(commit: &str) -> &str {
     commit.get(..7).unwrap_or(commit)
-}
-
-fn node(bed: &Bed) -> Result<Ipv4Addr> {
-    bed.registry.split(':').next().unwrap_or_default().parse().context("the registry of this cluster has no address of its own")
-}
-
-/// This machine's end of the cable to the cluster: the other address of its /30.
-fn this_end(bed: &Bed) -> Result<IpAddr> {
-    let [a, b, c, d] = node(bed)?.octets();
-    Ok(IpAddr::from([a, b, c, d ^ 3]))
 }

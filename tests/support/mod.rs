@@ -13,6 +13,7 @@ pub(crate) mod tiny;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -63,6 +64,24 @@ impl Bed {
     pub(crate) fn gateway(&self) -> Result<String> {
         let address = said(self.cluster("gateway").arg(&self.name))?;
         Ok(address.trim().to_owned())
+    }
+
+    /// Starts the controllers of Flux in it, or uses those that are there. They are built where nobody has asked for them before, and say so.
+    pub(crate) fn gitops(&self) -> Result<()> {
+        let status = self.cluster("gitops").arg(&self.name).stdout(Stdio::null()).status()?;
+        ensure!(status.success(), "Flux did not start in the cluster {}; the reason stands above", self.name);
+        Ok(())
+    }
+
+    /// The address of its node.
+    pub(crate) fn node(&self) -> Result<Ipv4Addr> {
+        self.registry.split(':').next().unwrap_or_default().parse().context("the registry of this cluster has no address of its own")
+    }
+
+    /// This machine's end of the cable to the cluster: the other address of its /30.
+    pub(crate) fn this_end(&self) -> Result<IpAddr> {
+        let [a, b, c, d] = self.node()?.octets();
+        Ok(IpAddr::from([a, b, c, d ^ 3]))
     }
 
     /// A program with the cluster's environment.

@@ -57,13 +57,19 @@ pub(crate) struct Shop<'a> {
 impl<'a> Shop<'a> {
     /// A shop that serves v1, in a namespace that is opted in and has no Delivery yet.
     pub(crate) fn open(bed: &'a Bed, namespace: &str, setup: Setup) -> Result<Self> {
+        let shop = Self::ground(bed, namespace, setup)?;
+        shop.helm("v1", &[])?;
+        shop.kubectl(&["rollout", "status", "deployment/shop", "--timeout=90s"])?;
+        Ok(shop)
+    }
+
+    /// A namespace for one that is opted in, and nothing in it yet.
+    pub(crate) fn ground(bed: &'a Bed, namespace: &str, setup: Setup) -> Result<Self> {
         let shop = Self { bed, ns: namespace.to_owned(), setup };
         bed.kubectl(&["delete", "namespace", namespace, "--ignore-not-found", "--timeout=120s"])?;
         bed.kubectl(&["create", "namespace", namespace])?;
         let account = "--serviceaccount=haldane-system:haldane";
         shop.kubectl(&["create", "rolebinding", "haldane", "--clusterrole=haldane-delivery", account])?;
-        shop.helm("v1", &[])?;
-        shop.kubectl(&["rollout", "status", "deployment/shop", "--timeout=90s"])?;
         Ok(shop)
     }
 
@@ -79,8 +85,12 @@ impl<'a> Shop<'a> {
         for object in [self.probe(), self.delivery()] {
             self.bed.kubectl_with(&["-n", &self.ns, "apply", "-f", "-"], &object.to_string())?;
         }
-        self.follow()?.until(START, "adopted", |seen| seen.phase() == "Live" && seen.condition("Ready") == "True")?;
-        Ok(())
+        self.is_adopted()
+    }
+
+    /// Waits for it.
+    pub(crate) fn is_adopted(&self) -> Result<()> {
+        self.follow()?.until(START, "adopted", |seen| seen.phase() == "Live" && seen.condition("Ready") == "True").map(drop)
     }
 
     pub(crate) fn probe(&self) -> Value {
@@ -135,11 +145,16 @@ impl<'a> Shop<'a> {
 
     /// What the chart says, as a manifest: for owners who use `kubectl apply`.
     pub(crate) fn manifest(&self, tag: &str, kind: &str) -> Result<String> {
-        let mut command = self.bed.command("helm");
-        command.args(["template", "shop", "tests/demo/shop-chart", "--namespace", &self.ns]).args(self.values(tag));
-        let all = said(&mut command)?;
+        let all = self.chart(tag, &[])?;
         let wanted = format!("kind: {kind}\n");
         all.split("---\n").find(|document| document.contains(&wanted)).map(str::to_owned).with_context(|| format!("no {kind} in the chart"))
+    }
+
+    /// All that the chart says, one document after the other; `more` as with `helm`.
+    pub(crate) fn chart(&self, tag: &str, more: &[&str]) -> Result<String> {
+        let mut command = self.bed.command("helm");
+        command.args(["template", "shop", "tests/demo/shop-chart", "--namespace", &self.ns]).args(self.values(tag)).args(more);
+        said(&mut command)
     }
 
     fn values(&self, tag: &str) -> [String; 2] {

@@ -43,6 +43,13 @@ build_one() { # name, module, package
   mv "$bin/.$1.new" "$bin/$1"
 }
 
+# Where the files of a module lie that a folder of pins names.
+module_folder() { # folder, module
+  cd "$here/$1"
+  GOWORK=off GOFLAGS="${go_flags[*]}" go mod download "$2" >&2
+  GOWORK=off GOFLAGS="${go_flags[*]}" go list -m -f '{{.Dir}}' "$2"
+}
+
 # A part that the user brings need not be built.
 brought() { # name
   [[ -n ${KUBEBUILDER_ASSETS:-} && -x $KUBEBUILDER_ASSETS/etcd && -x $KUBEBUILDER_ASSETS/kube-apiserver && -x $KUBEBUILDER_ASSETS/kubectl ]] &&

@@ -48,18 +48,12 @@ build_definitions() {
   local new=$gateway_bin/.definitions.new api plane
   rm -rf "$new"
   mkdir "$new"
-  api=$(module_folder sigs.k8s.io/gateway-api)
-  plane=$(module_folder github.com/projectcontour/contour)
+  api=$(module_folder gateway sigs.k8s.io/gateway-api)
+  plane=$(module_folder gateway github.com/projectcontour/contour)
   install -m 0644 "$api"/config/crd/standard/*.yaml "$new"
   install -m 0644 "$plane/examples/contour/01-crds.yaml" "$new/contour.yaml"
   [ -f "$new/gateway.networking.k8s.io_httproutes.yaml" ] || die "the module sigs.k8s.io/gateway-api has its definitions elsewhere now"
   mv "$new" "$gateway_bin/definitions"
-}
-
-module_folder() { # module
-  cd "$here/gateway"
-  GOWORK=off GOFLAGS="${go_flags[*]}" go mod download "$1" >&2
-  GOWORK=off GOFLAGS="${go_flags[*]}" go list -m -f '{{.Dir}}' "$1"
 }
 
 build_envoy() {
@@ -121,15 +115,13 @@ hears_of_changes() {
     grep -q ': 1$' <<<"$streams" && ! grep -q ': 0$' <<<"$streams"
 }
 
-as_admin() { "$(part kubectl)" --kubeconfig "$dir/kubeconfig" "$@" >>"$dir/log/gateway.log" 2>&1; }
-
 # Applying again changes nothing that is right.
 install_gateway() {
   local apply=(apply --server-side --force-conflicts --field-manager=test-cluster)
-  as_admin "${apply[@]}" -f "$gateway_bin/definitions"
-  as_admin wait --for=condition=Established --timeout=30s -f "$gateway_bin/definitions"
+  as_admin gateway "${apply[@]}" -f "$gateway_bin/definitions"
+  as_admin gateway wait --for=condition=Established --timeout=30s -f "$gateway_bin/definitions"
   # Reached at the node's address, which is the same for pods, for the node and for this machine, and by name inside.
-  as_admin "${apply[@]}" -f - <<YAML
+  as_admin gateway "${apply[@]}" -f - <<YAML
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata: {name: system:contour}

@@ -69,7 +69,7 @@ await_start() { # seconds, what, command…
 }
 ended_programs() {
   local what
-  for what in $daemons $gateway_daemons; do [ ! -f "$dir/run/$what.pid" ] || runs "$what" || echo "$what"; done
+  for what in $daemons $gateway_daemons $gitops_daemons; do [ ! -f "$dir/run/$what.pid" ] || runs "$what" || echo "$what"; done
 }
 
 answers() { api "$1" >/dev/null; }
@@ -212,7 +212,7 @@ cluster_exec() { # [name] -- command…
 }
 
 cluster_logs() {
-  [ $# -eq 2 ] || die "usage: cluster logs NAME COMPONENT ($daemons $gateway_daemons)"
+  [ $# -eq 2 ] || die "usage: cluster logs NAME COMPONENT ($daemons $gateway_daemons $gitops_daemons)"
   choose "$1"
   [ -f "$dir/log/$2.log" ] || die "cluster '$name' has no log of '$2' (there are: $(cd "$dir/log" 2>/dev/null && echo *.log))"
   cat "$dir/log/$2.log"

@@ -44,3 +44,10 @@ make_pki() {
 
 # Asks the API server as admin.
 api() { curl -sf --max-time 3 --cacert "$pki/ca.crt" --cert "$pki/admin.crt" --key "$pki/admin.key" "https://$ip:6443$1"; }
+
+# What is installed as admin; what kubectl says goes to that log.
+as_admin() { # log, arguments of kubectl…
+  local log=$dir/log/$1.log
+  shift
+  "$(part kubectl)" --kubeconfig "$dir/kubeconfig" "$@" >>"$log" 2>&1
+}

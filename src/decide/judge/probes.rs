@@ -457,7 +457,9 @@ mod tests {
         assert_eq!((whole.flaps, whole.doubt, whole.flaps()), (2, 4, false));
         let flaky = ProbeTerms { flakes: 11, ..known() };
         let mut whole = Probe::default();
-        [Turn::First, Turn::AtOnce].into_iter().for_each(|turn| whole.pair(&flaky, turn, Says::CanaryOnly, true));
+        for turn in [Turn::First, Turn::AtOnce] {
+            whole.pair(&flaky, turn, Says::CanaryOnly, true);
+        }
         assert_eq!(whole.flaps, 1);
     }
 

@@ -172,6 +172,22 @@ fn a_deployment_deleted_with_its_delivery_leaves_no_canary_and_no_pin() {
 }
 
 #[test]
+fn all_of_an_app_deleted_at_once_leaves_no_service_of_a_canary() {
+    let mut toy = Toy::by_route(4);
+    toy.set_image("v2");
+    toy.until(|t| t.state.phase.label() == "Guarding");
+    toy.seen.workloads.clear();
+    toy.seen.services.clear();
+    toy.seen.routes.clear();
+    toy.seen.deleting = true;
+    let left = Effect::RemoveCanaryService { service: "shop".into() };
+    let away = Effect::DeleteCanary { workload: name() };
+    assert_eq!(decided(&toy).effects, [left, away.clone()]);
+    toy.seen.canary_services.clear();
+    assert_eq!(decided(&toy).effects, [away, Effect::RemoveFinalizer]);
+}
+
+#[test]
 fn a_delivery_deleted_while_the_good_version_comes_back_does_not_go_to_the_bad_one() {
     let mut toy = Toy::adopted(4);
     toy.set_image("v2");

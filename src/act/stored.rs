@@ -63,15 +63,19 @@ impl State {
 
 fn phase(status: &DeliveryStatus, live: bool, now: Timestamp) -> Phase {
     if let Some(rollout) = status.rollout.as_ref().filter(|r| !r.release.is_empty() && !r.from.is_empty()) {
-        let at = rollout.halted.as_ref().map_or(status.phase.as_deref(), |h| Some(&h.at)).unwrap_or_default();
+        let label = rollout.halted.as_ref().map_or(status.phase.as_deref(), |h| Some(&h.at)).unwrap_or_default();
         let known = book(rollout.evidence.as_ref());
         return Phase::Rolling(Rollout {
             release: ReleaseName::new(&rollout.release),
             from: ReleaseName::new(&rollout.from),
             direction: direction(rollout),
-            started_at: self::at(rollout.started_at.as_ref(), self::at(status.since.as_ref(), now)),
+            started_at: at(rollout.started_at.as_ref(), at(status.since.as_ref(), now)),
             // On the way home and back nothing is asked of the book any more.
-            stage: if known.is_some() || ["Finalizing", "RollingBack"].contains(&at) { stage(at, rollout) } else { unreadable_at(at) },
+            stage: if known.is_some() || ["Finalizing", "RollingBack"].contains(&label) {
+                stage(label, rollout)
+            } else {
+                unreadable_at(label)
+            },
             halted: rollout.halted.as_ref().map(|halted| why(&halted.why)),
             book: known.unwrap_or_else(|| Book::open(Terms::default())),
             suspended: rollout.suspended_since.as_ref().map(|time| time.0),

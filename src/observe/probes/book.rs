@@ -43,6 +43,8 @@ pub(super) struct Book {
 pub(super) struct History {
     /// The version.
     pub(super) of: String,
+    /// It is asked now. In a rollout what runs may be another one.
+    now: bool,
     /// By probe: runs, and failures among them.
     runs: BTreeMap<String, (u32, u32)>,
 }
@@ -137,7 +139,10 @@ impl Book {
     /// What runs at rest is this version: what is usual begins anew with another.
     pub(super) fn knows(&mut self, version: &str) {
         if self.history.as_ref().is_none_or(|known| known.of != version) {
-            self.history = Some(History { of: version.to_owned(), runs: BTreeMap::new() });
+            self.history = Some(History { of: version.to_owned(), now: true, runs: BTreeMap::new() });
+        }
+        if let Some(known) = &mut self.history {
+            known.now = true;
         }
     }
 
@@ -149,7 +154,7 @@ impl Book {
 
     /// Adds a run at rest.
     pub(super) fn at_rest(&mut self, probe: &str, wrong: Option<String>, now: Timestamp) {
-        if let Some(known) = &mut self.history {
+        if let Some(known) = self.history.as_mut().filter(|known| known.now) {
             let (runs, flakes) = known.runs.entry(probe.to_owned()).or_default();
             (*runs, *flakes) = (runs.saturating_add(1), flakes.saturating_add(u32::from(wrong.is_some())));
         }
@@ -220,7 +225,7 @@ impl Book {
 
     /// What was known before.
     pub(super) fn goes_on_with(&mut self, left: LeftByProbe, history: Option<History>) {
-        (self.left, self.history) = (left, history);
+        (self.left, self.history) = (left, history.map(|known| History { now: false, ..known }));
     }
 
     /// It is another probe now, of the same name.

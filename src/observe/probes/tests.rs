@@ -316,6 +316,10 @@ async fn what_is_usual_at_rest_is_known_in_the_rollout_and_forgotten_with_the_ve
     assert_eq!(known(), Some((7, 2)), "five good ones, and one that failed twice");
     bench.board.watch(&key(), of("v2 since now", pair(1, 1)));
     assert_eq!(known(), Some((7, 2)));
+    bench.board.watch(&key(), of("v2 since now", Watch { stage: "Finalizing".to_owned(), ..at_rest(2) }));
+    bench.pass(180_000).await;
+    assert_eq!(known(), Some((7, 2)), "what stable takes in a rollout is not the version that was usual");
+    bench.board.watch(&key(), of("v1 since now", Watch { stage: "Preflight".to_owned(), ..pair(1, 1) }));
     bench.board.watch(&key(), rest("v1"));
     assert_eq!(known(), Some((7, 2)), "it has come back");
     bench.board.watch(&key(), rest("v2"));

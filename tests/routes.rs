@@ -16,6 +16,8 @@ mod flows;
 mod helm;
 #[path = "routes/mid_rollout.rs"]
 mod mid_rollout;
+#[path = "routes/requests.rs"]
+mod requests;
 #[path = "routes/rules.rs"]
 mod rules;
 #[path = "routes/small.rs"]

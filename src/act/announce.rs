@@ -126,6 +126,10 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::Quarantined { .. }
         | R::Returning { .. }
         | R::NoData { .. }
+        | R::NoTraffic { .. }
+        | R::ErrorsJumped { .. }
+        | R::AskedAgain { .. }
+        | R::Unexplained { .. }
         | R::BothFailing { .. }
         | R::ClusterRefuses { .. }
         | R::StableLacksRoom { .. }
@@ -184,7 +188,8 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::SourceSilent { .. }
         | R::RepositoryRenamed { .. }
         | R::ImageRefused { .. } => true,
-        R::Serving { .. }
+        R::Gathering { .. }
+        | R::Serving { .. }
         | R::WorkloadRolling { .. }
         | R::Adopted { .. }
         | R::ReleaseSeen { .. }

@@ -21,6 +21,7 @@ use crate::{
         book::Book,
         probes::{Probe, ProbeTerms},
         terms::Terms,
+        words,
     },
     model::{
         phase::{Adopted, Direction, Fought, Live, Phase, Quarantined, Rollout, Stage, State, Why},
@@ -34,6 +35,8 @@ pub(super) const MESSAGE: usize = 1024;
 const PREPARED: usize = 4;
 /// Length of a text in the evidence.
 const EVIDENCE: usize = 512;
+/// Length of a sentence on requests.
+const REQUESTS: usize = 200;
 
 impl State {
     /// What the status says, read in the safest way.
@@ -200,7 +203,7 @@ fn in_flight(rollout: &Rollout, previous: Option<&ReleaseName>) -> RolloutStatus
         capacity: Some(rollout.capacity).filter(|capacity| *capacity != Capacity::Full),
         approved: rollout.approved.iter().filter_map(|step| i32::try_from(step + 1).ok()).collect(),
         fought: rollout.fought.as_ref().map(|f| FoughtStatus { template: f.template.to_string(), at: time(f.at) }),
-        evidence: Some(evidence(&rollout.book)),
+        evidence: Some(evidence(rollout)),
         ..RolloutStatus::default()
     };
     match &rollout.stage {
@@ -218,7 +221,9 @@ fn small(count: u32) -> i32 {
     i32::try_from(count.min(100_000_000)).unwrap_or(i32::MAX)
 }
 
-fn evidence(book: &Book) -> Evidence {
+fn evidence(rollout: &Rollout) -> Evidence {
+    let book = &rollout.book;
+    let step = if let Stage::Canary { step } = rollout.stage { Some(step) } else { None };
     let lasting =
         |since: Option<&(Timestamp, String)>| since.map(|(at, why)| SinceWhy { since: at.as_microsecond(), why: cut(why, EVIDENCE) });
     let probe = |(terms, probe): (&ProbeTerms, &Probe)| {
@@ -229,6 +234,7 @@ fn evidence(book: &Book) -> Evidence {
         against: decimal(book.wealth()),
         bound: rounded(book.terms().bound()),
         probes: book.each_probe().map(probe).collect(),
+        requests: words::standing(book, step).iter().map(|said| cut(said, REQUESTS)).collect(),
         failure: book.said().map(|text| cut(text, EVIDENCE)),
         both: lasting(book.both()),
         void: lasting(book.void()),

@@ -304,6 +304,10 @@ pub struct Evidence {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub probes: Vec<ProbeEvidence>,
+    /// The requests of users, as the app counts them: errors, latency, and what is still needed to go on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), inner(length(max = 200)))]
+    pub requests: Vec<String>,
     /// The last failure of the canary alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]

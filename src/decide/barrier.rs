@@ -6,14 +6,7 @@
 //! version serves nobody any more, a failure moves nothing. Deliberately unchanged: a failure before it has any traffic, the
 //! orders of people, the owner who takes a wish back, and the way out of a Delivery that goes.
 
-use super::{
-    Case, command,
-    judge::{book::Book, terms::Terms},
-    pin::Side,
-    rollback, size, step, verdict,
-    verdict::Judgement,
-    words,
-};
+use super::{Case, command, judge::book::Book, pin::Side, rollback, size, step, verdict, verdict::Judgement, words};
 use crate::{
     api::{command::Action, release::Outcome},
     model::{
@@ -63,7 +56,7 @@ pub(super) fn next(case: &Case<'_>, rollout: &Rollout, from: &Release, judgement
     match judgement {
         _ if rollout.halted.is_some() => anew(case, rollout),
         Judgement::Fail(reason) => Some(halt(case, rollout, from, reason)),
-        Judgement::Suspend(_) | Judgement::Hold(_) | Judgement::Fine => None,
+        Judgement::Suspend(_) | Judgement::Recheck(_) | Judgement::Hold(_) | Judgement::Fine => None,
     }
 }
 
@@ -100,7 +93,7 @@ fn settled(rollout: &Rollout, outcome: Outcome, reason: &Reason) -> Effect {
 /// A person wants it to go on: what was seen of it so far counts no more. To promote means the next step, too.
 fn anew(case: &Case<'_>, rollout: &Rollout) -> Option<Decision> {
     let order = command::pending(case, |action| matches!(action, Action::Retry | Action::Promote))?;
-    let book = Book::begun(Terms::default(), case.now);
+    let book = Book::begun(rollout.book.terms().clone(), case.now);
     let asked = Rollout { book, halted: None, ..rollout.clone() };
     let mut decision = Decision::stay(&case.state.to(Phase::Rolling(asked), case.now), words::of(case, rollout), Wait::Now);
     let version = verdict::version_of(case, rollout);
@@ -121,7 +114,7 @@ pub fn hold(case: &Case<'_>, rollout: &Rollout, judgement: &Judgement) -> Option
     }
     let barrier = of(case, rollout).filter(|_| passed(case, rollout))?.to_owned();
     match judgement {
-        Judgement::Suspend(failure) => Some(Reason::Doubted { version, failure: failure.clone(), barrier }),
+        Judgement::Suspend(failure) | Judgement::Recheck(failure) => Some(Reason::Doubted { version, failure: failure.clone(), barrier }),
         // Both sides are on their way to it: that goes on to its end, and people are told.
         Judgement::Fail(reason) => Some(Reason::Doubted { version, failure: failure(reason), barrier }),
         Judgement::Hold(_) | Judgement::Fine => None,

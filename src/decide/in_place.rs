@@ -98,7 +98,7 @@ pub(super) fn judge(case: &Case<'_>, rollout: &Rollout, version: &str) -> Judgem
         match verdict::platform(version, &Workload { pods: others, ..workload.clone() }, &taken) {
             Judgement::Fine => {}
             Judgement::Hold(reason) => hold = hold.or(Some(reason)),
-            worse @ (Judgement::Fail(_) | Judgement::Suspend(_)) => return worse,
+            worse @ (Judgement::Fail(_) | Judgement::Suspend(_) | Judgement::Recheck(_)) => return worse,
         }
     }
     // Beside nothing of the good version there is nobody to compare with: it is judged as it will be once it is live.

@@ -1,13 +1,8 @@
 //! At rest: adoption, keeping things as they are, and starting the next version.
 
 use super::{
-    Case, barrier, before, candidate, command, cron_jobs, hold,
-    judge::{book::Book, terms::Terms},
-    pin,
-    pin::Side,
-    policy, rollback, route, shared, size, stable,
-    stable::Resumed,
-    verdict,
+    Case, barrier, before, candidate, command, cron_jobs, hold, judge::book::Book, pin, pin::Side, policy, rollback, route, shared, size,
+    stable, stable::Resumed, terms, verdict,
 };
 use crate::{
     api::{
@@ -246,7 +241,7 @@ fn quiet(case: &Case<'_>, live: &Release, holds: &mut Vec<Reason>) -> Decision {
     holds.extend(hold::unlike(case));
     // Templates that are kept under an earlier name show which that is only afterwards.
     let named = !matches!(record.first(), Some(Effect::KeepTemplates { .. }));
-    let mut decision = if named && holds.is_empty() && candidate::quarantined(case, &wish.identity).is_none() {
+    let mut decision = if named && holds.is_empty() && candidate::quarantined(case, &wish.identity).is_none() && !terms::unread(case) {
         start(case, live, &name, version.clone())
     } else {
         Decision::stay(case.state, Reason::ReleaseSeen { version: version.clone() }, until(case))
@@ -320,11 +315,11 @@ fn roll(case: &Case<'_>, release: &ReleaseName, from: &ReleaseName, direction: D
     let rollout = Rollout {
         release: release.clone(),
         from: from.clone(),
-        direction,
         started_at: case.now,
         stage,
         // What was seen before it began says nothing about it.
-        book: Book::begun(Terms::default(), case.now),
+        book: Book::begun(terms::of(case, &direction), case.now),
+        direction,
         suspended: None,
         fought: None,
         approved: Vec::new(),

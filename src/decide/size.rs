@@ -63,6 +63,8 @@ pub fn pods(case: &Case<'_>, rollout: &Rollout, workload: &Workload, stage: &Sta
     match stage {
         Stage::Preflight => u32::from(!worker),
         Stage::Canary { step } if worker && !alone && first_share(case, rollout).is_none_or(|first| *step <= first) => 0,
+        // It gets all of the traffic back, or leaves.
+        Stage::Canary { .. } if rollout.asked_again() => workload.replicas,
         Stage::Canary { step } => case.plan.steps.get(*step).map_or(workload.replicas, |s| {
             let pods =
                 if route::leads(case, workload) { s.weight.pods_of(workload.replicas) } else { s.weight.pods_beside(workload.replicas) };
@@ -135,7 +137,7 @@ pub fn first(case: &Case<'_>, rollout: &Rollout) -> Option<usize> {
 }
 
 /// The first stop at which everybody has a share.
-fn first_share(case: &Case<'_>, rollout: &Rollout) -> Option<usize> {
+pub(super) fn first_share(case: &Case<'_>, rollout: &Rollout) -> Option<usize> {
     stops(case, rollout).into_iter().find(|at| case.plan.steps.get(*at).is_some_and(|step| step.testers.is_none()))
 }
 

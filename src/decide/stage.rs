@@ -1,6 +1,12 @@
 //! When is a stage over? By its pods, its time and its evidence.
 
-use super::{Case, candidate, command, pin, pin::Side, route, size, verdict};
+use super::{
+    Case, candidate, command, pin,
+    pin::Side,
+    route, size,
+    terms::{self, QUIET, Requests},
+    verdict,
+};
 use crate::{
     api::command::Action,
     model::{
@@ -19,6 +25,7 @@ pub(super) fn over<'a>(case: &Case<'a>, rollout: &Rollout) -> Result<Option<&'a 
     let ready = ready_since(case, rollout).ok_or(Wait::Poll)?;
     let order = command::pending(case, |action| action == Action::Promote);
     let over = match &rollout.stage {
+        Stage::Canary { .. } if rollout.asked_again() => quiet(case, rollout),
         Stage::Canary { .. } => baked(case, rollout).unwrap_or(jiff::Timestamp::MAX),
         // It counts from when the traffic is there: a controller that was away in between did not guard anything.
         Stage::Guarding { until } => {
@@ -36,6 +43,19 @@ pub(super) fn over<'a>(case: &Case<'a>, rollout: &Rollout) -> Result<Option<&'a 
         return Err(Wait::Until(over));
     }
     if evidence_is_enough(case, rollout, ready) { Ok(order) } else { Err(Wait::Poll) }
+}
+
+/// Until when both sides are compared once more after errors had jumped under all of the traffic: two quiet minutes.
+fn quiet(case: &Case<'_>, rollout: &Rollout) -> jiff::Timestamp {
+    let (_, loud) = rollout.book.rechecked();
+    let shared = shared_since(case, rollout).unwrap_or(case.now).max(case.state.since);
+    after(loud.map_or(shared, |loud| loud.max(shared)), QUIET)
+}
+
+/// What a step waits for whose time is over: more requests of users, if that is what is missing.
+pub(super) fn waits_for_requests(case: &Case<'_>, rollout: &Rollout) -> Option<Requests> {
+    let over = baked(case, rollout).is_some_and(|over| over <= case.now);
+    Some(terms::requests(case, rollout)).filter(|requests| over && *requests != Requests::Enough)
 }
 
 /// The guard need not last any longer: something newer waits, and the evidence is in. What is said then.
@@ -63,7 +83,12 @@ fn evidence_is_enough(case: &Case<'_>, rollout: &Rollout, ready: jiff::Timestamp
     let any = rollout.book.each_probe().any(|(_, probe)| probe.at_this_stage() > 0);
     rollout.stage == Stage::Promoting
         || !asks
-        || case.seen.probes.voting.is_empty()
+        || (terms::requests(case, rollout) == Requests::Enough && probes_are_enough(case, rollout, ready, any))
+}
+
+/// As far as the probes go.
+fn probes_are_enough(case: &Case<'_>, rollout: &Rollout, ready: jiff::Timestamp, any: bool) -> bool {
+    case.seen.probes.voting.is_empty()
         || match rollout.direction {
             Direction::Forward => good_of_each(case, rollout) > 0,
             // It was proven before, and what serves now is bad: it is asked, but silence does not keep it waiting.

@@ -6,6 +6,8 @@
 //! A pass either brings the world to what the stage asks for, or moves on to the next stage; the new stage is stored
 //! before anything is done for it. Only the way back and a suspension act first and store afterwards.
 
+use std::time::Duration;
+
 use super::{
     Case, approval, barrier, before, candidate, command, cron_jobs, hold, in_place,
     judge::{self, book::Book, probes::ProbeTerms},
@@ -14,6 +16,7 @@ use super::{
     rollback, room, route, size, stable,
     stable::Resumed,
     stage,
+    terms::Requests,
     verdict::{self, Judgement},
     words,
 };
@@ -30,14 +33,32 @@ use crate::{
     },
 };
 
+/// How long what was counted need not be stored: as much is lost with the process at most, which makes the judge slower and nothing else.
+const SPARED: Duration = Duration::from_mins(1);
+
 /// The next move of a rollout.
 #[must_use]
 pub fn next(case: &Case<'_>, stored: &Rollout) -> Decision {
     let rollout = Rollout { book: learnt(case, &stored.book), ..stored.clone() };
     let mut decision = answer(case, &rollout);
+    spared(&mut decision, stored);
     decision.effects.extend(unpinned(case));
     decision.holds.extend(hold::missing(case).filter(|missing| !decision.holds.contains(missing)));
     decision
+}
+
+/// Requests are counted all the time; a book in which nothing but counts has changed is stored once a minute. What is not stored yet is
+/// told again.
+fn spared(decision: &mut Decision, stored: &Rollout) {
+    let Phase::Rolling(next) = &mut decision.next.phase else { return };
+    let lately = match (next.book.until(), stored.book.until()) {
+        (Some(now), Some(then)) => now < after(then, SPARED),
+        _ => false,
+    };
+    let same = Rollout { book: stored.book.clone(), ..next.clone() } == *stored && decision.effects.is_empty();
+    if lately && same && next.book.terms().errors.is_some() && next.book.says_the_same(&stored.book) {
+        next.book = stored.book.clone();
+    }
 }
 
 /// The book with what was seen since: each way of a probe has its own place in it.
@@ -89,6 +110,12 @@ fn answer(case: &Case<'_>, rollout: &Rollout) -> Decision {
     {
         return suspend(case, rollout, failure.clone());
     }
+    if let Judgement::Recheck(jump) = &judgement
+        && let Stage::Guarding { .. } = rollout.stage
+        && !barrier::passed(case, rollout)
+    {
+        return recheck(case, rollout, jump.clone());
+    }
     if let Some(approved) = approval::given(case, rollout) {
         return approved;
     }
@@ -96,6 +123,9 @@ fn answer(case: &Case<'_>, rollout: &Rollout) -> Decision {
     holds.extend(barrier::hold(case, rollout, &judgement).or_else(|| approval::awaited(case, rollout)));
     if let Judgement::Hold(reason) = &judgement {
         holds.push(reason.clone());
+    }
+    if let Some(Requests::TooFew(reason)) = stage::waits_for_requests(case, rollout) {
+        holds.push(reason);
     }
     if let Some(reason) = superseding(case, rollout, &holds, &judgement) {
         return rollback::begin(case, rollout, Outcome::Superseded, reason);
@@ -195,11 +225,22 @@ fn suspend(case: &Case<'_>, rollout: &Rollout, failure: String) -> Decision {
     decision
 }
 
+/// Errors jumped under all of the traffic: it is compared once more, at the first share, and the same book goes on. Nothing is taken back by
+/// that. Its pods stay, so that it gets everything back in one write; and where few meet it, each of its failures says more.
+fn recheck(case: &Case<'_>, rollout: &Rollout, jump: String) -> Decision {
+    let stage = size::first_share(case, rollout).map_or(Stage::Promoting, |step| Stage::Canary { step });
+    let mut decision = enter(case, rollout, stage);
+    decision.notes.push(Reason::ErrorsJumped { version: verdict::version_of(case, rollout), jump });
+    decision
+}
+
 /// The deadline has passed before all of the traffic had moved.
 fn overdue(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Option<Decision> {
     let counts = matches!(rollout.stage, Stage::Preparing | Stage::Preflight | Stage::Canary { .. } | Stage::Promoting);
     let late = after(rollout.started_at, case.plan.deadline) <= case.now;
+    // A question about what had all of the traffic costs minutes and takes nothing back.
     if !counts
+        || rollout.asked_again()
         || !late
         || rollout.direction != Direction::Forward
         || case.plan.on_deadline == OnDeadline::Hold
@@ -352,7 +393,13 @@ fn onward(case: &Case<'_>, rollout: &Rollout, holds: &[Reason]) -> Decision {
             }
             decision
         }
-        Ok(_) | Err(_) => wait(Wait::Poll),
+        Ok(_) | Err(_) => {
+            let mut decision = wait(Wait::Poll);
+            if let Some(Requests::Gathering(reason)) = stage::waits_for_requests(case, rollout) {
+                decision.reason = reason;
+            }
+            decision
+        }
     }
 }
 
@@ -373,6 +420,8 @@ pub(super) fn following(case: &Case<'_>, rollout: &Rollout) -> Stage {
         Stage::Preparing => Stage::Preflight,
         Stage::Preflight if rollout.direction != Direction::Forward => full(),
         Stage::Preflight => size::first(case, rollout).map_or_else(full, |step| Stage::Canary { step }),
+        // It has had all of the traffic already.
+        Stage::Canary { .. } if rollout.asked_again() => full(),
         Stage::Canary { step } => size::after(case, rollout, *step).map_or_else(full, |step| Stage::Canary { step }),
         Stage::Promoting => Stage::Guarding { until: after(case.now, stage::guard(case, rollout)) },
         Stage::Guarding { .. } | Stage::Finalizing => Stage::Finalizing,

@@ -23,6 +23,8 @@ pub enum Judgement {
     Fail(Reason),
     /// Take traffic off it, reversibly.
     Suspend(String),
+    /// Open the split again.
+    Recheck(String),
     /// Do not move forward.
     Hold(Reason),
     /// Go on.
@@ -46,14 +48,14 @@ pub fn judge(case: &Case<'_>, rollout: &Rollout) -> Judgement {
         {
             Judgement::Fine => {}
             Judgement::Hold(reason) => hold = hold.or(Some(reason)),
-            fail @ (Judgement::Fail(_) | Judgement::Suspend(_)) => return fail,
+            fail @ (Judgement::Fail(_) | Judgement::Suspend(_) | Judgement::Recheck(_)) => return fail,
         }
     }
     if rollout.in_place() {
         match in_place::judge(case, rollout, &version) {
             Judgement::Fine => {}
             Judgement::Hold(reason) => hold = hold.or(Some(reason)),
-            fail @ (Judgement::Fail(_) | Judgement::Suspend(_)) => return fail,
+            fail @ (Judgement::Fail(_) | Judgement::Suspend(_) | Judgement::Recheck(_)) => return fail,
         }
     }
     let forward = rollout.direction == Direction::Forward;
@@ -63,8 +65,10 @@ pub fn judge(case: &Case<'_>, rollout: &Rollout) -> Judgement {
         Verdict::Fail(failure) => return Judgement::Fail(Reason::CanaryFailed { version, failure: failure.says }),
         // Whatever is the matter with it: there is no use in another try.
         Verdict::TooOften(failure) => return Judgement::Fail(Reason::CanaryFailed { version, failure }),
-        // A jump under all of the traffic takes it off as well.
-        Verdict::Suspend(failure) | Verdict::Recheck(failure) => return Judgement::Suspend(failure),
+        Verdict::Suspend(failure) => return Judgement::Suspend(failure),
+        // What nobody can explain hides no other reason to hold, and none hides that.
+        Verdict::Recheck(jump) => return Judgement::Recheck(jump),
+        Verdict::Unexplained(jump) => hold = hold.or(Some(Reason::Unexplained { version, jump })),
         Verdict::Both(failure) if asked => hold = hold.or(Some(Reason::BothFailing { failure })),
         Verdict::Void(why) if asked && forward && silent(case, rollout) => hold = hold.or(Some(Reason::NoData { why })),
         Verdict::Both(_) | Verdict::Void(_) | Verdict::Fine => {}

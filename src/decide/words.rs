@@ -33,6 +33,7 @@ pub fn of(case: &Case<'_>, rollout: &Rollout) -> Reason {
     match &rollout.stage {
         Stage::Preparing => before::words(case, rollout),
         Stage::Preflight => Reason::Preflight { version },
+        Stage::Canary { .. } if rollout.asked_again() => Reason::AskedAgain { version },
         Stage::Canary { step } => {
             let Some(planned) = case.plan.steps.get(*step) else { return Reason::Preflight { version } };
             let share = size::share(case, rollout, *step);

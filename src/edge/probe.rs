@@ -11,6 +11,7 @@ mod flow;
 mod lag;
 mod line;
 mod reach;
+mod scrape;
 mod trust;
 
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ use flow::{Ended, Flow};
 use lag::Lag;
 use line::Line;
 pub use reach::Reach;
+use scrape::Pages;
 use trust::Trust;
 
 /// Flows at once in this process. 8 × (128 KiB read buffer + 64 KiB of body to send) = 1.5 MiB, and 8 × ~1 ms of CPU for a TLS
@@ -44,6 +46,9 @@ pub trait Prober: Send + Sync {
     /// Runs all steps against this address, and what puts right what they made against `home`, a pod of what is proven. Dropping the
     /// future ends everything that it has begun; a run that has something to put right goes on to its end.
     fn run<'a>(&'a self, check: &'a Arc<Check>, target: SocketAddr, home: SocketAddr) -> BoxFuture<'a, Run>;
+
+    /// The page of metrics at this address; why there is none, in a few words that go on "its metrics …".
+    fn metrics<'a>(&'a self, at: SocketAddr, path: &'a str) -> BoxFuture<'a, Result<String, String>>;
 }
 
 /// Asks over real sockets. Clones share the places and the parsed CAs.
@@ -55,6 +60,7 @@ pub struct HttpProber {
 struct Shared {
     places: Semaphore,
     trust: Trust,
+    pages: Pages,
     reach: Reach,
     lag: Duration,
 }
@@ -67,7 +73,7 @@ impl HttpProber {
     }
 
     fn with_lag(reach: Reach, lag: Duration) -> Self {
-        let shared = Shared { places: Semaphore::new(MAX_FLOWS), trust: Trust::default(), reach, lag };
+        let shared = Shared { places: Semaphore::new(MAX_FLOWS), trust: Trust::default(), pages: Pages::default(), reach, lag };
         Self { shared: Arc::new(shared) }
     }
 
@@ -156,6 +162,15 @@ impl Prober for HttpProber {
         let running = tokio::spawn(async move { prober.flow(&check, target, home).await });
         let cut_off = || void(Class::Prober, "the run was cut off".to_owned());
         Box::pin(async move { running.await.unwrap_or_else(|_| cut_off().into()) })
+    }
+
+    fn metrics<'a>(&'a self, at: SocketAddr, path: &'a str) -> BoxFuture<'a, Result<String, String>> {
+        Box::pin(async move {
+            match self.shared.reach.refuses(at.ip()) {
+                Some(what) => Err(format!("are not asked for: {} is {what}", at.ip())),
+                None => self.shared.pages.page(at, path).await,
+            }
+        })
     }
 }
 

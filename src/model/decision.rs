@@ -433,6 +433,16 @@ reasons! {
     WouldDeliver { workload: String, version: String, way: String } => "nothing is written in mode Observe; in mode Deliver Deployment {workload} would be gated at {version}, and every change of its template would go over {way}",
     /// The probes say nothing.
     NoData { why: String } => "no verdict: {why}",
+    /// Users ask too seldom.
+    NoTraffic { version: String } => "users ask {version} too seldom to judge it by their requests, and no probe votes; it stays at its step (spec.verify.noTraffic, or: kubectl haldane promote)",
+    /// A step lasts until enough is known.
+    Gathering { version: String, share: Weight } => "{version} has {share} of the traffic and stays there until its requests have shown that it is no worse; how far that is: kubectl haldane why",
+    /// Errors jumped while there was nothing to compare with.
+    ErrorsJumped { version: String, jump: String } => "{version} shares the traffic with the version before once more, to see whose fault it is: {jump}",
+    /// It shares once more.
+    AskedAgain { version: String } => "{version} shares the traffic with the version before once more, as errors had jumped under all of it; it gets all of it back after two quiet minutes",
+    /// Nobody knows why.
+    Unexplained { version: String, jump: String } => "{version} stays as it is: {jump}; side by side it was no worse, three times. Decide: kubectl haldane promote or rollback",
     /// Canary and stable fail alike.
     BothFailing { failure: String } => "canary and stable fail alike, so nobody can be blamed: {failure}",
     /// The cluster refuses pods.

@@ -125,6 +125,12 @@ pub struct Rollout {
 }
 
 impl Rollout {
+    /// It had all of the traffic and was compared once more since.
+    #[must_use]
+    pub fn asked_again(&self) -> bool {
+        self.book.rechecked().0 > 0
+    }
+
     /// Stable takes the version with its traffic on it; nothing serves beside it.
     #[must_use]
     pub fn in_place(&self) -> bool {

@@ -1,9 +1,10 @@
 //! The validated spec: what the owner asked for, with every default filled in.
 
-use std::{borrow::Cow, collections::BTreeSet, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
     cron_job::PlannedCronJob,
+    measure::{self, Matchers, Measures},
     phase::Adopted,
     policy::Limits,
     repo_config::{Permitted, RepoConfig},
@@ -13,8 +14,8 @@ use super::{
 };
 use crate::api::{
     delivery::{
-        self, Allowed, Approval, Capacity, ConfigSpec, DeliverySpec, ImageSource, Mode, OnDeadline, OnNoChecks, QueueSpec, StepSpec,
-        TestersSpec, WhenSpec, WhenType,
+        self, Allowed, Approval, Capacity, ConfigSpec, DeliverySpec, ImageSource, Mode, NoTraffic, OnDeadline, OnNoChecks, QueueSpec,
+        StepSpec, TestersSpec, Verify, WhenSpec, WhenType,
     },
     duration::Span,
 };
@@ -32,6 +33,9 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// Some checks begin when others have ended.
 const GRACE: Duration = Duration::from_mins(2);
 const IMAGE_TIMEOUT: Duration = Duration::from_mins(15);
+/// Of a thousand good versions one may be taken back.
+const ONE_IN: u32 = 1000;
+const METRICS: &str = "/metrics";
 const CONFIG: &str = ".haldane.yaml";
 
 /// How one app is delivered.
@@ -61,6 +65,12 @@ pub struct Plan {
     pub before: Vec<PlannedCronJob>,
     /// Names of the probes.
     pub probes: Vec<String>,
+    /// How the app counts its requests, if it is judged by them.
+    pub measures: Option<Arc<Measures>>,
+    /// Of so many good versions one may be taken back.
+    pub one_false_rollback_in: u32,
+    /// What happens where users ask too seldom.
+    pub no_traffic: NoTraffic,
     /// What no policy lets it go below.
     pub limits: Limits,
     /// Whether it delivers, or only says what it would do.
@@ -123,6 +133,9 @@ pub enum PlanError {
     /// Steps do not ascend.
     #[error("spec.rollout.steps[{0}].weight is not above the step before; testers come first, and weights must ascend")]
     NotAscending(usize),
+    /// What is failed, or whose requests, cannot be read.
+    #[error("spec.verify.requests.{0}")]
+    Series(String),
 }
 
 impl TryFrom<&DeliverySpec> for Plan {
@@ -144,7 +157,8 @@ impl Plan {
         let mut plan = Self::read(spec);
         let named = spec.source.iter().flat_map(|s| &s.github).map(|github| &github.repository);
         let unnamed = named.into_iter().find(|name| Repository::parse(name).is_none()).cloned().map(PlanError::Repository);
-        let flaw = plan.flaw().or(unnamed);
+        let unread = measures(spec.verify.as_ref()).and_then(Result::err).map(PlanError::Series);
+        let flaw = plan.flaw().or(unnamed).or(unread);
         let mut known = BTreeSet::new();
         plan.workloads.retain(|workload| known.insert(workload.name.clone()));
         plan.steps.sort_by_key(|step| step.weight);
@@ -181,6 +195,9 @@ impl Plan {
             settle: span(rollout.settle, SETTLE),
             before: rollout.before.into_iter().map(|b| PlannedCronJob { name: b.cron_job_ref.name, containers: b.containers }).collect(),
             probes: spec.verify.iter().flat_map(|v| v.probes.iter().map(|p| p.name.clone())).collect(),
+            measures: measures(spec.verify.as_ref()).and_then(Result::ok).map(Arc::new),
+            one_false_rollback_in: spec.verify.as_ref().and_then(|v| v.one_false_rollback_in).unwrap_or(ONE_IN),
+            no_traffic: spec.verify.as_ref().and_then(|v| v.no_traffic).unwrap_or_default(),
             limits: Limits::default(),
             mode: spec.mode.unwrap_or_default(),
         }
@@ -218,6 +235,29 @@ impl Plan {
         let fall = self.steps.windows(2).position(|pair| matches!(pair, [before, after] if after.weight <= before.weight));
         fall.map(|at| PlanError::NotAscending(at + 1))
     }
+}
+
+/// How the app counts its requests, if it is judged by them; or what of it cannot be read.
+fn measures(verify: Option<&Verify>) -> Option<Result<Measures, String>> {
+    let requests = verify?.requests.as_ref()?;
+    let from = match &requests.from.scrape {
+        Some(scrape) => {
+            let path = scrape.path.clone().unwrap_or_else(|| METRICS.to_owned());
+            measure::From::Scrape { port: scrape.port.clone(), path }
+        }
+        None => measure::From::Prometheus,
+    };
+    let read = |field: &str, said: &str| Matchers::parse(said).map_err(|why| format!("{field} {why}"));
+    let made = |failed, only| Measures {
+        from,
+        counter: requests.counter.clone(),
+        failed,
+        only,
+        by: requests.by.clone(),
+        histogram: verify.and_then(|verify| verify.latency.as_ref()).map(|latency| latency.histogram.clone()),
+    };
+    let only = requests.only.as_ref().map(|only| read("only", only)).transpose();
+    Some(read("failed", &requests.failed).and_then(|failed| only.map(|only| made(failed, only))))
 }
 
 /// The steps of a plan that names none.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{command::Action, release::Outcome},
-    decide::judge::{book::Dated, probes::ProbeTerms},
+    decide::judge::{block::Manner, book::Dated, latency::EDGES, probes::ProbeTerms},
 };
 
 /// The world around one Delivery at one moment.
@@ -330,6 +330,45 @@ pub struct Probes {
     pub by_route: Vec<ByRoute>,
     /// Those that are not run any more, as they leave things behind in production, and what.
     pub stopped: Vec<(String, String)>,
+    /// What is known of the users' requests; none: nobody counts them.
+    pub meters: Option<Meters>,
+}
+
+/// What is known of the users' requests, as the app counts them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Meters {
+    /// Stable's metrics have been read.
+    pub looked: bool,
+    /// The busiest strata of stable, the busiest first.
+    pub strata: Vec<String>,
+    /// Where slow begins, in seconds; none: no histogram is read.
+    pub edges: Option<[f64; EDGES]>,
+    /// What is usual; none: nothing is known.
+    pub usual: Option<Usual>,
+    /// Who should show metrics and does not.
+    pub silent: Option<Silent>,
+}
+
+/// What is usual of an app's requests, from what stable did at rest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Usual {
+    /// How they are bet on; none: stable blames itself with any manner, so they have no vote.
+    pub manner: Option<Manner>,
+    /// They fail in bursts.
+    pub bursty: bool,
+    /// The upper 99 % quantile of the failure rate per step, 0 to 1.
+    pub day: Option<f64>,
+    /// The failure rate, 0 to 1.
+    pub rate: Option<f64>,
+}
+
+/// Metrics that are not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Silent {
+    /// Since then.
+    pub since: Timestamp,
+    /// Whose, and why.
+    pub why: String,
 }
 
 /// A probe that is to go by the route.

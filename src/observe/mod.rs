@@ -223,13 +223,14 @@ impl Observer {
             gateways::resolve(&mut seen.routes).await;
         }
         let ports = targets::Ports { services: &read.services, pods: read.found.iter().flat_map(|f| &f.pods).collect() };
-        let (watch, unasked) = targets::watch(state, &seen, &probes, &ports);
+        let (watch, unasked) = targets::watch(state, &seen, (plan, &probes), &ports);
         seen.problems.extend(unasked);
         let key = probes::Key::from_obj(delivery);
         self.board.watch(&key, watch);
         seen.probes = self.board.read(&key);
         let stopped = |(probe, says): &(String, String)| Reason::ProbeStopped { probe: probe.clone(), says: says.clone() };
         seen.problems.extend(seen.probes.stopped.iter().map(stopped));
+        seen.problems.extend(targets::silent(&seen, now));
         self.branch(&key, &namespace, plan, read, &mut seen);
         Ok(seen)
     }

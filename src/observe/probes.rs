@@ -31,9 +31,11 @@ use crate::{
 
 mod book;
 mod door;
+pub mod meter;
 mod round;
 
 use book::Book;
+use meter::{Meter, Metered};
 
 /// Which Delivery.
 pub type Key = ObjectRef<Delivery>;
@@ -51,6 +53,8 @@ pub struct Watch {
     pub after: Option<Timestamp>,
     /// Each by its own schedule.
     pub probes: Vec<Watched>,
+    /// What the app counts of its users' requests, if it is judged by them.
+    pub meter: Option<Metered>,
 }
 
 /// One probe and whom it asks.
@@ -132,6 +136,7 @@ struct Slot {
     voting: Vec<(String, bool)>,
     book: Arc<Mutex<Book>>,
     running: BTreeMap<String, Running>,
+    meter: Option<Meter>,
 }
 
 /// The task of one probe; it ends with this.
@@ -166,7 +171,8 @@ impl ProbeBoard {
         if slot.about != wanted.about {
             // The tasks first: none of them may write into the new book.
             let (left, history) = lock(&slot.book).what_outlives();
-            *slot = Slot::empty(&wanted);
+            // What the meter has read before is what it measures by.
+            *slot = Slot { meter: slot.meter.take(), ..Slot::empty(&wanted) };
             lock(&slot.book).goes_on_with(left, history.filter(|known| !wanted.stage.is_empty() || known.of == wanted.about));
         }
         if slot.stage != wanted.stage {
@@ -185,6 +191,7 @@ impl ProbeBoard {
             }
             wanted.is_some_and(|p| running.serves(p))
         });
+        slot.meter = wanted.meter.map(|metered| self.metered(key, slot.meter.take(), metered, (&slot.about, &slot.book)));
         for probe in wanted.probes {
             match slot.running.get(&probe.check.name) {
                 Some(running) => running.tell(probe, wanted.eager),
@@ -204,7 +211,8 @@ impl ProbeBoard {
         let next = book.next(slot.running.keys());
         let by_route = slot.running.values().filter_map(|running| running.by_route(&book)).collect();
         let voting = slot.voting.iter().map(|(name, mutating)| book.terms(name, *mutating)).collect();
-        Probes { voting, samples: book.samples(), rest: book.rest(), next, by_route, stopped: book.all_stopped() }
+        let meters = slot.meter.as_ref().map(Meter::known);
+        Probes { meters, voting, samples: book.samples(), rest: book.rest(), next, by_route, stopped: book.all_stopped() }
     }
 
     /// The Delivery is gone.
@@ -215,6 +223,15 @@ impl ProbeBoard {
     /// Leadership is gone: another asks now, and what we know is no longer of use.
     pub fn forget_all(&self) {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn metered(&self, key: &Key, meter: Option<Meter>, metered: Metered, (about, book): (&str, &Arc<Mutex<Book>>)) -> Meter {
+        if let Some(meter) = meter.filter(|meter| meter.serves(&metered)) {
+            meter.tell(metered, about, book);
+            return meter;
+        }
+        let parts = meter::Parts { prober: self.prober.clone(), clock: self.clock.clone(), nudge: self.nudge.clone(), key: key.clone() };
+        Meter::begin(parts, metered, about, book)
     }
 
     fn start(&self, key: &Key, book: &Arc<Mutex<Book>>, probe: Watched, eager: bool) -> Running {
@@ -239,6 +256,7 @@ impl Slot {
             voting: Vec::new(),
             book: Arc::default(),
             running: BTreeMap::new(),
+            meter: None,
         }
     }
 }

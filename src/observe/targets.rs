@@ -12,11 +12,16 @@ use super::{
 use crate::model::{
     decision::Reason,
     phase::{Rollout, Stage, State},
+    plan::Plan,
     probe::Scheme,
     route::{Course, Route, RouteKind, Word},
     version::{ReleaseName, Weight},
     world::{Observation, Pin, Pod, Service, Workload},
 };
+
+mod metered;
+
+pub(super) use metered::silent;
 
 /// What was read beside the observation: the Services' ports and the pods'.
 pub(super) struct Ports<'a> {
@@ -25,7 +30,7 @@ pub(super) struct Ports<'a> {
 }
 
 /// What is to be asked now, and the probes that cannot be: they name no Service or port of this Delivery.
-pub(super) fn watch(state: &State, seen: &Observation, probes: &[Probe], ports: &Ports<'_>) -> (Watch, Vec<Reason>) {
+pub(super) fn watch(state: &State, seen: &Observation, (plan, probes): (&Plan, &[Probe]), ports: &Ports<'_>) -> (Watch, Vec<Reason>) {
     let rollout = state.phase.rollout();
     // Where nothing serves beside it, what it says alone is its evidence.
     let rolls = rollout.is_some_and(Rollout::in_place);
@@ -49,6 +54,7 @@ pub(super) fn watch(state: &State, seen: &Observation, probes: &[Probe], ports: 
         eager: rollout.is_some_and(|r| r.suspended.is_some()),
         after: rollout.and_then(|r| r.book.until()),
         probes: watched,
+        meter: metered::metered(state, seen, plan, ports),
     };
     (watch, problems)
 }

@@ -81,6 +81,10 @@ impl Prober for Silent {
     fn run<'a>(&'a self, _: &'a Arc<Check>, _: std::net::SocketAddr, _: std::net::SocketAddr) -> futures::future::BoxFuture<'a, Run> {
         Box::pin(std::future::pending())
     }
+
+    fn metrics<'a>(&'a self, _: std::net::SocketAddr, _: &'a str) -> futures::future::BoxFuture<'a, Result<String, String>> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// What an API server with one Deployment, its `ReplicaSet`, a pod and a Service says.

@@ -277,6 +277,9 @@ impl Home {
             settle: Duration::ZERO,
             before: vec![],
             probes: vec![],
+            measures: None,
+            one_false_rollback_in: 1000,
+            no_traffic: <_>::default(),
             limits: <_>::default(),
             mode: <_>::default(),
         };

@@ -84,7 +84,7 @@ fn sum(both: Both) -> Side {
 }
 
 fn scrape(collector: &mut Collector, now: Timestamp, strata: bool, canary: Both, stable: Both) -> Vec<Dated> {
-    let reading = |side: Side| Reading { side, slow: [0; 3] };
+    let reading = |side: Side| Reading { side, timed: side.asked, slow: [0; 3] };
     let stratum = |name, canary, stable| Stratum { name, canary: reading(canary), stable: reading(stable) };
     let pods = (1, STABLE as u32);
     if strata {
@@ -105,7 +105,7 @@ pub(crate) fn errors_alone(block: Block, strata: bool) -> Terms {
 
 /// The block that half an hour of history suggests.
 pub(crate) fn chosen(world: &World, seed: u64, run: usize) -> Block {
-    choose(&Motion::new(world, Rng::new(seed ^ 0x8157, run)).history())
+    choose(&Motion::new(world, Rng::new(seed ^ 0x8157, run)).history(), 1)
 }
 
 /// Plays one release to its end.

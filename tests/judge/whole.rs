@@ -2,8 +2,8 @@
 //! itself.
 
 use haldane::decide::judge::{
-    bet::{Fair, Share, Side, Tally},
-    block::{Block, Manner, Pretended, choose, tried},
+    bet::{Side, Tally},
+    block::{Block, Manner, choose, pretended, tried},
     book::{Book, Dated, Input, Pair, Verdict},
     collect::{Collector, Lines, Reading, Scrape, Stratum, WARM_UP_S},
     probes::{ProbeTerms, Seen, Turn},
@@ -55,7 +55,7 @@ impl App {
     fn reading(rng: &mut Rng, side: Side) -> Reading {
         let fine = side.asked - side.failed.min(side.asked);
         let slow = [0.5, 0.1, 0.01].map(|part| (side.failed + rng.binomial(fine, part)).min(side.asked));
-        Reading { side, slow }
+        Reading { side, timed: side.asked, slow }
     }
 
     fn second(&mut self, rng: &mut Rng, canary: Side, stable: Side) {
@@ -231,35 +231,6 @@ fn asks(before: &[Side], today: &[Side]) -> bool {
     false
 }
 
-/// Each pod of stable as a canary for ten minutes, all through the day.
-fn pretended(pods: &[Vec<Side>], manner: Manner) -> Vec<Pretended> {
-    let seconds = pods.first().map_or(0, Vec::len);
-    let all: Vec<Side> = (0..seconds)
-        .map(|second| {
-            let sides = pods.iter().filter_map(|pod| pod.get(second));
-            sides.fold(Side::default(), |sum, side| Side::new(sum.asked + side.asked, sum.failed + side.failed))
-        })
-        .collect();
-    let mut found = Vec::new();
-    for pod in pods {
-        for (pod, all) in pod.chunks_exact(600).zip(all.chunks_exact(600)) {
-            let (mut share, mut peak) = (Share::default(), 0.0_f64);
-            let length = manner.block.seconds() as usize;
-            for (pod, all) in pod.chunks(length).zip(all.chunks(length)) {
-                let mut tally = Tally::default();
-                for (one, all) in pod.iter().zip(all) {
-                    let others = Side::new(all.asked - one.asked, all.failed - one.failed);
-                    tally.scrape(*one, others, Fair::by_requests(manner.tolerance));
-                }
-                share.bet(&[tally]);
-                peak = peak.max(share.wealth());
-            }
-            found.push(Pretended { peak, end: share.wealth() });
-        }
-    }
-    found
-}
-
 pub(crate) fn against_itself(n: usize) {
     let day_long = |name, noise, base| World { base, seconds: 86_400, ..world(name, noise) };
     let worlds = [
@@ -282,8 +253,8 @@ pub(crate) fn against_itself(n: usize) {
                 days.iter_mut().zip(half_hour).for_each(|(day, more)| day.extend(more));
                 days
             });
-            let first = Manner::of(choose(&pods));
-            let end = match tried(first, |manner| pretended(&pods, manner)) {
+            let first = Manner::of(choose(&pods, 1));
+            let end = match tried(first, |manner| pretended(&pods, 1, manner)) {
                 Some(Manner { tolerance, .. }) if tolerance > 1.0 => 3,
                 Some(Manner { block, .. }) => Block::ALL.iter().position(|one| *one == block).unwrap_or(0),
                 None => 4,

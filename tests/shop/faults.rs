@@ -1,15 +1,17 @@
 //! Which requests are made to fail. A rule reads `path=/orders,code=500,after=20,rate=50`; several are separated by `;`.
 //!
 //! * `path` (required): this path and everything under it (`/orders` also means `/orders/17`, and `/orders/` means what is under it alone); `/` is the page alone, `*` is every path.
-//! * `code` (required): 400 to 599.
+//! * `code`: 400 to 599.
+//! * `ms`: so many milliseconds later, at most 10,000. One of `code` and `ms` is required.
 //! * `after`: so many customer requests, on any path, pass first (default 0). Readiness, metrics and admin requests do not count.
 //! * `version`: only in this version (default: in all), for a fault that a later image mends.
 //! * `rate`: percent of the requests that fail (default 100). Spread without a pattern, and the same in every run.
 
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
 /// All rules in force; the first that wants a request to fail decides its code.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,7 +21,8 @@ pub(crate) struct Faults(Vec<Rule>);
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Rule {
     path: String,
-    code: u16,
+    code: Option<u16>,
+    ms: u64,
     after: u64,
     rate: f64,
     version: Option<String>,
@@ -34,7 +37,12 @@ impl Faults {
 
     /// The code that this request must fail with. `number` counts customer requests from 1 on.
     pub(crate) fn code_for(&self, path: &str, number: u64) -> Option<u16> {
-        self.0.iter().find(|rule| rule.hits(path, number)).map(|rule| rule.code)
+        self.0.iter().filter(|rule| rule.hits(path, number)).find_map(|rule| rule.code)
+    }
+
+    /// How much later this request is answered.
+    pub(crate) fn delay_for(&self, path: &str, number: u64) -> Duration {
+        Duration::from_millis(self.0.iter().filter(|rule| rule.hits(path, number)).map(|rule| rule.ms).sum())
     }
 
     pub(crate) fn add(&mut self, rule: Rule) {
@@ -64,21 +72,23 @@ impl FromStr for Rule {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (mut path, mut code, mut after, mut rate, mut version) = (None, None, 0, 100.0, None);
+        let (mut path, mut code, mut ms, mut after, mut rate, mut version) = (None, None, 0, 0, 100.0, None);
         for part in text.split(',') {
             let (key, value) = part.trim().split_once('=').with_context(|| format!("{part:?} is not key=value"))?;
             let bad = || format!("{key}={value}");
             match key {
                 "path" if value == "*" || value.starts_with('/') => path = Some(value.to_owned()),
                 "code" => code = Some(within(value, 400..=599).with_context(bad)?),
+                "ms" => ms = within(value, 1..=10_000).with_context(bad)?,
                 "after" => after = value.parse().with_context(bad)?,
                 "version" => version = Some(value.to_owned()),
                 "rate" => rate = within(value, 0.0..=100.0).with_context(bad)?,
-                _ => bail!("{part:?} is not understood: path, code, after, rate and version are"),
+                _ => bail!("{part:?} is not understood: path, code, ms, after, rate and version are"),
             }
         }
         let path = path.context("path is missing")?;
-        Ok(Self { path, code: code.context("code is missing")?, after, rate, version })
+        ensure!(code.is_some() || ms > 0, "code or ms is missing");
+        Ok(Self { path, code, ms, after, rate, version })
     }
 }
 
@@ -107,8 +117,8 @@ mod tests {
     #[test]
     fn a_list_is_read() {
         let expected = Faults(vec![
-            Rule { path: "/orders".into(), code: 500, after: 20, rate: 100.0, version: None },
-            Rule { path: "*".into(), code: 503, after: 0, rate: 2.5, version: Some("v2".into()) },
+            Rule { path: "/orders".into(), code: Some(500), ms: 0, after: 20, rate: 100.0, version: None },
+            Rule { path: "*".into(), code: Some(503), ms: 0, after: 0, rate: 2.5, version: Some("v2".into()) },
         ]);
         let read = faults("path=/orders,code=500,after=20; path=*,code=503,rate=2.5,version=v2;");
         assert_eq!(read, expected);
@@ -127,9 +137,19 @@ mod tests {
             "path=/x,code=200",
             "path=/x,code=500,rate=101",
             "path=/x,code=500,later=3",
+            "path=/x,ms=0",
+            "path=/x,ms=99999",
         ] {
             assert!(text.parse::<Faults>().is_err(), "{text} was accepted");
         }
+    }
+
+    #[test]
+    fn late_is_a_fault_of_its_own() {
+        let faults = faults("path=/products,ms=300,rate=50;path=/products,ms=20");
+        let delays: std::collections::BTreeSet<_> = (1..100).map(|number| faults.delay_for("/products", number).as_millis()).collect();
+        assert_eq!(delays.into_iter().collect::<Vec<_>>(), [20, 320]);
+        assert_eq!((faults.code_for("/products", 1), faults.delay_for("/", 1)), (None, Duration::ZERO));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! | `SHOP_VERSION` | shown in every answer: header `X-Shop-Version`, JSON `version` (default: the file `/version` of the image, else `dev`) |
 //! | `SHOP_PORT` | default 8080 |
 //! | `SHOP_TLS_CERT`, `SHOP_TLS_KEY` | PEM files: serve HTTPS and nothing else |
-//! | `SHOP_FAIL` | `path=/orders,code=500,after=20,rate=50`, several separated by `;` (see `faults.rs`) |
+//! | `SHOP_FAIL` | `path=/orders,code=500,after=20,rate=50`, or `ms=300` for late, several separated by `;` (see `faults.rs`) |
 //! | `SHOP_EXIT_AT_START=1` | exit code 1 before listening |
 //! | `SHOP_ONCE=1` | exit code 0 before listening: a migration that has nothing to do |
 //! | `SHOP_CRASH_AFTER` | exit code 1 after so many seconds |

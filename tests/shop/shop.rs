@@ -89,8 +89,9 @@ impl Shop {
 
     /// Answers one request; never fails, so that only the environment's faults are seen.
     pub(crate) async fn answer(&self, request: Request<Incoming>, phase: Phase) -> Result<Response<Full<Bytes>>, Infallible> {
+        let began = Instant::now();
         let answer = self.route(request, phase).await;
-        self.metrics.count(answer.handler, answer.status.as_u16());
+        self.metrics.count(answer.handler, answer.status.as_u16(), began.elapsed());
         Ok(self.dress(answer, phase))
     }
 
@@ -107,7 +108,11 @@ impl Shop {
             (method, names) => {
                 let handler = handler_of(names);
                 let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
-                let fault = locked(&self.faults).code_for(path, number);
+                let (delay, fault) = {
+                    let faults = locked(&self.faults);
+                    (faults.delay_for(path, number), faults.code_for(path, number))
+                };
+                sleep(delay).await;
                 if let Some(code) = fault {
                     self.log_failed_probe(&parts, code);
                     return Answer::injected(handler, code);

@@ -482,6 +482,10 @@ impl Prober for SimProber {
     fn run<'a>(&'a self, check: &'a Arc<Check>, target: SocketAddr, _: SocketAddr) -> BoxFuture<'a, Run> {
         self.ask(check, target).map(Run::from).boxed()
     }
+
+    fn metrics<'a>(&'a self, _: SocketAddr, _: &'a str) -> BoxFuture<'a, Result<String, String>> {
+        Box::pin(async { Err("are not shown".to_owned()) })
+    }
 }
 
 /// A test that panicked while it held this has failed already.

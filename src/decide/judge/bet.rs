@@ -32,9 +32,10 @@ impl Side {
         Self { asked, failed }
     }
 
-    fn add(&mut self, other: Self) {
-        self.asked = self.asked.saturating_add(other.asked);
-        self.failed = self.failed.saturating_add(other.failed);
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self { asked: self.asked.saturating_add(other.asked), failed: self.failed.saturating_add(other.failed) }
     }
 }
 
@@ -83,8 +84,7 @@ impl Tally {
     pub fn scrape(&mut self, canary: Side, stable: Side, fair: Fair) {
         let Some(share) = fair.share(canary.asked, stable.asked) else { return };
         self.fair += (f64::from(canary.failed) + f64::from(stable.failed)) * share;
-        self.canary.add(canary);
-        self.stable.add(stable);
+        (self.canary, self.stable) = (self.canary.plus(canary), self.stable.plus(stable));
     }
 }
 

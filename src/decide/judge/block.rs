@@ -5,12 +5,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::bet::Side;
+use super::bet::{Fair, Share, Side, Tally};
 
 /// Below this, what is left over of one block says nothing about the next.
 const CORRELATED: f64 = 0.08;
 /// 30 minutes: less is no history.
-const HISTORY_S: usize = 1800;
+const HISTORY_S: u32 = 1800;
+/// A rollout that is none lasts so long.
+const PRETENDED_S: u32 = 600;
 
 /// How many seconds a block of the errors, of latency and of the logs lasts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -68,16 +70,26 @@ impl Manner {
     }
 }
 
-/// The shortest block that holds stable's bursts. `pods`: for each pod its requests and failures per second, all of the same seconds. The
+/// The shortest block that holds stable's bursts. `pods`: for each pod its requests and failures per so many seconds, all of the same time. The
 /// residual of a pod is its errors less its fair share of all, less its own mean; what matters is how much of it goes on in the next block.
 #[must_use]
-pub fn choose(pods: &[Vec<Side>]) -> Block {
-    let seconds = pods.iter().map(Vec::len).min().unwrap_or(0);
-    if seconds < HISTORY_S || pods.len() < 2 {
+pub fn choose(pods: &[Vec<Side>], step_s: u32) -> Block {
+    if !is_history(pods, step_s) {
         return Block::default();
     }
-    let residuals = residuals(pods, seconds);
-    Block::ALL.into_iter().find(|block| carried_on(&residuals, block.seconds()) < CORRELATED).unwrap_or(Block::S60)
+    let residuals = residuals(pods, pods.iter().map(Vec::len).min().unwrap_or(0));
+    Block::ALL.into_iter().find(|block| carried_on(&residuals, *block, step_s) < CORRELATED).unwrap_or(Block::S60)
+}
+
+/// Whether it is long enough, and of pods enough, to choose by.
+#[must_use]
+pub fn is_history(pods: &[Vec<Side>], step_s: u32) -> bool {
+    let steps = pods.iter().map(Vec::len).min().unwrap_or(0);
+    pods.len() >= 2 && u32::try_from(steps).unwrap_or(u32::MAX).saturating_mul(step_s) >= HISTORY_S
+}
+
+fn steps(seconds: u32, step_s: u32) -> usize {
+    usize::try_from(seconds / step_s.max(1)).unwrap_or(1).max(1)
 }
 
 fn residuals(pods: &[Vec<Side>], seconds: usize) -> Vec<Vec<f64>> {
@@ -93,8 +105,8 @@ fn residuals(pods: &[Vec<Side>], seconds: usize) -> Vec<Vec<f64>> {
 }
 
 /// The autocorrelation of the residuals from one block to the next, over all pods.
-fn carried_on(residuals: &[Vec<f64>], block_s: u32) -> f64 {
-    let length = usize::try_from(block_s).unwrap_or(1);
+fn carried_on(residuals: &[Vec<f64>], block: Block, step_s: u32) -> f64 {
+    let length = steps(block.seconds(), step_s);
     let (mut products, mut squares) = (0.0, 0.0);
     for pod in residuals {
         let sums: Vec<f64> = pod.chunks_exact(length).map(|block| block.iter().fold(0.0, |sum, each| sum + each)).collect();
@@ -132,6 +144,30 @@ pub fn harmless(pretended: &[Pretended]) -> bool {
     blamed <= pretended.len() / 100 && (pretended.is_empty() || sum / f64::from(count) <= MEAN)
 }
 
+/// Each pod of stable as a canary for ten minutes, all through its history. `pods` as for [`choose`].
+#[must_use]
+pub fn pretended(pods: &[Vec<Side>], step_s: u32, manner: Manner) -> Vec<Pretended> {
+    let add = |one: Side, other: Side| Side::new(one.asked.saturating_add(other.asked), one.failed.saturating_add(other.failed));
+    let length = pods.iter().map(Vec::len).min().unwrap_or(0);
+    let all =
+        pods.iter().fold(vec![Side::default(); length], |all, pod| all.iter().zip(pod).map(|(one, other)| add(*one, *other)).collect());
+    let (rollout, block) = (steps(PRETENDED_S, step_s), steps(manner.block.seconds(), step_s));
+    let one = |pod: &[Side], all: &[Side]| {
+        let (mut share, mut peak) = (Share::default(), 0.0_f64);
+        for (pod, all) in pod.chunks(block).zip(all.chunks(block)) {
+            let mut tally = Tally::default();
+            for (one, all) in pod.iter().zip(all) {
+                let others = Side::new(all.asked.saturating_sub(one.asked), all.failed.saturating_sub(one.failed));
+                tally.scrape(*one, others, Fair::by_requests(manner.tolerance));
+            }
+            share.bet(&[tally]);
+            peak = peak.max(share.wealth());
+        }
+        Pretended { peak, end: share.wealth() }
+    };
+    pods.iter().flat_map(|pod| pod.chunks_exact(rollout).zip(all.chunks_exact(rollout)).map(|(pod, all)| one(pod, all))).collect()
+}
+
 /// The first manner, from the one that history suggests, under which stable is harmless to itself. None: the metric has no vote.
 pub fn tried(first: Manner, mut test: impl FnMut(Manner) -> Vec<Pretended>) -> Option<Manner> {
     let mut manner = first;
@@ -156,25 +192,47 @@ mod tests {
         (0..10).map(|pod| (0..3600).map(|second| side(pod, second)).collect()).collect()
     }
 
+    fn by_fives(pod: &[Side]) -> Vec<Side> {
+        pod.chunks(5)
+            .map(|five| five.iter().fold(Side::default(), |sum, one| Side::new(sum.asked + one.asked, sum.failed + one.failed)))
+            .collect()
+    }
+
+    #[test]
+    fn a_pod_that_always_fails_more_blames_stable_and_equal_ones_do_not() {
+        let same = history(0, 1);
+        assert!(harmless(&pretended(&same, 1, Manner::of(Block::S5))));
+        let mut worse = same.clone();
+        worse[3].iter_mut().step_by(7).for_each(|side| side.failed += 1);
+        let found = pretended(&worse, 1, Manner::of(Block::S5));
+        assert_eq!(found.len(), 60, "10 pods for 10 minutes in an hour");
+        assert!(found.iter().filter(|one| one.peak >= PEAK).count() >= 6, "{found:?}");
+        let fives: Vec<Vec<Side>> = worse.iter().map(|pod| by_fives(pod)).collect();
+        assert_eq!(pretended(&fives, 5, Manner::of(Block::S15)).len(), 60);
+        assert!(!harmless(&pretended(&fives, 5, Manner::of(Block::S60))));
+    }
+
     #[test]
     fn the_block_is_longer_than_the_burst() {
-        assert_eq!(choose(&history(0, 1)), Block::S5);
-        assert!(choose(&history(12, 120)) >= Block::S15);
-        assert_eq!(choose(&history(40, 300)), Block::S60);
+        assert_eq!(choose(&history(0, 1), 1), Block::S5);
+        assert!(choose(&history(12, 120), 1) >= Block::S15);
+        assert_eq!(choose(&history(40, 300), 1), Block::S60);
+        let fives: Vec<Vec<Side>> = history(40, 300).iter().map(|pod| by_fives(pod)).collect();
+        assert_eq!(choose(&fives, 5), Block::S60);
     }
 
     #[test]
     fn without_history_it_is_fifteen_seconds() {
-        assert_eq!(choose(&[]), Block::S15);
-        assert_eq!(choose(&[vec![Side::new(9, 1); 99], vec![Side::new(9, 1); 99]]), Block::S15);
-        assert_eq!(choose(&[vec![Side::new(u32::MAX, u32::MAX); 1800], vec![Side::default(); 1800]]), Block::S5);
+        assert_eq!(choose(&[], 1), Block::S15);
+        assert_eq!(choose(&[vec![Side::new(9, 1); 99], vec![Side::new(9, 1); 99]], 1), Block::S15);
+        assert_eq!(choose(&[vec![Side::new(u32::MAX, u32::MAX); 1800], vec![Side::default(); 1800]], 1), Block::S5);
     }
 
     #[test]
     fn the_correlation_by_hand() {
         // Blocks of one second: 1 1 0 0, mean ½, products ¼ − ¼ + ¼ = ¼, squares 1.
-        assert!((carried_on(&[vec![1.0, 1.0, 0.0, 0.0]], 1) - 0.25).abs() < 1e-12);
-        assert_eq!(carried_on(&[vec![0.0; 9]], 1), 0.0);
+        assert!((carried_on(&[vec![1.0, 1.0, 0.0, 0.0]], Block::S5, 5) - 0.25).abs() < 1e-12);
+        assert_eq!(carried_on(&[vec![0.0; 9]], Block::S5, 5), 0.0);
     }
 
     #[test]

@@ -115,10 +115,12 @@ pub enum Verdict {
     Fail(Failure),
     /// It may be bad: take traffic off it, reversibly, and ask on.
     Suspend(String),
-    /// It was suspended or rechecked too often, and good again each time: nothing is proven, and there is no use in another try.
+    /// It was suspended too often, and good again each time: nothing is proven, and there is no use in another try.
     TooOften(String),
     /// Errors jumped under all of the traffic: open the split again and ask on.
     Recheck(String),
+    /// They jump again, and side by side it was no worse so often that it is not asked once more.
+    Unexplained(String),
     /// Both sides fail: nobody can be blamed.
     Both(String),
     /// Nothing is learnt.
@@ -215,7 +217,8 @@ impl Book {
     /// The same evidence where a stage begins, with all of the traffic on the canary or not: good samples are wanted anew.
     #[must_use]
     pub fn next_stage(&self, whole: bool) -> Self {
-        let mut book = Self { whole, ..self.clone() };
+        let mut book = self.clone();
+        book.turn(whole);
         book.probes.iter_mut().for_each(Probe::next_stage);
         book
     }
@@ -234,7 +237,7 @@ impl Book {
     pub fn take(&mut self, dated: &Dated) {
         self.until = Some(dated.at);
         match &dated.input {
-            Input::Errors(strata) => self.block(strata),
+            Input::Errors(strata) => self.block(dated.at, strata),
             Input::Mirror { canary, stable, fair } => self.mirror(*canary, *stable, fair),
             Input::Latency(edges) => self.slower(edges),
             Input::Logs(lines) => {
@@ -245,28 +248,35 @@ impl Book {
             Input::Platform { pod_minutes, events } => self.restarted(*pod_minutes, *events),
             Input::Pair(pair) => self.pair(dated.at, pair),
             Input::Alone(side) => {
-                let usual = Usual { day: self.terms.usual_rate, concurrent: self.concurrent() };
                 if self.whole {
-                    self.watch.block(*side, usual);
+                    self.watch.block(*side, self.usual());
                 }
             }
-            Input::Whole(whole) => {
-                if !whole && self.whole {
-                    self.watch.given();
-                }
-                self.whole = *whole;
-            }
+            Input::Whole(whole) => self.turn(*whole),
             Input::Stage => self.probes.iter_mut().for_each(Probe::next_stage),
         }
         self.decide();
     }
 
-    fn block(&mut self, strata: &[(usize, Tally)]) {
+    /// The canary has all of the traffic, or no longer.
+    fn turn(&mut self, whole: bool) {
+        if !whole && self.whole {
+            self.watch.given(self.usual());
+        }
+        self.whole = whole;
+    }
+
+    fn usual(&self) -> Usual {
+        Usual { day: self.terms.usual_rate, concurrent: self.concurrent() }
+    }
+
+    fn block(&mut self, at: Timestamp, strata: &[(usize, Tally)]) {
         if self.whole || self.terms.errors.is_none() {
             return;
         }
         let tallies: Vec<Tally> = strata.iter().map(|(_, tally)| *tally).collect();
         self.errors.bet(&tallies);
+        self.watch.beside(at, tallies.iter().fold(Side::default(), |all, tally| all.plus(tally.canary).plus(tally.stable)));
         let others = self.strata.len();
         for (place, tally) in strata {
             if let Some(share) = self.strata.get_mut(*place) {
@@ -393,7 +403,7 @@ impl Book {
         }
         if self.whole && self.watch.wanted {
             let jumped = words::jumped(self);
-            return if self.watch.used >= RECHECKS { Verdict::TooOften(jumped) } else { Verdict::Recheck(jumped) };
+            return if self.watch.used >= RECHECKS { Verdict::Unexplained(jumped) } else { Verdict::Recheck(jumped) };
         }
         if let Some((_, both)) = &self.both {
             return Verdict::Both(both.clone());
@@ -420,6 +430,25 @@ impl Book {
             known.filter(|(terms, _)| terms.is_of(name)).fold(0_u32, |sum, (_, probe)| sum.saturating_add(probe.stage))
         };
         probes.into_iter().map(good).min().unwrap_or(0)
+    }
+
+    /// How often the split was opened again to ask, and since when it is quiet there: from the last block in which both sides together
+    /// failed far more than usual.
+    #[must_use]
+    pub fn rechecked(&self) -> (u8, Option<Timestamp>) {
+        (self.watch.used, self.watch.loud)
+    }
+
+    /// Requests of users to the canary that were counted for going on.
+    #[must_use]
+    pub fn asked(&self) -> u32 {
+        self.seen.asked
+    }
+
+    /// Nothing that people or decisions look at has changed since `before` but counts and wealth.
+    #[must_use]
+    pub fn says_the_same(&self, before: &Self) -> bool {
+        self.verdict() == before.verdict() && self.whole == before.whole && self.watch.used == before.watch.used
     }
 
     /// The last failure of the canary alone, with both sides.

@@ -31,8 +31,22 @@ const CREST: f64 = 3.0;
 pub struct Reading {
     /// Requests and failures.
     pub side: Side,
-    /// Requests slower than each edge.
+    /// Requests whose time was taken.
+    pub timed: u32,
+    /// Those of them that were slower than each edge.
     pub slow: [u32; EDGES],
+}
+
+impl Reading {
+    /// Adds that of another pod.
+    pub fn add(&mut self, other: Self) {
+        let sum = |one: u32, other: u32| one.saturating_add(other);
+        self.side = Side::new(sum(self.side.asked, other.side.asked), sum(self.side.failed, other.side.failed));
+        self.timed = sum(self.timed, other.timed);
+        for (slow, more) in self.slow.iter_mut().zip(other.slow) {
+            *slow = sum(*slow, more);
+        }
+    }
 }
 
 /// One stratum on both sides, in one scrape.
@@ -194,7 +208,7 @@ impl Collector {
             if let Some(manner) = self.terms.latency {
                 let fair = self.terms.fair(manner, seen.pods);
                 for ((tally, on_canary_slow), on_stable_slow) in self.latency.holds.iter_mut().zip(on_canary.slow).zip(on_stable.slow) {
-                    let slow = |reading: Reading, slow| Side::new(reading.side.asked, slow);
+                    let slow = |reading: Reading, slow| Side::new(reading.timed, slow);
                     tally.scrape(slow(on_canary, on_canary_slow), slow(on_stable, on_stable_slow), fair);
                 }
             }
@@ -264,7 +278,7 @@ mod tests {
     }
 
     fn reading(asked: u32, failed: u32) -> Reading {
-        Reading { side: Side::new(asked, failed), slow: [asked / 2, asked / 10, 0] }
+        Reading { side: Side::new(asked, failed), timed: asked, slow: [asked / 2, asked / 10, 0] }
     }
 
     fn terms() -> Terms {

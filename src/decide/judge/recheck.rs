@@ -3,6 +3,8 @@
 //! Before and after prove nothing, so a jump under all of the traffic only asks; the answer comes from the split, in the same book. A
 //! question that was asked in vain costs minutes and never a rollback.
 
+use jiff::Timestamp;
+
 use super::bet::Side;
 
 /// How many times the usual rate, and the rate of the concurrent phase, is a jump.
@@ -17,7 +19,7 @@ pub const RECHECKS: u8 = 3;
 const HISTORY: usize = 720;
 
 /// What is watched under all of the traffic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Watch {
     /// Blocks in a row above the limit.
     pub(super) high: u8,
@@ -27,6 +29,10 @@ pub struct Watch {
     pub(super) wanted: bool,
     /// How often it was given.
     pub(super) used: u8,
+    /// What was usual when it was given, 0 to 1.
+    pub(super) base: f64,
+    /// The last block side by side in which more than that failed.
+    pub(super) loud: Option<Timestamp>,
 }
 
 /// The rates that a jump is measured against.
@@ -57,6 +63,8 @@ impl Watch {
         let known: Vec<f64> = usual.day.into_iter().chain(usual.concurrent).collect();
         if known.is_empty() || known.iter().any(|usual| rate(block) <= JUMP * usual) {
             (self.high, self.failed) = (0, 0);
+            // What is not asked any more ends with its cause.
+            self.wanted &= self.used < RECHECKS;
             return;
         }
         self.high = self.high.saturating_add(1);
@@ -65,9 +73,16 @@ impl Watch {
     }
 
     /// The split is there again.
-    pub(super) fn given(&mut self) {
-        self.used = self.used.saturating_add(u8::from(self.wanted));
-        *self = Self { used: self.used, ..Self::default() };
+    pub(super) fn given(&mut self, usual: Usual) {
+        let base = usual.day.into_iter().chain(usual.concurrent).fold(0.0, f64::max);
+        *self = Self { used: self.used.saturating_add(u8::from(self.wanted)), base, ..Self::default() };
+    }
+
+    /// Takes in one block of both sides together after it was asked for.
+    pub(super) fn beside(&mut self, at: Timestamp, both: Side) {
+        if self.used > 0 && both.failed >= LEAST_FAILED && rate(both) > JUMP * self.base {
+            self.loud = Some(at);
+        }
     }
 }
 
@@ -97,10 +112,31 @@ mod tests {
     fn what_was_asked_stays_asked_until_it_is_given() {
         let mut watch = after(&[(100, 4), (100, 4), (100, 0)]);
         assert!(watch.wanted);
-        watch.given();
-        assert_eq!(watch, Watch { used: 1, ..Watch::default() });
-        watch.given();
+        watch.given(USUAL);
+        assert_eq!(watch, Watch { used: 1, base: 0.01, ..Watch::default() });
+        watch.given(USUAL);
         assert_eq!(watch.used, 1, "a split that nobody asked for");
+    }
+
+    #[test]
+    fn side_by_side_it_is_loud_while_both_fail_more_than_usual() {
+        let second = |second| Timestamp::from_second(second).unwrap();
+        let mut watch = after(&[(100, 4), (100, 4)]);
+        watch.beside(second(1), Side::new(100, 90));
+        assert_eq!(watch.loud, None, "before it was given");
+        watch.given(USUAL);
+        watch.beside(second(2), Side::new(1000, 31));
+        watch.beside(second(3), Side::new(1000, 30));
+        watch.beside(second(4), Side::new(4, 4));
+        assert_eq!(watch.loud, Some(second(2)));
+    }
+
+    #[test]
+    fn when_it_is_not_asked_any_more_the_question_ends_with_its_cause() {
+        let mut watch = Watch { used: RECHECKS, ..after(&[(100, 4), (100, 4)]) };
+        assert!(watch.wanted);
+        watch.block(Side::new(100, 0), USUAL);
+        assert!(!watch.wanted);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Which layout the bytes have.
-const LAYOUT: u8 = 2;
+const LAYOUT: u8 = 3;
 
 /// A book as text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,6 +97,8 @@ fn bytes(book: &Book) -> Vec<u8> {
     writer.0.extend([book.watch.high, book.watch.used]);
     writer.whole(u64::from(book.watch.failed));
     writer.bit(book.watch.wanted);
+    writer.fraction(book.watch.base);
+    put_some(&mut writer, book.watch.loud.as_ref(), |writer, at| put_time(writer, *at));
     writer.bit(book.whole);
     put_some(&mut writer, book.said.as_ref(), |writer, said| writer.text(said));
     put_some(&mut writer, book.failed.as_ref(), |writer, failed| {
@@ -168,7 +170,9 @@ fn fill(book: &mut Book, reader: &mut Reader<'_>) -> Option<()> {
     book.absolute = Absolute(Arms::new(reader.fractions()?));
     book.seen = reader.side()?;
     let (high, used) = (reader.byte()?, reader.byte()?);
-    book.watch = Watch { high, used, failed: reader.small()?, wanted: reader.bit()? };
+    let (failed, wanted, base) = (reader.small()?, reader.bit()?, reader.fraction()?);
+    let loud = if reader.bit()? { Some(time(reader)?) } else { None };
+    book.watch = Watch { high, used, failed, wanted, base, loud };
     book.whole = reader.bit()?;
     fill_words(book, reader)
 }

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{bet::Fair, block::Manner, probes::ProbeTerms};
+use super::{bet::Fair, block::Manner, latency::EDGES, probes::ProbeTerms};
 
 /// So many busiest strata are bet on alone as well.
 pub const STRATA: usize = 8;
@@ -69,6 +69,8 @@ pub struct Terms {
     pub strata: Vec<String>,
     /// How latency is bet on. None: no source.
     pub latency: Option<Manner>,
+    /// What is slow, in seconds: the bounds of buckets ([`super::latency::edges`]).
+    pub edges: Option<[f64; EDGES]>,
     /// Log lines are read; their manner. None: they are not.
     pub logs: Option<Manner>,
     /// Restarts per pod and day that are usual ([`super::platform::usual`]). None: nobody watches the pods.
@@ -92,6 +94,7 @@ impl Default for Terms {
             errors: None,
             strata: Vec::new(),
             latency: None,
+            edges: None,
             logs: None,
             restarts: None,
             probes: Vec::new(),

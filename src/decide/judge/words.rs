@@ -4,6 +4,7 @@ use super::{
     bet::Share,
     book::{Book, Sums},
     latency::EDGES,
+    mirror::ENOUGH,
     probes::Probe,
     terms::Purse,
 };
@@ -68,6 +69,28 @@ fn sum(all: &[Sums]) -> Sums {
     all.iter().fold(Sums::default(), |sum, one| Sums { canary: add(sum.canary, one.canary), stable: add(sum.stable, one.stable) })
 }
 
+/// What is known of users' requests: both sides, and at a step how far the evidence to go on is. Empty where nobody counts them.
+#[must_use]
+pub fn standing(book: &Book, step: Option<usize>) -> Vec<String> {
+    if book.terms.errors.is_none() {
+        return Vec::new();
+    }
+    let mut said = vec![format!("errors: {}", compared(sum(&book.sums), "failed"))];
+    if book.terms.latency.is_some() {
+        said.push(latency(book));
+    }
+    let needed = needed(book.terms.margin);
+    said.extend(step.map(|step| {
+        let so_far = book.promotion(step).min(1e6);
+        let requests = match book.seen.asked {
+            asked if asked >= needed => format!("{asked} requests"),
+            asked => format!("{asked} requests, {needed} where none fails"),
+        };
+        format!("to go on: evidence {so_far:.1}, {ENOUGH:.0} is enough ({requests})")
+    }));
+    said
+}
+
 /// With two digits behind the point, by whole numbers.
 fn percent(part: u64, all: u64) -> String {
     let hundredths = part.saturating_mul(10_000).checked_div(all).unwrap_or(0);
@@ -94,7 +117,7 @@ pub(super) fn jumped(book: &Book) -> String {
 /// is enough, or has no vote.
 #[must_use]
 pub fn little_traffic(book: &Book, minutes: u32) -> Option<String> {
-    let needed = needed(book.terms.margin)?;
+    let needed = needed(book.terms.margin);
     let asked = book.seen.asked;
     if asked >= needed || book.terms.errors.is_none() {
         return None;
@@ -117,9 +140,10 @@ pub fn little_traffic(book: &Book, minutes: u32) -> Option<String> {
     })
 }
 
-/// Requests to the canary without a failure that clear the margin at 95 %: 3/m. None: there is no margin.
-fn needed(margin: f64) -> Option<u32> {
-    (1..=30_000_u32).find(|requests| f64::from(*requests) * margin >= 3.0 - 1e-9)
+/// Requests to the canary without a failure that clear the margin at 95 %: 3/m. Where there is no margin, as many as one of 0.5 % needs.
+#[must_use]
+pub fn needed(margin: f64) -> u32 {
+    (1..=30_000_u32).find(|requests| f64::from(*requests) * margin >= 3.0 - 1e-9).unwrap_or(600)
 }
 
 /// What a purse weighs now, for people: its word, its weight in percent and its evidence.

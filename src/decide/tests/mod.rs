@@ -10,6 +10,7 @@ mod cron_jobs;
 mod observed;
 mod pins;
 mod policies;
+mod requests;
 mod room;
 mod route;
 mod small;

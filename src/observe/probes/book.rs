@@ -82,6 +82,8 @@ impl Book {
     /// Every result from now on ends after this.
     pub(super) fn begin_after(&mut self, after: Option<Timestamp>) {
         self.last = self.last.max(after);
+        // What is stored need not be told again.
+        self.samples.retain(|sample| after.is_none_or(|after| sample.at > after));
     }
 
     /// A time that no other result has, in whole microseconds as the status stores it, and later than all before.
@@ -101,6 +103,16 @@ impl Book {
         if self.samples.len() > SAMPLES {
             self.samples.pop_front();
         }
+    }
+
+    /// Adds what the meter made of the users' requests.
+    pub(super) fn blocks(&mut self, blocks: Vec<Dated>) {
+        for block in blocks {
+            let at = self.stamp(block.at);
+            self.samples.push_back(Dated { at, ..block });
+        }
+        let over = self.samples.len().saturating_sub(SAMPLES);
+        self.samples.drain(..over);
     }
 
     /// Learns who answers where only that side can.

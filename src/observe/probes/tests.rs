@@ -87,6 +87,10 @@ impl Prober for Scripted {
             Run { outcome, left: None, answered: vec![who] }
         })
     }
+
+    fn metrics<'a>(&'a self, _: SocketAddr, _: &'a str) -> BoxFuture<'a, Result<String, String>> {
+        Box::pin(async { Err("are not shown".to_owned()) })
+    }
 }
 
 struct Bench {
@@ -161,7 +165,7 @@ fn check() -> Arc<Check> {
 
 fn asking(asks: Asks, every: u64) -> Watch {
     let probe = Watched { check: check(), every: Duration::from_secs(every), votes: true, pods: true, route_of: None, asks };
-    Watch { about: "v2".to_owned(), stage: "Preflight".to_owned(), eager: false, after: None, probes: vec![probe] }
+    Watch { about: "v2".to_owned(), stage: "Preflight".to_owned(), eager: false, after: None, probes: vec![probe], meter: None }
 }
 
 /// Canary pods are 1…, stable pods 101….

@@ -145,13 +145,17 @@ fn state(stage: Option<Stage>) -> State {
     State { phase: Phase::Rolling(rollout), ..at_rest }
 }
 
+fn plan() -> Plan {
+    Plan::lenient(&serde_json::from_value(json!({"workloads": [{"name": "shop"}]})).unwrap(), &[]).0
+}
+
 fn raw_service(ports: &Value) -> RawService {
     serde_json::from_value(json!({"metadata": {"name": "shop"}, "spec": {"ports": ports}})).unwrap()
 }
 
 fn asked(state: &State, seen: &Observation, ports: &Value) -> (Watch, Vec<Reason>) {
     let services = [raw_service(ports)];
-    watch(state, seen, &[probe(None)], &Ports { services: &services, pods: Vec::new() })
+    watch(state, seen, (&plan(), &[probe(None)]), &Ports { services: &services, pods: Vec::new() })
 }
 
 fn names(asks: &Asks) -> (Vec<&str>, Vec<&str>) {
@@ -285,7 +289,7 @@ fn the_door_is_watched_while_pairs_are_asked_and_at_no_other_time() {
     let services = [raw_service(&json!([{"port": 80}]))];
     let seen = Observation { routes: vec![tested(5)], ..world(Pin::Off) };
     let door = |stage: Option<Stage>| {
-        let (watch, _) = watch(&state(stage), &seen, &[by_route()], &Ports { services: &services, pods: Vec::new() });
+        let (watch, _) = watch(&state(stage), &seen, (&plan(), &[by_route()]), &Ports { services: &services, pods: Vec::new() });
         let probe = watch.probes.into_iter().next().unwrap();
         assert_eq!((probe.pods, probe.route_of.as_deref()), (true, Some("shop")));
         matches!(probe.asks, Asks::Pair { door: Some(_), .. })

@@ -181,7 +181,7 @@ fn a_jump_asks_for_the_split_three_times_and_then_a_person() {
     let Verdict::Recheck(says) = after(1) else { panic!("{:?}", after(1)) };
     assert!(says.starts_with("100 failures in two blocks") && says.ends_with("side by side 0.40 % failed"), "{says}");
     assert!(matches!(after(3), Verdict::Recheck(_)));
-    assert!(matches!(after(4), Verdict::TooOften(_)));
+    assert!(matches!(after(4), Verdict::Unexplained(_)));
 }
 
 #[test]

@@ -1,0 +1,125 @@
+//! What is agreed when a rollout begins, and whether its users' requests say enough to go on.
+//!
+//! The purses of the book are fixed here, before the first bet, from what was usual until then.
+
+use std::time::Duration;
+
+use super::{
+    Case,
+    judge::{
+        block::{Block, Manner},
+        mirror::{self, ENOUGH},
+        terms::{STEPS, Terms},
+        words,
+    },
+    route, size,
+};
+use crate::{
+    api::delivery::NoTraffic,
+    model::{
+        decision::Reason,
+        phase::{Direction, Rollout, Stage, after},
+        version::Weight,
+        world::Workload,
+    },
+};
+
+/// A canary that fails in fewer of its requests than one in 200 may go on, however much worse than stable that is (research on the judge, §4).
+const MARGIN: f64 = 0.005;
+/// Load per pod within these bounds of stable's is alike (research on the judge, §2).
+const ALIKE: (f64, f64) = (0.5, 2.0);
+/// How long it must be quiet after the split was opened again.
+pub(super) const QUIET: Duration = Duration::from_mins(2);
+
+/// The terms of a rollout that begins now.
+pub(super) fn of(case: &Case<'_>, direction: &Direction) -> Terms {
+    let false_rollback_rate = 1.0 / f64::from(case.plan.one_false_rollback_in.max(1));
+    let ratios = case.plan.steps.iter().enumerate().map(|(step, planned)| ratio(planned.weight, step + 1 == case.plan.steps.len()));
+    let agreed = Terms { false_rollback_rate, ratios: ratios.take(STEPS).collect(), ..Terms::default() };
+    let forward = *direction == Direction::Forward && case.plan.measures.is_some();
+    let Some(known) = case.seen.probes.meters.as_ref().filter(|_| forward) else { return agreed };
+    let manner = known.usual.map_or_else(|| Some(Manner::of(Block::default())), |usual| usual.manner);
+    // Where slowness is not learnt from, it is looked at in no shorter blocks than where nothing is known.
+    let careful = |manner: Manner| Manner { block: manner.block.max(Block::default()), ..manner };
+    Terms {
+        errors: manner,
+        // One stratum is all of them.
+        strata: if known.strata.len() > 1 { known.strata.clone() } else { Vec::new() },
+        latency: manner.filter(|_| known.edges.is_some()).map(careful),
+        edges: known.edges,
+        margin: mirror::margin(MARGIN, known.usual.and_then(|usual| usual.rate)),
+        by_pods: known.usual.is_some_and(|usual| usual.bursty) && unevenly_loaded(case),
+        usual_rate: known.usual.and_then(|usual| usual.day),
+        ..agreed
+    }
+}
+
+/// What a step rules out before it is left: few users may meet what is very bad, many only what is at most twice as bad.
+fn ratio(weight: Weight, last: bool) -> f64 {
+    match weight.percent() {
+        _ if last => 2.0,
+        0..=9 => 20.0,
+        10..=39 => 5.0,
+        _ => 2.0,
+    }
+}
+
+/// At some step a pod of the canary has much more or much less to do than one of stable.
+fn unevenly_loaded(case: &Case<'_>) -> bool {
+    let (least, most) = ALIKE;
+    let uneven = |workload: &Workload, weight: Weight| {
+        let (share, pods) = (f64::from(weight.percent()) / 100.0, f64::from(weight.pods_of(workload.replicas).max(1)));
+        let ratio = (share / pods) / ((1.0 - share) / f64::from(workload.replicas.max(1)));
+        !(least..=most).contains(&ratio)
+    };
+    let shares = || case.plan.steps.iter().map(|step| step.weight).filter(|weight| *weight > Weight::ZERO && *weight < Weight::FULL);
+    case.seen.workloads.iter().filter(|w| route::leads(case, w)).any(|w| shares().any(|weight| uneven(w, weight)))
+}
+
+/// Nothing is known yet of the requests that are to be judged by: a leader that has just begun to look.
+pub(super) fn unread(case: &Case<'_>) -> bool {
+    case.plan.measures.is_some() && !case.seen.probes.meters.as_ref().is_some_and(|known| known.looked)
+}
+
+/// What the users' requests say about leaving a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Requests {
+    /// Enough, or nobody counts them here.
+    Enough,
+    /// Not enough yet.
+    Gathering(Reason),
+    /// They come too seldom to be waited for, and nobody else judges.
+    TooFew(Reason),
+}
+
+/// Whether a step may be left as far as the users' requests go.
+pub(super) fn requests(case: &Case<'_>, rollout: &Rollout) -> Requests {
+    let Stage::Canary { step } = rollout.stage else { return Requests::Enough };
+    let share = size::share(case, rollout, step);
+    let book = &rollout.book;
+    if book.terms().errors.is_none() || rollout.direction != Direction::Forward || share == Weight::ZERO || book.promotion(step) >= ENOUGH {
+        return Requests::Enough;
+    }
+    let version = super::verdict::version_of(case, rollout);
+    if !comes_in_time(case, rollout) {
+        return match case.plan.no_traffic {
+            NoTraffic::Promote => Requests::Enough,
+            // Its probes judge it.
+            NoTraffic::Hold if !case.seen.probes.voting.is_empty() => Requests::Enough,
+            NoTraffic::Hold => Requests::TooFew(Reason::NoTraffic { version }),
+        };
+    }
+    Requests::Gathering(Reason::Gathering { version, share })
+}
+
+/// At the rate at which requests came so far, enough of them come before the deadline. In the first minutes nobody knows.
+fn comes_in_time(case: &Case<'_>, rollout: &Rollout) -> bool {
+    let seconds = |from: jiff::Timestamp, to: jiff::Timestamp| to.duration_since(from).as_secs().max(1);
+    let lasted = seconds(case.state.since, case.now);
+    if lasted < i64::try_from(super::verdict::PATIENCE.as_secs()).unwrap_or(i64::MAX) {
+        return true;
+    }
+    let whole = seconds(rollout.started_at, after(rollout.started_at, case.plan.deadline));
+    let asked = i64::from(rollout.book.asked());
+    asked.saturating_mul(whole) / seconds(rollout.started_at, case.now) >= i64::from(words::needed(rollout.book.terms().margin))
+}

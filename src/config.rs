@@ -18,6 +18,7 @@ use crate::{
     edge::{
         forge::Forge,
         github::{self, Access, GitHub},
+        prometheus::Prometheus,
         registry::{
             self, OciRegistry,
             cloud::{Acr, Cloud, Ecr, Gar},
@@ -81,6 +82,9 @@ pub struct RunArgs {
     /// A folder of Docker configs with logins that the administrator gives for registries, one file for each Secret.
     #[arg(long, env = "HALDANE_REGISTRY_LOGINS")]
     pub registry_logins: Option<PathBuf>,
+    /// The Prometheus of the cluster, such as <http://prometheus.monitoring:9090>, for Deliveries whose requests are read from it.
+    #[arg(long, env = "HALDANE_PROMETHEUS_URL")]
+    pub prometheus_url: Option<String>,
     /// The identities that clouds give to this pod.
     #[command(flatten)]
     pub clouds: Clouds,
@@ -227,6 +231,14 @@ impl RunArgs {
                 self.clouds.all(settings.extra_ca.as_deref(), clock)?,
             )),
         })
+    }
+
+    /// The Prometheus of the cluster; none: there is none.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn prometheus(&self) -> Result<Option<Prometheus>, registry::SetupError> {
+        self.prometheus_url.as_deref().filter(|url| !url.is_empty()).map(Prometheus::new).transpose()
     }
 
     /// Where webhooks are taken; none: nowhere.

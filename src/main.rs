@@ -162,7 +162,7 @@ async fn start(args: &RunArgs) -> anyhow::Result<()> {
         client,
         clock,
         hooks: args.hooks()?,
-        prober: Arc::new(HttpProber::new(Reach::Cluster)),
+        prober: Arc::new(HttpProber::new(Reach::Cluster).with_prometheus(args.prometheus()?)),
         identity: args.identity()?,
         options: args.options(),
     };

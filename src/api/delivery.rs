@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{duration::Span, status::DeliveryStatus};
+use super::{duration::Span, status::DeliveryStatus, verify::Verify};
 
 /// A name that went would leave a gate closed, and in mid-rollout a canary, that nobody looks after any more; one that came
 /// would have nothing proven to stand on. Before anything is adopted a wrong name can be put right.
@@ -485,110 +485,4 @@ pub enum OnDeadline {
     Return,
     /// Stay and say so.
     Hold,
-}
-
-/// What judges a new version.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("!has(self.latency) || has(self.requests)").message("latency: needs requests, which says where the numbers are"))]
-#[serde(rename_all = "camelCase")]
-pub struct Verify {
-    /// `ProductionProbe`s of this namespace, by name.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
-    pub probes: Vec<ProbeRef>,
-    /// The requests of users, as the app itself counts them: canary is compared with stable.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requests: Option<RequestsSpec>,
-    /// How long requests take, as the app itself measures it. Needs `requests`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latency: Option<LatencySpec>,
-    /// Of so many good versions one may be taken back wrongly. Default 1000.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 20, max = 100_000))]
-    pub one_false_rollback_in: Option<u32>,
-    /// What happens when users ask too seldom to judge a version by their requests before its deadline, and no probe votes. Default
-    /// Hold.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub no_traffic: Option<NoTraffic>,
-}
-
-/// Hold (the default): the version stays at its step, and what `onDeadline` says happens at the deadline. Promote: it goes on when its
-/// steps have baked.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum NoTraffic {
-    /// It stays at its step.
-    #[default]
-    Hold,
-    /// It goes on when its steps have baked.
-    Promote,
-}
-
-/// How an app counts its requests. Haldane tells canary and stable apart by pod: the app needs no label for that.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RequestsSpec {
-    /// The counter of requests, as `http_requests_total`; of a histogram its `_count`.
-    #[schemars(length(min = 1, max = 200), regex(pattern = "^[a-zA-Z_:][a-zA-Z0-9_:]*$"))]
-    pub counter: String,
-    /// Which of its series are failures, as in PromQL: `code=~"5.."`.
-    #[schemars(length(min = 1, max = 512))]
-    pub failed: String,
-    /// Which of its series are requests of users, as in PromQL: `handler!~"/healthz|/metrics"`. Leave out what Kubernetes and Haldane
-    /// ask themselves: it would count as users who are content. Default: all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
-    pub only: Option<String>,
-    /// Labels by which requests are compared with their like, as `handler` and `method`. Name those that differ in how often they
-    /// fail or how long they take, and none of which there are hundreds.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 4), inner(length(min = 1, max = 128), regex(pattern = "^[a-zA-Z_][a-zA-Z0-9_]*$")))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
-    pub by: Vec<String>,
-    /// Where the numbers are.
-    pub from: MetricsFrom,
-}
-
-/// The histogram of how long requests take.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LatencySpec {
-    /// Its name without `_bucket`, as `http_request_duration_seconds`; it is where the counter of `requests` is.
-    #[schemars(length(min = 1, max = 200), regex(pattern = "^[a-zA-Z_:][a-zA-Z0-9_:]*$"))]
-    pub histogram: String,
-}
-
-/// Where metrics are read: each pod itself, or the Prometheus that Haldane was set up with.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("has(self.scrape) != has(self.prometheus)").message("from: exactly one of scrape and prometheus"))]
-pub struct MetricsFrom {
-    /// Each pod, once a second while a version rolls out and every 5 seconds at rest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scrape: Option<ScrapeSpec>,
-    /// The Prometheus of the cluster (`prometheus.url` of the chart), where the series of a pod have its name in the label `pod` and
-    /// its namespace in `namespace`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prometheus: Option<PrometheusSpec>,
-}
-
-/// Where a pod shows its metrics.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ScrapeSpec {
-    /// The name of a container's port, or a number.
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)$"))]
-    pub port: String,
-    /// Default /metrics.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024), regex(pattern = "^/[!-~]*$"))]
-    pub path: Option<String>,
-}
-
-/// The Prometheus of the cluster.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct PrometheusSpec {}
-
-/// A `ProductionProbe` of this namespace.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ProbeRef {
-    /// Its name.
-    #[schemars(length(min = 1, max = 63), regex(pattern = NAME))]
-    pub name: String,
 }

@@ -18,6 +18,7 @@ pub mod policy;
 pub mod probe;
 pub mod release;
 pub mod status;
+pub mod verify;
 
 /// The DeliveryPolicy that is meant where none is named.
 pub const DEFAULT_POLICY: &str = "default";

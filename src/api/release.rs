@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::delivery::{ProbeRef, StepSpec};
+use super::{delivery::StepSpec, verify::ProbeRef};
 
 /// One version: an image and the template around it, and where it came from. Immutable; tries are told in its status.
 ///

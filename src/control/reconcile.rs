@@ -238,7 +238,8 @@ impl Reconciler {
         let forward = advances(&state, &decision.next);
         let entered = decision.effects.is_empty() && decision.wait == Wait::Now;
         let (of, uid) = (ObjectRef::from_obj(&stored), stored.uid().unwrap_or_default());
-        let kept = self.record(proof, Recorded { stored, delivery, plan, seen, decision, done, now, forward }, memory).await;
+        let recorded = Recorded { stored, delivery, plan, seen, decision, done, now, forward };
+        let kept = Box::pin(self.record(proof, recorded, memory)).await;
         match (&kept, memory.status(&uid)) {
             (Kept::Stored(left), _) => {
                 self.fleet.left(&of, left.status.as_ref().unwrap_or(&<_>::default()), left.resource_version().as_deref());

@@ -15,9 +15,10 @@ use super::{
     route, size,
 };
 use crate::{
-    api::delivery::NoTraffic,
+    api::verify::NoTraffic,
     model::{
         decision::Reason,
+        measure::From,
         phase::{Direction, Rollout, Stage, after},
         version::Weight,
         world::Workload,
@@ -38,7 +39,10 @@ pub(super) fn of(case: &Case<'_>, direction: &Direction) -> Terms {
     let agreed = Terms { false_rollback_rate, ratios: ratios.take(STEPS).collect(), ..Terms::default() };
     let forward = *direction == Direction::Forward && case.plan.measures.is_some();
     let Some(known) = case.seen.probes.meters.as_ref().filter(|_| forward) else { return agreed };
-    let manner = known.usual.map_or_else(|| Some(Manner::of(Block::default())), |usual| usual.manner);
+    let usual = known.usual.map_or_else(|| Some(Manner::of(Block::default())), |usual| usual.manner);
+    // What was read at moments that differ for each pod is compared over a minute.
+    let late = case.plan.measures.as_ref().is_some_and(|measures| matches!(measures.from, From::Prometheus { .. }));
+    let manner = if late { Some(Manner::of(Block::S60)) } else { usual };
     // Where slowness is not learnt from, it is looked at in no shorter blocks than where nothing is known.
     let careful = |manner: Manner| Manner { block: manner.block.max(Block::default()), ..manner };
     Terms {

@@ -5,4 +5,5 @@ pub mod forge;
 pub mod github;
 pub mod kube;
 pub mod probe;
+pub mod prometheus;
 pub mod registry;

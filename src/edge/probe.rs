@@ -23,6 +23,7 @@ use rustls_pki_types::ServerName;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::prometheus::{Prometheus, Series};
 use crate::clock::Stopwatch;
 use crate::model::probe::{Answerer, Check, Class, Outcome, Run, Scheme};
 
@@ -41,6 +42,8 @@ pub const MAX_FLOWS: usize = 8;
 /// How late our own timer may fire before a time that we measured means nothing.
 pub const LAG: Duration = Duration::from_millis(50);
 
+const NO_PROMETHEUS: &str = "are in no Prometheus: Haldane was set up without one (prometheus.url of the chart)";
+
 /// Runs checks. The simulation has its own, which answers without a network.
 pub trait Prober: Send + Sync {
     /// Runs all steps against this address, and what puts right what they made against `home`, a pod of what is proven. Dropping the
@@ -49,12 +52,19 @@ pub trait Prober: Send + Sync {
 
     /// The page of metrics at this address; why there is none, in a few words that go on "its metrics …".
     fn metrics<'a>(&'a self, at: SocketAddr, path: &'a str) -> BoxFuture<'a, Result<String, String>>;
+
+    /// The series that a query of Prometheus selects; why there are none, in a few words that go on "its metrics …".
+    fn series<'a>(&'a self, query: &'a str) -> BoxFuture<'a, Result<Vec<Series>, String>> {
+        let _ = query;
+        Box::pin(async { Err(NO_PROMETHEUS.to_owned()) })
+    }
 }
 
 /// Asks over real sockets. Clones share the places and the parsed CAs.
 #[derive(Clone)]
 pub struct HttpProber {
     shared: Arc<Shared>,
+    prometheus: Option<Arc<Prometheus>>,
 }
 
 struct Shared {
@@ -74,7 +84,13 @@ impl HttpProber {
 
     fn with_lag(reach: Reach, lag: Duration) -> Self {
         let shared = Shared { places: Semaphore::new(MAX_FLOWS), trust: Trust::default(), pages: Pages::default(), reach, lag };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), prometheus: None }
+    }
+
+    /// The same, which asks this Prometheus for series.
+    #[must_use]
+    pub fn with_prometheus(self, prometheus: Option<Prometheus>) -> Self {
+        Self { prometheus: prometheus.map(Arc::new), ..self }
     }
 
     async fn flow(&self, check: &Check, target: SocketAddr, home: SocketAddr) -> Run {
@@ -169,6 +185,15 @@ impl Prober for HttpProber {
             match self.shared.reach.refuses(at.ip()) {
                 Some(what) => Err(format!("are not asked for: {} is {what}", at.ip())),
                 None => self.shared.pages.page(at, path).await,
+            }
+        })
+    }
+
+    fn series<'a>(&'a self, query: &'a str) -> BoxFuture<'a, Result<Vec<Series>, String>> {
+        Box::pin(async move {
+            match &self.prometheus {
+                Some(prometheus) => prometheus.series(query).await,
+                None => Err(NO_PROMETHEUS.to_owned()),
             }
         })
     }

@@ -11,7 +11,7 @@ mod manifest;
 mod memory;
 mod oci;
 mod reference;
-mod wire;
+pub(in crate::edge) mod wire;
 
 #[cfg(test)]
 mod tests;

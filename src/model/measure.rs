@@ -2,7 +2,7 @@
 //!
 //! The owner names a counter and what counts as failed; canary and stable are told apart by pod, so that the app needs no label of ours.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::version::WorkloadName;
 use crate::decide::judge::{bet::Side, collect::Reading, latency::EDGES};
@@ -45,7 +45,10 @@ pub enum From {
         path: String,
     },
     /// The Prometheus of the cluster, which knows each pod by its label `pod`.
-    Prometheus,
+    Prometheus {
+        /// How often it reads each pod.
+        every: Duration,
+    },
 }
 
 /// What one pod has counted since it started, by stratum.
@@ -62,33 +65,48 @@ struct Count {
 }
 
 impl Measures {
-    /// What a pod has counted. None: it knows neither the counter nor the histogram.
+    /// What a pod has counted by what it shows. None: it does not know the counter.
     #[must_use]
     pub fn count(&self, exposed: &str) -> Option<Counted> {
-        let mut counted = BTreeMap::<String, Count>::new();
+        let buckets = self.buckets().unwrap_or_default();
+        self.counted(exposition::samples(exposed, &self.counter), exposition::samples(exposed, &buckets))
+    }
+
+    /// The name of the series of the histogram.
+    #[must_use]
+    pub fn buckets(&self) -> Option<String> {
+        self.histogram.as_ref().map(|name| format!("{name}_bucket"))
+    }
+
+    /// What a pod has counted, by the samples of its counter and of its histogram. None: there is none of the counter.
+    pub fn counted<'a>(
+        &self,
+        counter: impl Iterator<Item = exposition::Sample<'a>>,
+        buckets: impl Iterator<Item = exposition::Sample<'a>>,
+    ) -> Option<Counted> {
+        let mut strata = BTreeMap::<String, Count>::new();
         let mut known = false;
-        for sample in exposition::samples(exposed, &self.counter) {
+        for sample in counter {
             known = true;
             if !self.is_of_users(&sample) {
                 continue;
             }
-            let count = stratum(&mut counted, self.stratum(&sample));
+            let count = stratum(&mut strata, self.stratum(&sample));
             count.asked += sample.value;
             if self.failed.hold(|label| sample.label(label)) {
                 count.failed += sample.value;
             }
         }
-        let buckets = self.histogram.as_ref().map(|name| format!("{name}_bucket"));
-        for sample in buckets.iter().flat_map(|name| exposition::samples(exposed, name)) {
+        for sample in buckets {
             let Some(bound) = sample.label("le").parse::<f64>().ok().filter(|_| self.is_of_users(&sample)) else { continue };
-            let count = stratum(&mut counted, self.stratum(&sample));
+            let count = stratum(&mut strata, self.stratum(&sample));
             if bound.is_infinite() {
                 count.timed += sample.value;
             } else if bound.is_finite() {
                 count.up_to(bound, sample.value);
             }
         }
-        known.then_some(Counted(counted))
+        known.then_some(Counted(strata))
     }
 
     fn is_of_users(&self, sample: &exposition::Sample<'_>) -> bool {
@@ -209,7 +227,7 @@ mod tests {
 
     fn measures() -> Measures {
         Measures {
-            from: From::Prometheus,
+            from: From::Prometheus { every: Duration::from_secs(15) },
             counter: "http_requests_total".to_owned(),
             failed: Matchers::parse("code=~\"5..\"").unwrap(),
             only: None,
@@ -270,8 +288,8 @@ http_request_duration_seconds_bucket{method="GET",path="/",le="+Inf"} 100
         let odd = "http_requests_total NaN\nhttp_requests_total -3\nhttp_requests_total +Inf\nhttp_requests_total 7\n";
         let since = measures().count(odd).unwrap().since(&Counted::default(), None).unwrap();
         assert_eq!(since.values().collect::<Vec<_>>(), [&reading(7, 0, 0, [0; 3])]);
-        let many: String = (0..300).map(|n| format!("http_requests_total{{path=\"/{n}\"}} 1\n")).collect();
-        let since = measures().count(&many).unwrap().since(&Counted::default(), None).unwrap();
+        let many: Vec<String> = (0..300).map(|n| format!("http_requests_total{{path=\"/{n}\"}} 1\n")).collect();
+        let since = measures().count(&many.concat()).unwrap().since(&Counted::default(), None).unwrap();
         assert_eq!((since.len(), since.values().map(|r| r.side.asked).sum::<u32>()), (257, 300));
     }
 

@@ -14,10 +14,11 @@ use super::{
 };
 use crate::api::{
     delivery::{
-        self, Allowed, Approval, Capacity, ConfigSpec, DeliverySpec, ImageSource, Mode, NoTraffic, OnDeadline, OnNoChecks, QueueSpec,
-        StepSpec, TestersSpec, Verify, WhenSpec, WhenType,
+        self, Allowed, Approval, Capacity, ConfigSpec, DeliverySpec, ImageSource, Mode, OnDeadline, OnNoChecks, QueueSpec, StepSpec,
+        TestersSpec, WhenSpec, WhenType,
     },
     duration::Span,
+    verify::{NoTraffic, Verify},
 };
 
 /// Default steps on the way up, after the testers.
@@ -35,6 +36,8 @@ const GRACE: Duration = Duration::from_mins(2);
 const IMAGE_TIMEOUT: Duration = Duration::from_mins(15);
 /// Of a thousand good versions one may be taken back.
 const ONE_IN: u32 = 1000;
+/// The default of most set-ups of Prometheus.
+const SCRAPED: Duration = Duration::from_secs(15);
 const METRICS: &str = "/metrics";
 const CONFIG: &str = ".haldane.yaml";
 
@@ -240,12 +243,11 @@ impl Plan {
 /// How the app counts its requests, if it is judged by them; or what of it cannot be read.
 fn measures(verify: Option<&Verify>) -> Option<Result<Measures, String>> {
     let requests = verify?.requests.as_ref()?;
-    let from = match &requests.from.scrape {
-        Some(scrape) => {
-            let path = scrape.path.clone().unwrap_or_else(|| METRICS.to_owned());
-            measure::From::Scrape { port: scrape.port.clone(), path }
-        }
-        None => measure::From::Prometheus,
+    let from = if let Some(scrape) = &requests.from.scrape {
+        measure::From::Scrape { port: scrape.port.clone(), path: scrape.path.clone().unwrap_or_else(|| METRICS.to_owned()) }
+    } else {
+        let interval = requests.from.prometheus.as_ref().and_then(|prometheus| prometheus.interval);
+        measure::From::Prometheus { every: interval.map_or(SCRAPED, |span| span.0) }
     };
     let read = |field: &str, said: &str| Matchers::parse(said).map_err(|why| format!("{field} {why}"));
     let made = |failed, only| Measures {

@@ -229,8 +229,7 @@ impl Observer {
         self.board.watch(&key, watch);
         seen.probes = self.board.read(&key);
         let stopped = |(probe, says): &(String, String)| Reason::ProbeStopped { probe: probe.clone(), says: says.clone() };
-        seen.problems.extend(seen.probes.stopped.iter().map(stopped));
-        seen.problems.extend(targets::silent(&seen, now));
+        seen.problems.extend(seen.probes.stopped.iter().map(stopped).chain(targets::silent(&seen, now)));
         self.branch(&key, &namespace, plan, read, &mut seen);
         Ok(seen)
     }

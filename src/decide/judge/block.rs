@@ -84,8 +84,8 @@ pub fn choose(pods: &[Vec<Side>], step_s: u32) -> Block {
 /// Whether it is long enough, and of pods enough, to choose by.
 #[must_use]
 pub fn is_history(pods: &[Vec<Side>], step_s: u32) -> bool {
-    let steps = pods.iter().map(Vec::len).min().unwrap_or(0);
-    pods.len() >= 2 && u32::try_from(steps).unwrap_or(u32::MAX).saturating_mul(step_s) >= HISTORY_S
+    let shortest = pods.iter().map(Vec::len).min().unwrap_or(0);
+    pods.len() >= 2 && u32::try_from(shortest).unwrap_or(u32::MAX).saturating_mul(step_s) >= HISTORY_S
 }
 
 fn steps(seconds: u32, step_s: u32) -> usize {

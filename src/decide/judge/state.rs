@@ -172,7 +172,7 @@ fn fill(book: &mut Book, reader: &mut Reader<'_>) -> Option<()> {
     let (high, used) = (reader.byte()?, reader.byte()?);
     let (failed, wanted, base) = (reader.small()?, reader.bit()?, reader.fraction()?);
     let loud = if reader.bit()? { Some(time(reader)?) } else { None };
-    book.watch = Watch { high, used, failed, wanted, base, loud };
+    book.watch = Watch { high, failed, wanted, used, base, loud };
     book.whole = reader.bit()?;
     fill_words(book, reader)
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{live_and_quiet, toy::Toy};
 use crate::{
-    api::delivery::NoTraffic,
+    api::verify::NoTraffic,
     decide::judge::{
         bet::Side,
         collect::{Collector, Reading, Scrape, Stratum},
@@ -41,7 +41,7 @@ impl Shop {
         let mut toy = Toy::by_route(4);
         toy.plan.steps.remove(0);
         toy.plan.measures = Some(std::sync::Arc::new(Measures {
-            from: From::Prometheus,
+            from: From::Scrape { port: "http".into(), path: "/metrics".into() },
             counter: "requests".into(),
             failed: Matchers::parse("code=\"500\"").unwrap(),
             only: None,

@@ -145,7 +145,8 @@ mod tests {
             let mut asked = [0; 4096];
             let _ = stream.read(&mut asked).await;
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
-            while stream.write_all(&[b'x'; 65536]).await.is_ok() {}
+            let much = vec![b'x'; 65_536];
+            while stream.write_all(&much).await.is_ok() {}
         });
         let error = Pages::default().page(at, "/metrics").await.unwrap_err();
         assert!(error.contains("MiB") || error.contains("did not come"), "{error}");

@@ -49,7 +49,7 @@ pub enum SetupError {
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum WireError {
+pub(in crate::edge) enum WireError {
     /// What the connection did.
     Broken(String),
     /// The answer is longer than so many bytes.
@@ -58,20 +58,20 @@ pub(super) enum WireError {
 
 /// An answer, read to its end; that of an error to [`ERROR_CAP`].
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+pub(in crate::edge) struct Answer {
+    pub(in crate::edge) status: StatusCode,
+    pub(in crate::edge) headers: HeaderMap,
+    pub(in crate::edge) body: Bytes,
 }
 
 /// The client. It has no time limit of its own: the whole of a question has one.
-pub(super) struct Wire {
+pub(in crate::edge) struct Wire {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl Wire {
     /// A client that trusts the system's CAs and these, in PEM.
-    pub(super) fn new(extra_ca: Option<&[u8]>) -> Result<Self, SetupError> {
+    pub(in crate::edge) fn new(extra_ca: Option<&[u8]>) -> Result<Self, SetupError> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -86,7 +86,7 @@ impl Wire {
     }
 
     /// Asks, and reads at most `cap` bytes of the body.
-    pub(super) async fn ask(&self, mut request: Request<Full<Bytes>>, cap: usize) -> Result<Answer, WireError> {
+    pub(in crate::edge) async fn ask(&self, mut request: Request<Full<Bytes>>, cap: usize) -> Result<Answer, WireError> {
         request.headers_mut().insert(USER_AGENT, AGENT);
         let response = self.client.request(request).await.map_err(|error| WireError::Broken(broken(&error)))?;
         let (head, body) = response.into_parts();

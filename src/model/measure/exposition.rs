@@ -5,15 +5,23 @@
 
 use std::borrow::Cow;
 
+/// Names and values, in the order of the line.
+type Labels<'a> = Vec<(&'a str, Cow<'a, str>)>;
+
 /// One line: what it is of and how much.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample<'a> {
-    labels: Vec<(&'a str, Cow<'a, str>)>,
+    labels: Labels<'a>,
     /// A number that can be a count: finite and not negative.
     pub value: f64,
 }
 
-impl Sample<'_> {
+impl<'a> Sample<'a> {
+    /// A sample that came otherwise.
+    pub fn new(labels: impl Iterator<Item = (&'a str, &'a str)>, value: f64) -> Self {
+        Self { labels: labels.map(|(name, value)| (name, Cow::Borrowed(value))).collect(), value }
+    }
+
     /// The value of a label; one that is not there is empty, as it is for Prometheus.
     #[must_use]
     pub fn label(&self, name: &str) -> &str {
@@ -41,7 +49,7 @@ fn sample(rest: &str) -> Option<Sample<'_>> {
 }
 
 /// `name="value",…}` and what follows it.
-fn labels(mut rest: &str) -> Option<(Vec<(&str, Cow<'_, str>)>, &str)> {
+fn labels(mut rest: &str) -> Option<(Labels<'_>, &str)> {
     let mut labels = Vec::new();
     loop {
         rest = rest.trim_start_matches([' ', '\t', ',']);
@@ -122,7 +130,7 @@ http_request_duration_seconds_bucket{le="+Inf"} 144320
         let files = read("msdos_file_access_time_seconds");
         assert_eq!(files[0].label("path"), "C:\\DIR\\FILE.TXT");
         assert_eq!(files[0].label("error"), "Cannot find file:\n\"FILE.TXT\"");
-        assert_eq!(read("metric_without_timestamp_and_labels")[0].value, 12.47);
+        assert!((read("metric_without_timestamp_and_labels")[0].value - 12.47).abs() < 1e-12);
         assert!(read("something_weird").is_empty(), "infinite is no count");
         assert_eq!(read("http_request_duration_seconds_bucket").len(), 2);
         assert!(read("http_requests").is_empty(), "a name is a whole one");

@@ -26,9 +26,9 @@ use crate::{
         collect::{Collector, Reading, Scrape, Stratum, WARM_UP_S},
         terms::{STRATA, Terms},
     },
-    edge::probe::Prober,
+    edge::{probe::Prober, prometheus::Series},
     model::{
-        measure::{Counted, From, Measures},
+        measure::{Counted, From, Measures, exposition::Sample},
         phase::after,
         version::WorkloadName,
         world::{Meters, Silent},
@@ -172,7 +172,7 @@ impl Reader {
         loop {
             let told = heard.borrow_and_update().clone();
             self.turned(&told);
-            let every = if told.metered.course == Course::Rest { RESTING } else { ROLLING };
+            let every = every(&told.metered);
             let due = last.map_or_else(Instant::now, |last| last + every);
             tokio::select! {
                 biased;
@@ -208,7 +208,10 @@ impl Reader {
     async fn look(&mut self, told: &Told) {
         let metered = &told.metered;
         let pods: Vec<&Pod> = metered.stable.iter().chain(&metered.canary).collect();
-        let pages = join_all(pods.iter().map(|pod| self.page(&metered.measures, pod))).await;
+        let pages = match &metered.measures.from {
+            From::Scrape { path, .. } => join_all(pods.iter().map(|pod| self.page(&metered.measures, path, pod))).await,
+            From::Prometheus { .. } => self.series(&metered.measures, &pods).await,
+        };
         let now = self.parts.clock.now();
         let mut read = BTreeMap::new();
         let mut wrong = BTreeMap::new();
@@ -218,10 +221,10 @@ impl Reader {
                 Err(why) => drop(wrong.insert(pod.pod.clone(), why)),
             }
         }
-        let edges = self.edges(&metered.course);
+        let edges = edges(&metered.course);
         let stable = self.grown(&metered.stable, &read, edges, now);
         let canary = self.grown(&metered.canary, &read, edges, now);
-        if metered.course == Course::Rest {
+        if metered.course == Course::Rest && is_scraped(metered) {
             let each = stable.iter().map(|grown| (grown.pod.pod.as_str(), grown.readings.values().map(|reading| reading.side)));
             self.history.add(now, each);
         }
@@ -233,24 +236,43 @@ impl Reader {
                 self.nudge();
             }
         }
-        let silent = self.silent(metered, &read, &wrong);
+        let silent = silent(metered, &read, &wrong);
         drop((stable, canary));
         self.learn(metered, &read, silent, now);
         self.before.retain(|pod, _| pods.iter().any(|known| known.pod == *pod));
         self.before.append(&mut read);
     }
 
-    async fn page(&self, measures: &Measures, pod: &Pod) -> Result<Counted, String> {
-        let path = match &measures.from {
-            From::Scrape { path, .. } => path,
-            From::Prometheus => return Err("are in no Prometheus: Haldane was set up without one (prometheus.url of the chart)".to_owned()),
-        };
+    async fn page(&self, measures: &Measures, path: &str, pod: &Pod) -> Result<Counted, String> {
         let page = self.parts.prober.metrics(pod.at, path).await?;
-        let counted = measures.count(&page).ok_or_else(|| format!("have no counter {} ({path})", measures.counter))?;
-        Ok(match &pod.of {
-            Some(workload) => counted.of(workload),
-            None => counted,
-        })
+        measures.count(&page).map(|counted| named(counted, pod)).ok_or_else(|| format!("have no counter {} ({path})", measures.counter))
+    }
+
+    /// What Prometheus knows of each of these pods.
+    async fn series(&self, measures: &Measures, pods: &[&Pod]) -> Vec<Result<Counted, String>> {
+        let buckets = measures.buckets();
+        let names = std::iter::once(measures.counter.as_str()).chain(buckets.as_deref()).collect::<Vec<_>>().join("|");
+        let of: Vec<&str> = pods.iter().map(|pod| pod.pod.as_str()).collect();
+        let namespace = self.parts.key.namespace.as_deref().unwrap_or_default();
+        // Names of objects have no letter that is one of an expression, but for the dot, which stands for itself, too.
+        let query = format!("{{__name__=~\"{names}\",namespace=\"{namespace}\",pod=~\"{}\"}}", of.join("|"));
+        let found = match self.parts.prober.series(&query).await {
+            Ok(found) => found,
+            Err(why) => return pods.iter().map(|_| Err(why.clone())).collect(),
+        };
+        let samples = |pod: &Pod, name: Option<&str>| {
+            let (pod, name) = (pod.pod.clone(), name.map(str::to_owned));
+            let label = |series: &Series, label: &str| series.labels.get(label).cloned();
+            let found =
+                found.iter().filter(move |s| label(s, "pod").as_ref() == Some(&pod) && name.is_some() && label(s, "__name__") == name);
+            found.map(|s| Sample::new(s.labels.iter().map(|(label, value)| (label.as_str(), value.as_str())), s.value))
+        };
+        let each = pods.iter().map(|pod| {
+            let counted = measures.counted(samples(pod, Some(&measures.counter)), samples(pod, buckets.as_deref()));
+            let none = || format!("have no counter {} in Prometheus (by the labels namespace and pod)", measures.counter);
+            counted.map(|counted| named(counted, pod)).ok_or_else(none)
+        });
+        each.collect()
     }
 
     /// What these pods have counted since the look before; a young one counts neither way.
@@ -263,30 +285,9 @@ impl Reader {
         pods.iter().filter(warm).filter_map(since).collect()
     }
 
-    fn edges(&self, course: &Course) -> Option<[f64; 3]> {
-        match course {
-            Course::Shared { terms, .. } => terms.edges,
-            Course::Rest | Course::Beside => None,
-        }
-    }
-
-    /// Who shows nothing, and why. Only those who serve users are missed.
-    fn silent(&self, metered: &Metered, read: &BTreeMap<String, Counted>, wrong: &BTreeMap<String, String>) -> Option<String> {
-        let shared = matches!(metered.course, Course::Shared { .. });
-        let whole = matches!(metered.course, Course::Shared { whole: true, .. });
-        let missed = |side: &str, pods: &[Pod]| {
-            let nobody = !pods.is_empty() && !pods.iter().any(|pod| read.contains_key(&pod.pod));
-            let why = pods.iter().find_map(|pod| Some((pod, wrong.get(&pod.pod)?)))?;
-            nobody.then(|| format!("pod {} of {side}: its metrics {}", why.0.pod, why.1))
-        };
-        let stable = || missed("stable", &metered.stable).filter(|_| !whole);
-        let canary = || missed("the canary", &metered.canary).filter(|_| shared);
-        stable().or_else(canary)
-    }
-
     /// What is known for the next rollout.
     fn learn(&mut self, metered: &Metered, read: &BTreeMap<String, Counted>, silent: Option<String>, now: Timestamp) {
-        let usual = (metered.course == Course::Rest).then(|| self.history.usual(now)).flatten();
+        let usual = (metered.course == Course::Rest && is_scraped(metered)).then(|| self.history.usual(now)).flatten();
         let mut all = Counted::default();
         let rests = metered.course == Course::Rest;
         metered.stable.iter().filter(|_| rests).filter_map(|pod| read.get(&pod.pod)).for_each(|counted| all.add(counted));
@@ -317,6 +318,16 @@ impl Reader {
     }
 }
 
+/// How often it is looked. Prometheus looks at each pod at a moment of its own: two of its looks are compared, so that each pod has as many
+/// in them.
+fn every(metered: &Metered) -> Duration {
+    match (&metered.measures.from, &metered.course) {
+        (From::Prometheus { every }, _) => *every * 2,
+        (From::Scrape { .. }, Course::Rest) => RESTING,
+        (From::Scrape { .. }, Course::Beside | Course::Shared { .. }) => ROLLING,
+    }
+}
+
 /// Something in it may change what is decided: a block in which requests were counted.
 fn is_weighty(dated: &Dated) -> bool {
     match &dated.input {
@@ -329,6 +340,39 @@ fn is_weighty(dated: &Dated) -> bool {
         | Input::Pair(_)
         | Input::Whole(_)
         | Input::Stage => false,
+    }
+}
+
+fn edges(course: &Course) -> Option<[f64; 3]> {
+    match course {
+        Course::Shared { terms, .. } => terms.edges,
+        Course::Rest | Course::Beside => None,
+    }
+}
+
+/// Who shows nothing, and why. Only those who serve users are missed.
+fn silent(metered: &Metered, read: &BTreeMap<String, Counted>, wrong: &BTreeMap<String, String>) -> Option<String> {
+    let shared = matches!(metered.course, Course::Shared { .. });
+    let whole = matches!(metered.course, Course::Shared { whole: true, .. });
+    let missed = |side: &str, pods: &[Pod]| {
+        let nobody = !pods.is_empty() && !pods.iter().any(|pod| read.contains_key(&pod.pod));
+        let why = pods.iter().find_map(|pod| Some((pod, wrong.get(&pod.pod)?)))?;
+        nobody.then(|| format!("pod {} of {side}: its metrics {}", why.0.pod, why.1))
+    };
+    let stable = || missed("stable", &metered.stable).filter(|_| !whole);
+    let canary = || missed("the canary", &metered.canary).filter(|_| shared);
+    stable().or_else(canary)
+}
+
+/// Its numbers are those of the moment.
+fn is_scraped(metered: &Metered) -> bool {
+    matches!(metered.measures.from, From::Scrape { .. })
+}
+
+fn named(counted: Counted, pod: &Pod) -> Counted {
+    match &pod.of {
+        Some(workload) => counted.of(workload),
+        None => counted,
     }
 }
 

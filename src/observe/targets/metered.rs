@@ -28,7 +28,8 @@ pub(super) fn metered(state: &State, seen: &Observation, plan: &Plan, ports: &Po
     let several = seen.workloads.iter().filter(routed).count() > 1;
     let port = match &measures.from {
         From::Scrape { port, .. } => port.as_str(),
-        From::Prometheus => "0",
+        // Nobody asks the pod itself.
+        From::Prometheus { .. } => "0",
     };
     let (mut canary, mut stable) = (Vec::new(), Vec::new());
     for workload in seen.workloads.iter().filter(routed) {

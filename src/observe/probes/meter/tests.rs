@@ -57,6 +57,22 @@ impl Prober for Pods {
         });
         Box::pin(async move { page.ok_or_else(|| "cannot be had: nothing answers on port 9".to_owned()) })
     }
+
+    /// What was seen at the last look of every 15 s; each pod is looked at some seconds later than the one before.
+    fn series<'a>(&'a self, query: &'a str) -> BoxFuture<'a, Result<Vec<Series>, String>> {
+        assert_eq!(query, "{__name__=~\"requests_total\",namespace=\"demo\",pod=~\"pod-101|pod-102|pod-1\"}");
+        let seconds = self.began.elapsed().as_secs();
+        let mut found = Vec::new();
+        for (at, (port, (well, failed))) in (0..).zip(self.rates.lock().unwrap().iter()) {
+            let seen = (seconds + 15 - at * 4) / 15 * 15;
+            for (code, rate) in [("200", well), ("500", failed)] {
+                let labels = [("__name__", "requests_total"), ("pod", &format!("pod-{port}")), ("namespace", "demo"), ("code", code)];
+                let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+                found.push(Series { labels, value: f64::from(u32::try_from(rate * seen).unwrap()) });
+            }
+        }
+        Box::pin(async move { Ok(found) })
+    }
 }
 
 struct Bench {
@@ -152,7 +168,7 @@ async fn side_by_side_blocks_are_made_and_the_judge_takes_them() {
     assert!(inputs(&probes).iter().filter(|input| matches!(input, Input::Mirror { .. })).count() >= 4);
     assert!(probes.samples.windows(2).all(|pair| pair[0].at < pair[1].at), "each has a moment of its own");
     assert!(bench.nudges.try_recv().is_ok(), "a block is worth a look");
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     let book = Book::open(terms()).with(&bench.board.read(&key()).samples);
     let Verdict::Fail(failure) = book.verdict() else { panic!("{:?}", book.verdict()) };
     assert!(failure.says.starts_with("errors: "), "{}", failure.says);
@@ -254,4 +270,34 @@ async fn the_next_rollout_begins_a_book_of_its_own_with_what_was_read_before() {
     assert!(bench.board.read(&key()).meters.unwrap().looked, "it is the same app");
     bench.board.watch(&key(), Watch { meter: None, about: "v3".into(), ..Watch::default() });
     assert_eq!(bench.board.read(&key()).meters, None);
+}
+
+fn by_prometheus(mut watch: Watch) -> Watch {
+    let meter = watch.meter.as_mut().unwrap();
+    let from = From::Prometheus { every: Duration::from_secs(15) };
+    meter.measures = Arc::new(Measures { from, ..(*meter.measures).clone() });
+    let terms = Terms { errors: Some(Manner::of(Block::S60)), ..Terms::default() };
+    meter.course = Course::Shared { terms: Box::new(terms), whole: false };
+    watch
+}
+
+#[tokio::test(start_paused = true)]
+async fn through_prometheus_as_many_looks_of_each_pod_are_compared() {
+    let bench = bench(&[(1, (5, 0)), (101, (50, 0)), (102, (45, 0))]);
+    bench.board.watch(&key(), by_prometheus(watch(shared(false), &[1], &[101, 102])));
+    sleep(Duration::from_mins(10)).await;
+    let blocks = errors(&bench.board.read(&key()));
+    assert_eq!(blocks.len(), 9, "{blocks:?}");
+    assert!(blocks.iter().all(|(canary, stable)| (canary.asked, stable.asked) == (300, 5700)), "{blocks:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn through_prometheus_a_bad_version_is_found_out_and_a_good_one_is_not_blamed() {
+    for (rates, bad) in [((4, 1), true), ((95, 5), false)] {
+        let bench = bench(&[(1, rates), (101, (95, 5)), (102, (95, 5))]);
+        bench.board.watch(&key(), by_prometheus(watch(shared(false), &[1], &[101, 102])));
+        sleep(Duration::from_mins(20)).await;
+        let book = Book::open(Terms { errors: Some(Manner::of(Block::S60)), ..Terms::default() }).with(&bench.board.read(&key()).samples);
+        assert_eq!(matches!(book.verdict(), Verdict::Fail(_)), bad, "{:?}", book.wealth());
+    }
 }

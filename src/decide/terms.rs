@@ -29,6 +29,8 @@ use crate::{
 const MARGIN: f64 = 0.005;
 /// Load per pod within these bounds of stable's is alike (research on the judge, §2).
 const ALIKE: (f64, f64) = (0.5, 2.0);
+/// How long nobody knows how many users come: pods count from half a minute on, and those of a step are ready at different moments.
+const UNKNOWN: Duration = Duration::from_mins(2);
 /// How long it must be quiet after the split was opened again.
 pub(super) const QUIET: Duration = Duration::from_mins(2);
 
@@ -120,7 +122,7 @@ pub(super) fn requests(case: &Case<'_>, rollout: &Rollout) -> Requests {
 fn comes_in_time(case: &Case<'_>, rollout: &Rollout) -> bool {
     let seconds = |from: jiff::Timestamp, to: jiff::Timestamp| to.duration_since(from).as_secs().max(1);
     let lasted = seconds(case.state.since, case.now);
-    if lasted < i64::try_from(super::verdict::PATIENCE.as_secs()).unwrap_or(i64::MAX) {
+    if lasted < i64::try_from(UNKNOWN.as_secs()).unwrap_or(i64::MAX) {
         return true;
     }
     let whole = seconds(rollout.started_at, after(rollout.started_at, case.plan.deadline));

@@ -71,6 +71,8 @@ struct Brain {
     addresses: u64,
     /// Requests that each pod was asked, by uid.
     asked: BTreeMap<String, u64>,
+    /// When each pod showed what it had counted, how many requests that were, and how many failed.
+    counted: BTreeMap<String, (Instant, f64, f64)>,
     /// What Helm remembers of its last release.
     releases: BTreeMap<Key, Value>,
     plane: Plane,
@@ -121,6 +123,7 @@ impl World {
             pods: BTreeMap::new(),
             addresses: 0,
             asked: BTreeMap::new(),
+            counted: BTreeMap::new(),
             releases: BTreeMap::new(),
             plane: plane.clone(),
         };
@@ -171,6 +174,26 @@ impl World {
             Answers::FailsWhenServingAll => fails(alone),
             Answers::Silent => Answer::Timeout,
         }
+    }
+
+    /// What the pod at that address shows of its users' requests: a hundred a second come to the Service that selects it, by new
+    /// connections.
+    pub fn page(&self, ip: &str) -> Option<String> {
+        let shares = self.shares();
+        let part = shares.iter().map(|share| share.fraction(|pod| pod.ip == ip)).fold(0.0, f64::max);
+        let (uid, image) = self.api.read(|store| {
+            let pod = store.list(&POD, "").find(|pod| json::text(pod, "/status/podIP") == ip)?;
+            Some((json::uid(pod).to_owned(), json::text(pod, "/spec/containers/0/image").to_owned()))
+        })?;
+        let mut brain = self.brain();
+        let brain = &mut *brain;
+        brain.pods.get(&uid).filter(|run| run.listens())?;
+        let meet = f64::from(brain.behaviours.get(&image).map_or(0, |behaviour| behaviour.users_meet)) / 100.0;
+        let now = Instant::now();
+        let (last, asked, failed) = brain.counted.entry(uid).or_insert((now, 0.0, 0.0));
+        let came = now.duration_since(*last).as_secs_f64() * 100.0 * part;
+        (*last, *asked, *failed) = (now, *asked + came, *failed + came * meet);
+        Some(format!("requests_total{{code=\"200\"}} {:.0}\nrequests_total{{code=\"500\"}} {failed:.0}\n", *asked - *failed))
     }
 
     /// Where new connections of every Service go right now.

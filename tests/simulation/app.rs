@@ -135,6 +135,15 @@ pub fn delivery(name: &str) -> Value {
     })
 }
 
+/// Judged by its users' requests, too.
+pub fn counted(mut delivery: Value) -> Value {
+    delivery["spec"]["verify"]["requests"] =
+        json!({"counter": "requests_total", "failed": "code=\"500\"", "from": {"scrape": {"port": "8080"}}});
+    // A jump is two blocks of 15 s.
+    delivery["spec"]["rollout"]["guard"] = "2m".into();
+    delivery
+}
+
 /// The same in a hurry, where what counts is the order and not the time.
 pub fn hurried(name: &str) -> Value {
     let mut made = delivery(name);

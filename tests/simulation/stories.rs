@@ -336,3 +336,46 @@ async fn a_poisoned_delivery_stops_nobody_else() {
     town.live("v2").await;
     told(&town, "poisoned", "One Delivery cannot be read; the others do not notice.").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_only_users_find_bad_is_taken_back_by_their_requests() {
+    let town = Town::counted(SEED).await;
+    town.diary.begin();
+    town.world.set_behaviour(V2, Behaviour { users_meet: 30, ..Behaviour::default() });
+    town.set_image(V2);
+    town.phase("RolledBack").await;
+    assert!(!town.diary.text().contains("50 %"), "it goes no further than its first step");
+    let reason = town
+        .api
+        .read(|s| place::text(s.find(&DELIVERY, NAMESPACE, APP).expect("it is there"), "/status/lastRollback/message").to_owned());
+    assert!(reason.contains("errors: ") && reason.contains("failed on canary"), "{reason}");
+    told(&town, "counted-bad", "Its users find it bad, and no probe does.").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_good_version_goes_live_when_its_users_have_shown_it() {
+    let town = Town::counted(SEED).await;
+    town.diary.begin();
+    town.set_image(V2);
+    town.live("v2").await;
+    told(&town, "counted-good", "Its users have shown that it is good.").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_everybody_under_all_of_the_traffic_takes_nothing_back() {
+    let town = Town::counted(SEED).await;
+    town.diary.begin();
+    town.set_image(V2);
+    town.phase("Guarding").await;
+    town.pass(Duration::from_secs(5)).await;
+    for image in [V1, V2] {
+        town.world.set_behaviour(image, Behaviour { users_meet: 40, ..Behaviour::default() });
+    }
+    town.phase("Canary").await;
+    town.pass(Duration::from_mins(3)).await;
+    for image in [V1, V2] {
+        town.world.set_behaviour(image, Behaviour::default());
+    }
+    town.live("v2").await;
+    told(&town, "counted-outage", "Everybody fails under all of the traffic, for three minutes.").await;
+}

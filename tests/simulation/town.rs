@@ -151,6 +151,17 @@ impl Town {
         town
     }
 
+    /// The same as open, judged by its users' requests.
+    pub async fn counted(seed: u64) -> Self {
+        let town = Self::built(seed).await;
+        town.api.seed(&app::probe(APP));
+        town.api.seed(&app::counted(app::delivery(APP)));
+        town.start();
+        town.phase("Live").await;
+        town.rest().await;
+        town
+    }
+
     /// The same as open, with a `CronJob` of the app's image.
     pub async fn with_cron_job(seed: u64) -> Self {
         let town = Self::built(seed).await;
@@ -483,8 +494,14 @@ impl Prober for SimProber {
         self.ask(check, target).map(Run::from).boxed()
     }
 
-    fn metrics<'a>(&'a self, _: SocketAddr, _: &'a str) -> BoxFuture<'a, Result<String, String>> {
-        Box::pin(async { Err("are not shown".to_owned()) })
+    fn metrics<'a>(&'a self, at: SocketAddr, _: &'a str) -> BoxFuture<'a, Result<String, String>> {
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            if !self.alive.load(Ordering::Acquire) {
+                std::future::pending::<()>().await;
+            }
+            self.world.page(&at.ip().to_string()).ok_or_else(|| "cannot be had: nothing answers".to_owned())
+        })
     }
 }
 

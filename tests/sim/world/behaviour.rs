@@ -20,6 +20,8 @@ pub struct Behaviour {
     /// Serves on while it ends. Without it: gone at SIGTERM, so whoever still sends it requests through a route sees them fail.
     pub drains: bool,
     pub answers: Answers,
+    /// Of a hundred requests of users so many fail, which no probe meets.
+    pub users_meet: u32,
 }
 
 /// How a running pod answers a request.

@@ -163,6 +163,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::ProbeMissing { .. }
         | R::ProbeInvalid { .. }
         | R::ProbeStopped { .. }
+        | R::ProbeBarred { .. }
         | R::NotGranted { .. }
         | R::PausedInManifest { .. }
         | R::Invalid { .. }

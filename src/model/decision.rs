@@ -494,6 +494,8 @@ reasons! {
     ProbeInvalid { probe: String, why: String } => "ProductionProbe {probe} cannot be run: {why}",
     /// It leaves things behind.
     ProbeStopped { probe: String, says: String } => "ProductionProbe {probe} is stopped: three times in a row its teardown did not put right what its steps had made ({says}); mend the teardown or the app, then change the probe",
+    /// Nobody could put right what it would make.
+    ProbeBarred { probe: String, why: String } => "ProductionProbe {probe} is not run: {why}",
     /// The namespace did not opt in.
     NotGranted { namespace: String } => "namespace {namespace} has not opted in: kubectl create rolebinding haldane --clusterrole=haldane-delivery --serviceaccount=haldane-system:haldane -n {namespace}",
     /// The manifest names `paused`.
@@ -521,7 +523,10 @@ impl Reason {
     #[must_use]
     pub fn probe(&self) -> Option<&str> {
         match self {
-            Self::ProbeMissing { probe } | Self::ProbeInvalid { probe, .. } | Self::ProbeStopped { probe, .. } => Some(probe),
+            Self::ProbeMissing { probe }
+            | Self::ProbeInvalid { probe, .. }
+            | Self::ProbeStopped { probe, .. }
+            | Self::ProbeBarred { probe, .. } => Some(probe),
             _ => None,
         }
     }

@@ -330,6 +330,8 @@ pub struct Probes {
     pub by_route: Vec<ByRoute>,
     /// Those that are not run any more, as they leave things behind in production, and what.
     pub stopped: Vec<(String, String)>,
+    /// Those that are not run now, as their runs cannot be written down, and why.
+    pub barred: Vec<(String, String)>,
 }
 
 /// A probe that is to go by the route.

@@ -1,6 +1,7 @@
 //! A cluster with an app in it and the real controller beside it, which is started again whenever it dies.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -13,8 +14,8 @@ use futures::future::{BoxFuture, FutureExt as _};
 use haldane::{
     clock::Clock,
     control::{Identity, Options, Parts, run},
-    edge::probe::Prober,
-    model::probe::{Check, Class, Outcome, Run},
+    edge::probe::{Entry, Prober, Swept},
+    model::probe::{Check, Class, Outcome, Run, RunName},
 };
 use jiff::Timestamp;
 use serde_json::Value;
@@ -479,8 +480,22 @@ impl SimProber {
 }
 
 impl Prober for SimProber {
-    fn run<'a>(&'a self, check: &'a Arc<Check>, target: SocketAddr, _: SocketAddr) -> BoxFuture<'a, Run> {
+    fn run<'a>(&'a self, check: &'a Arc<Check>, target: SocketAddr, _: SocketAddr, _: Option<Entry>) -> BoxFuture<'a, Run> {
         self.ask(check, target).map(Run::from).boxed()
+    }
+
+    fn put_right<'a>(
+        &'a self,
+        _: &'a Check,
+        _: SocketAddr,
+        _: &'a RunName,
+        _: &'a BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Option<String>> {
+        std::future::ready(None).boxed()
+    }
+
+    fn sweep<'a>(&'a self, _: &'a Check, _: SocketAddr, _: &'a (dyn Fn(&RunName) -> bool + Send + Sync)) -> BoxFuture<'a, Swept> {
+        std::future::ready(Swept::default()).boxed()
     }
 }
 

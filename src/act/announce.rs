@@ -164,6 +164,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::ProbeInvalid { .. }
         | R::ProbeStopped { .. }
         | R::ProbeBarred { .. }
+        | R::ProbeFlaky { .. }
         | R::NotGranted { .. }
         | R::PausedInManifest { .. }
         | R::Invalid { .. }
@@ -217,6 +218,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::WindowClosed { .. }
         | R::CapReached { .. }
         | R::Approved { .. }
+        | R::ProbeSteady { .. }
         | R::ScaledToZero { .. } => false,
     }
 }

@@ -249,3 +249,6 @@ fn unwritten(error: ActError) -> Unwritten {
 fn text<'a>(object: &'a DynamicObject, pointer: &str) -> &'a str {
     object.data.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,6 +60,8 @@ pub struct Health {
     pub unavailable: Option<Why>,
     /// What serves was asked and answered well: none says that nobody asked.
     pub verified: Option<Result<(), Why>>,
+    /// The probes that fail too often at rest to be believed.
+    pub mute: Vec<String>,
     /// Nothing will happen until a person acts.
     pub stalled: Option<Why>,
     /// The share asked for and the share that the pods give.
@@ -494,6 +496,10 @@ reasons! {
     ProbeInvalid { probe: String, why: String } => "ProductionProbe {probe} cannot be run: {why}",
     /// It leaves things behind.
     ProbeStopped { probe: String, says: String } => "ProductionProbe {probe} is stopped: three times in a row its teardown did not put right what its steps had made ({says}); mend the teardown or the app, then change the probe",
+    /// It fails now and then while all is well.
+    ProbeFlaky { probe: String, flakes: usize, runs: usize } => "ProductionProbe {probe} does not vote from now on: at rest it has begun to fail {flakes} times in {runs} runs, which is more than 2 %; it is measured, and votes again at 1 %",
+    /// It does so seldom again.
+    ProbeSteady { probe: String, flakes: usize, runs: usize } => "ProductionProbe {probe} votes again: at rest it has begun to fail {flakes} times in {runs} runs",
     /// Nobody could put right what it would make.
     ProbeBarred { probe: String, why: String } => "ProductionProbe {probe} is not run: {why}",
     /// The namespace did not opt in.

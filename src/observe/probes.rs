@@ -32,6 +32,7 @@ use crate::{
 mod book;
 mod door;
 mod round;
+mod steady;
 mod sweep;
 
 use book::Book;
@@ -216,10 +217,12 @@ impl ProbeBoard {
     pub fn read(&self, key: &Key) -> Probes {
         let all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(slot) = all.get(key) else { return Probes::default() };
-        let book = lock(&slot.book);
+        let mut book = lock(&slot.book);
+        let turned = book.turned();
         let next = book.next(slot.running.keys());
         let by_route = slot.running.values().filter_map(|running| running.by_route(&book)).collect();
-        let voting = slot.voting.iter().map(|(name, mutating)| book.terms(name, *mutating)).collect();
+        let voting =
+            slot.voting.iter().filter(|(name, _)| !book.is_mute(name)).map(|(name, mutating)| book.terms(name, *mutating)).collect();
         Probes {
             voting,
             samples: book.samples(),
@@ -228,6 +231,8 @@ impl ProbeBoard {
             by_route,
             stopped: book.all_stopped(),
             barred: book.all_barred(),
+            mute: book.all_mute(),
+            turned,
         }
     }
 

@@ -8,6 +8,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::steady::Steadiness;
 use crate::{
     decide::judge::{
         book::{Dated, Input, Pair},
@@ -15,7 +16,7 @@ use crate::{
     },
     model::{
         probe::Answerer,
-        world::{RestSample, Told},
+        world::{RestSample, Told, Voice},
     },
 };
 
@@ -48,6 +49,10 @@ pub(super) struct Outlives {
     barred: BTreeMap<String, (u32, String)>,
     /// When what a probe has left is swept next.
     sweeps: BTreeMap<String, Instant>,
+    /// Whether it is steady enough to vote, by probe.
+    steady: BTreeMap<String, Steadiness>,
+    /// Whose voice that took or gave back, since that was last asked for.
+    turned: Vec<Voice>,
 }
 
 /// Runs at rest of the version that serves, since we began to ask it: what is usual for its probes.
@@ -169,12 +174,27 @@ impl Book {
         ProbeTerms { name: probe.to_owned(), mutating, runs, flakes, ..ProbeTerms::default() }
     }
 
-    /// Adds a run at rest.
-    pub(super) fn at_rest(&mut self, probe: &str, wrong: Option<String>, now: Timestamp) {
+    /// Adds a run at rest. Whether that takes the probe its voice, or gives it back.
+    pub(super) fn at_rest(&mut self, probe: &str, wrong: Option<String>, now: Timestamp) -> bool {
+        let mut turned = None;
         if let Some(known) = self.outlives.history.as_mut().filter(|known| known.now) {
             let (runs, flakes) = known.runs.entry(probe.to_owned()).or_default();
             (*runs, *flakes) = (runs.saturating_add(1), flakes.saturating_add(u32::from(wrong.is_some())));
+            turned = self.outlives.steady.entry(probe.to_owned()).or_default().saw(wrong.is_some());
         }
+        if let Some(turned) = &turned {
+            let voice = Voice { probe: probe.to_owned(), mute: turned.mute, runs: turned.runs, flakes: turned.flakes };
+            self.outlives.turned.push(voice);
+            // What it said so far is what it lost its voice for.
+            self.rest.retain(|said| said.probe != probe);
+        }
+        if !self.is_mute(probe) {
+            self.keep_at_rest(probe, wrong, now);
+        }
+        turned.is_some()
+    }
+
+    fn keep_at_rest(&mut self, probe: &str, wrong: Option<String>, now: Timestamp) {
         let at = self.stamp(now);
         self.rest.push_back(RestSample { at, probe: probe.to_owned(), wrong });
         if self.rest.iter().filter(|r| r.probe == probe).count() > REST
@@ -182,6 +202,21 @@ impl Book {
         {
             self.rest.remove(oldest);
         }
+    }
+
+    /// It fails too often at rest to vote.
+    pub(super) fn is_mute(&self, probe: &str) -> bool {
+        self.outlives.steady.get(probe).is_some_and(Steadiness::is_mute)
+    }
+
+    /// The probes that fail too often at rest to vote.
+    pub(super) fn all_mute(&self) -> Vec<String> {
+        self.outlives.steady.iter().filter(|(_, steady)| steady.is_mute()).map(|(probe, _)| probe.clone()).collect()
+    }
+
+    /// Whose voice was taken or given back since this was last asked.
+    pub(super) fn turned(&mut self) -> Vec<Voice> {
+        std::mem::take(&mut self.outlives.turned)
     }
 
     /// Whether the last run of this probe at rest passed; none: it has not run.
@@ -285,6 +320,7 @@ impl Book {
     /// It is another probe now, of the same name.
     pub(super) fn begins(&mut self, probe: &str) {
         self.outlives.left.remove(probe);
+        self.outlives.steady.remove(probe);
     }
 
     pub(super) fn samples(&self) -> Vec<Dated> {

@@ -248,13 +248,14 @@ impl Asker {
     pub(super) fn note(&self, probe: &Watched, name: String, turn: Turn, seen: (Seen, Seen)) -> bool {
         let canary_alone = matches!(seen, (Seen::Fail(_), Seen::Pass));
         let weighty = !matches!(seen, (Seen::Pass, Seen::Pass));
-        if probe.votes {
+        let votes = probe.votes && !lock(&self.book).is_mute(&probe.check.name);
+        if votes {
             lock(&self.book).pair(name, turn, seen, self.clock.now());
             if weighty {
                 self.nudge();
             }
         }
-        canary_alone && probe.votes
+        canary_alone && votes
     }
 
     /// One pod. It says who it is, where that will be asked for.
@@ -280,8 +281,8 @@ impl Asker {
                 Seen::Fail(said) | Seen::Busy(said) => Some(said),
             };
             let healthy = wrong.is_none();
-            if probe.votes {
-                lock(&self.book).at_rest(name, wrong, self.clock.now());
+            if probe.votes && lock(&self.book).at_rest(name, wrong, self.clock.now()) {
+                self.nudge();
             }
             if healthy {
                 break;

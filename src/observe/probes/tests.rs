@@ -731,3 +731,40 @@ async fn what_is_left_is_swept_soon_and_then_every_hour_through_what_is_proven()
         bench.prober.swept.lock().unwrap().iter().map(|(at, port, gone)| (at.as_secs(), *port, *gone)).collect();
     assert_eq!(seen, [(20, 101, 0), (3620, 101, 1)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_flakes_at_rest_does_not_vote_whatever_version_serves_until_it_is_steady() {
+    let mut bench = bench();
+    let every = |watch: Watch| Watch { stage: String::new(), ..watch };
+    let round = Duration::from_secs(180);
+    // Each tenth round fails, at either pod.
+    let flaky = async |bench: &Bench, rounds: u32, flakes: bool| {
+        for n in 1..=rounds {
+            let now = if flakes && n % 10 == 0 { vec![101, 102] } else { vec![] };
+            *bench.prober.bad.lock().unwrap() = now;
+            sleep(round).await;
+        }
+    };
+    bench.board.watch(&key(), every(Watch { about: "v1".to_owned(), ..at_rest(2) }));
+    sleep(Duration::from_secs(1)).await;
+    flaky(&bench, 60, true).await;
+    bench.board.watch(&key(), every(Watch { about: "v2".to_owned(), ..at_rest(2) }));
+    sleep(Duration::from_secs(1)).await;
+    flaky(&bench, 100, true).await;
+    assert_eq!((bench.board.read(&key()).voting.len(), bench.board.read(&key()).mute), (1, vec![]), "not yet 200 runs");
+    flaky(&bench, 60, true).await;
+    bench.nudged();
+    let seen = bench.board.read(&key());
+    assert_eq!((seen.voting, seen.rest, seen.mute), (vec![], vec![], vec!["home".to_owned()]));
+    assert!(matches!(seen.turned.as_slice(), [voice] if voice.mute && voice.runs == 200 && voice.flakes > 4), "{:?}", seen.turned);
+    assert_eq!(bench.board.read(&key()).turned, vec![], "it is told once");
+    // It says nothing against a canary either.
+    bench.prober.bad.lock().unwrap().push(1);
+    bench.board.watch(&key(), pair(1, 1));
+    bench.pass(60_000).await;
+    assert!(bench.samples().is_empty() && !bench.canaries().is_empty(), "it is asked, and not heard");
+    bench.board.watch(&key(), every(Watch { about: "v3".to_owned(), ..at_rest(2) }));
+    flaky(&bench, 1200, false).await;
+    let seen = bench.board.read(&key());
+    assert_eq!((seen.voting.len(), seen.mute.len(), seen.turned.iter().map(|voice| voice.mute).collect::<Vec<_>>()), (1, 0, vec![false]));
+}

@@ -131,7 +131,7 @@ impl ProbeRuns {
         let of_probe = |object: &DynamicObject| {
             object.namespace().as_deref() == Some(&page.namespace) && text(object, "/spec/probeRef/name") == page.probe.name
         };
-        let objects = stored.as_ref()?.iter().flat_map(|store| store.state());
+        let objects = stored.as_ref()?.iter().flat_map(Store::state);
         let mut open: HashSet<String> = objects.filter(|o| of_probe(o)).map(|o| text(&o, "/spec/run").to_owned()).collect();
         let mut here = self.here.lock().unwrap_or_else(PoisonError::into_inner);
         here.retain(|_, run| run.watch.is_alive());

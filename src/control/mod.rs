@@ -217,13 +217,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
         metrics.add(meter)?;
     }
     if let Some(hooks) = &parts.hooks {
-        let listener = TcpListener::bind(hooks.listen).await.map_err(|source| RunError::Listen { address: hooks.listen, source })?;
-        let door = Arc::new(Door::new(hooks.secrets.clone(), merges.clone(), leadership.clone(), Relay::default())?);
-        metrics.add(door.metrics())?;
-        beside.spawn(door::serve(listener, door));
-        let secrets = hooks.secrets.clone();
-        beside.spawn(async move { secrets.keep_reading().await });
-        beside.spawn(merges.clone().recall());
+        take_webhooks(hooks, (&merges, &leadership), &metrics, &mut beside).await?;
     }
     let fleet = Arc::new(Fleet::default());
     let actor = Actor::new(cluster.clone(), parts.clock.clone());
@@ -256,20 +250,31 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
         loops.spawn(watches.run(ctx.clone(), calls, stop.clone()));
     }
     beside.spawn(merges.clone().sweep());
-    let righting = righting::Tools {
-        client: parts.client.clone(),
-        clock: parts.clock.clone(),
-        prober: parts.prober.clone(),
-        board,
-        runs,
-        home: parts.options.home.clone(),
-    };
+    let (client, clock, home) = (parts.client.clone(), parts.clock.clone(), parts.options.home.clone());
+    let righting = righting::Tools { client, clock, prober: parts.prober.clone(), board, runs, home };
     let kept = Kept { client: parts.client.clone(), home: parts.options.home.clone(), actor, cluster, merges, righting };
     beside.spawn(follow(leadership, ctx, kept, wakers, nudges));
 
     let ended = until_stopped(loops, elector, &stop, &election).await;
     health.ended();
     ended
+}
+
+/// Opens the door for webhooks, and what belongs to it.
+async fn take_webhooks(
+    hooks: &Hooks,
+    (merges, leadership): (&Arc<MergeBoard>, &Leadership),
+    metrics: &Metrics,
+    beside: &mut JoinSet<()>,
+) -> Result<(), RunError> {
+    let listener = TcpListener::bind(hooks.listen).await.map_err(|source| RunError::Listen { address: hooks.listen, source })?;
+    let door = Arc::new(Door::new(hooks.secrets.clone(), merges.clone(), leadership.clone(), Relay::default())?);
+    metrics.add(door.metrics())?;
+    beside.spawn(door::serve(listener, door));
+    let secrets = hooks.secrets.clone();
+    beside.spawn(async move { secrets.keep_reading().await });
+    beside.spawn(merges.clone().recall());
+    Ok(())
 }
 
 fn unique(namespaces: &[String]) -> Vec<String> {

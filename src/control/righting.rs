@@ -11,7 +11,12 @@ use jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt as _,
     api::DynamicObject,
-    runtime::{Controller, controller::Action, reflector::ObjectRef, watcher},
+    runtime::{
+        Controller,
+        controller::Action,
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
 };
 use tokio::time::Instant;
 
@@ -83,7 +88,7 @@ pub(super) async fn keep_righting(tools: Tools, scopes: Vec<Scope>, proof: Leade
         controller.with_config(config).run(right, failed, desk.clone()).for_each(|_| std::future::ready(()))
     });
     let known = async {
-        if join_all(stores.iter().map(|store| store.wait_until_ready())).await.iter().all(Result::is_ok) {
+        if join_all(stores.iter().map(Store::wait_until_ready)).await.iter().all(Result::is_ok) {
             runs.follow(Some(stores.clone()));
         }
     };

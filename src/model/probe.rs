@@ -37,7 +37,7 @@ pub struct Check {
     /// What is put right afterwards, whatever came of the steps; each of it, whatever came of the one before. It never votes.
     pub teardown: Vec<Step>,
     /// How what a run has made is found by its name.
-    pub sweep: Option<Sweep>,
+    pub sweep: Option<Box<Sweep>>,
     /// The secrets, by name; steps know them as `secrets.NAME`.
     pub secrets: Vars,
     /// For the whole flow, see [`Check::DEADLINE`].

@@ -144,7 +144,7 @@ fn probe(name: &str, spec: &ProductionProbeSpec, trust: Option<Vec<u8>>, secrets
         setup,
         steps,
         teardown,
-        sweep: spec.sweep.as_ref().map(sweep),
+        sweep: spec.sweep.as_ref().map(|raw| Box::new(sweep(raw))),
         secrets,
         deadline: Check::DEADLINE.max(longest),
         trust,

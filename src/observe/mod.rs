@@ -228,10 +228,7 @@ impl Observer {
         let key = probes::Key::from_obj(delivery);
         self.board.watch(&key, watch);
         seen.probes = self.board.read(&key);
-        let stopped = |(probe, says): &(String, String)| Reason::ProbeStopped { probe: probe.clone(), says: says.clone() };
-        seen.problems.extend(seen.probes.stopped.iter().map(stopped));
-        let barred = |(probe, why): &(String, String)| Reason::ProbeBarred { probe: probe.clone(), why: why.clone() };
-        seen.problems.extend(seen.probes.barred.iter().map(barred));
+        seen.problems.extend(problems::of_probes(&seen.probes));
         self.branch(&key, &namespace, plan, read, &mut seen);
         Ok(seen)
     }

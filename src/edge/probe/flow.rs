@@ -60,7 +60,9 @@ impl<'a> Flow<'a> {
     /// One that has run and has to be put right, with what is known of it.
     pub(super) fn again(check: &'a Check, run: &RunName, kept: &BTreeMap<String, String>) -> Self {
         let mut vars = check.secrets.clone();
-        kept.iter().for_each(|(name, value)| vars.set(name, value.clone()));
+        for (name, value) in kept {
+            vars.set(name, value.clone());
+        }
         vars.set(RUN, run.as_str().to_owned());
         Self {
             check,
@@ -130,7 +132,7 @@ impl<'a> Flow<'a> {
             }
         }
         // Without what the setup brings nobody may look; and then nothing was made either.
-        if let Some(sweep) = check.sweep.as_ref().filter(|sweep| unknown && self.filled(&sweep.list).is_ok()) {
+        if let Some(sweep) = check.sweep.as_deref().filter(|sweep| unknown && self.filled(&sweep.list).is_ok()) {
             let own = self.run.clone();
             let swept = self.sweep(line, sweep, &move |run| *run == own).await;
             left = left.or(swept.left);

@@ -35,7 +35,7 @@ impl RunName {
     #[must_use]
     pub fn new(now: Timestamp, random: [u8; Self::RANDOM]) -> Self {
         let second = u32::try_from(now.as_second()).unwrap_or(u32::MAX);
-        Self(second.to_be_bytes().into_iter().chain(random).map(|byte| format!("{byte:02x}")).collect())
+        Self(hex::encode(second.to_be_bytes()) + &hex::encode(random))
     }
 
     /// One that was stored.
@@ -175,7 +175,7 @@ impl Check {
             .all_steps()
             .flat_map(|(_, step)| step.headers.iter().flat_map(|(_, value)| vars::names(value)).collect::<Vec<_>>())
             .collect();
-        let hidden = |capture: &Capture| !matches!(capture.from, Place::Json(_)) && !self.names_a_place(capture);
+        let hidden = |capture: &Capture| !matches!(capture.from, Place::Json(_)) && !names_a_place(capture);
         let credentials: BTreeSet<&str> = self
             .all_steps()
             .flat_map(|(_, step)| {
@@ -188,15 +188,15 @@ impl Check {
             .collect()
     }
 
-    /// `Location` is where what was made is found; any other header may be a token.
-    fn names_a_place(&self, capture: &Capture) -> bool {
-        matches!(&capture.from, Place::Header(name) if name.eq_ignore_ascii_case("location") || name.eq_ignore_ascii_case("content-location"))
-    }
-
     fn has_secret(&self, value: &str) -> bool {
         let secrets = self.secrets.names().filter_map(|name| self.secrets.get(name));
         secrets.filter(|secret| !secret.is_empty()).any(|secret| value == secret || (secret.len() >= LONG_ENOUGH && value.contains(secret)))
     }
+}
+
+/// `Location` is where what was made is found; any other header may be a token.
+fn names_a_place(capture: &Capture) -> bool {
+    matches!(&capture.from, Place::Header(name) if name.eq_ignore_ascii_case("location") || name.eq_ignore_ascii_case("content-location"))
 }
 
 #[cfg(test)]
@@ -263,7 +263,9 @@ mod tests {
 
     fn known(values: &[(&str, &str)]) -> Vars {
         let mut vars = check().secrets;
-        values.iter().for_each(|(name, value)| vars.set(name, (*value).to_owned()));
+        for (name, value) in values {
+            vars.set(name, (*value).to_owned());
+        }
         vars
     }
 

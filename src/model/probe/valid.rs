@@ -164,7 +164,7 @@ impl Check {
             require(unknown.is_none(), &*at, Problem::Unknown { name: unknown.unwrap_or_default() })?;
             known.extend(step.capture.iter().map(|capture| capture.name.clone()));
         }
-        self.sweep.as_ref().map_or(Ok(()), |sweep| self.sweep_is_valid(sweep))
+        self.sweep.as_deref().map_or(Ok(()), |sweep| self.sweep_is_valid(sweep))
     }
 
     /// It is asked when the steps are over, so it knows no more than the secrets and what the setup brings.
@@ -173,7 +173,7 @@ impl Check {
         known.extend(self.setup.iter().flat_map(|step| &step.capture).map(|capture| capture.name.as_str()));
         for (at, step, items) in [("sweep.list", &sweep.list, false), ("sweep.delete", &sweep.delete, true)] {
             step.validate(at)?;
-            let unknown = step.names().find(|name| !known.contains(name) && !(items && name.starts_with(ITEM)));
+            let unknown = step.names().find(|name| !(known.contains(name) || (items && name.starts_with(ITEM))));
             require(unknown.is_none(), at, Problem::UnknownToSweep { name: unknown.unwrap_or_default().to_owned() })?;
         }
         for (at, path) in [("sweep.items", &sweep.items), ("sweep.named.jsonPath", &sweep.named)] {

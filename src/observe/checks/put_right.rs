@@ -38,7 +38,7 @@ pub(super) fn page(namespace: &str, delivery: &str, raw: &ProductionProbe, check
     let anew = check.setup_anew();
     let sweep = check.sweep.iter().flat_map(|sweep| [&sweep.list, &sweep.delete]);
     let used: BTreeSet<&str> = anew.iter().chain(&check.teardown).chain(sweep).flat_map(Step::names).collect();
-    let uses = |secret: &&SecretVariable| used.contains(format!("{SECRETS}{}", secret.name).as_str());
+    let takes = |secret: &&SecretVariable| used.contains(format!("{SECRETS}{}", secret.name).as_str());
     let is_anew = |step: &&RawStep| anew.iter().any(|anew| anew.name == step.name);
     let most = raw.spec.max_open.and_then(|most| usize::try_from(most).ok()).unwrap_or(MOST_OPEN);
     Some(Arc::new(Page {
@@ -51,7 +51,7 @@ pub(super) fn page(namespace: &str, delivery: &str, raw: &ProductionProbe, check
         },
         put_right: PutRight {
             target: raw.spec.target.clone(),
-            secrets: raw.spec.secrets.iter().filter(uses).cloned().collect(),
+            secrets: raw.spec.secrets.iter().filter(takes).cloned().collect(),
             setup: raw.spec.setup.iter().filter(is_anew).cloned().collect(),
             teardown: raw.spec.teardown.clone(),
             sweep: raw.spec.sweep.clone(),
@@ -100,7 +100,7 @@ pub async fn put_right(
         setup: all(&how.setup),
         steps: Vec::new(),
         teardown: all(&how.teardown),
-        sweep: how.sweep.as_ref().map(sweep),
+        sweep: how.sweep.as_ref().map(|raw| Box::new(sweep(raw))),
         secrets,
         deadline: all(&how.setup).iter().map(|step| step.deadline).max().unwrap_or(Duration::ZERO).max(Check::DEADLINE),
         trust,
@@ -155,10 +155,10 @@ fn ended_since(raw: &RawPod, then: Timestamp) -> bool {
         return true;
     }
     let containers = status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    let mut states =
+    let mut lives =
         containers.filter(|container| container.name == CONTAINER).flat_map(|c| [c.state.as_ref(), c.last_state.as_ref()]).flatten();
     // A process that began after the run did is another one; times are in whole seconds.
-    states.any(|state| {
+    lives.any(|state| {
         let ended = state.terminated.as_ref().and_then(|ended| ended.finished_at.as_ref());
         let started = state.running.as_ref().and_then(|running| running.started_at.as_ref());
         ended.or(started).is_some_and(|time| time.0 > then)

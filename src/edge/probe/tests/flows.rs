@@ -213,16 +213,16 @@ fn variables_that_nobody_sets_are_told_with_their_step() {
 }
 
 /// A page for the runs of a check.
-fn entry(ledger: &Arc<InMemory>) -> Option<Entry> {
+fn entry(ledger: &Arc<InMemory>) -> Entry {
     let cancel = json!([{"name": "cancel", "request": {"method": "DELETE", "path": "/orders/${id}"}}]);
     let put_right: PutRight = serde_json::from_value(json!({"target": {"serviceRef": {"name": "shop"}}, "teardown": cancel})).unwrap();
     let probe = ProbeRevision { name: "place-order".into(), ..ProbeRevision::default() };
     let page = Page { namespace: "demo".into(), delivery: "shop".into(), probe, put_right, most: 20 };
-    Some(Entry { ledger: ledger.clone(), page: Arc::new(page) })
+    Entry { ledger: ledger.clone(), page: Arc::new(page) }
 }
 
 async fn written(check: &Check, at: std::net::SocketAddr, ledger: &Arc<InMemory>) -> Run {
-    timeout(2 * LONG, prober().run(&Arc::new(check.clone()), at, at, entry(ledger))).await.expect("an outcome in time")
+    timeout(2 * LONG, prober().run(&Arc::new(check.clone()), at, at, Some(entry(ledger)))).await.expect("an outcome in time")
 }
 
 fn lines(ledger: &InMemory) -> Vec<String> {
@@ -307,7 +307,7 @@ fn swept(answer_to: &'static str) -> Check {
         capture: vec![kept("id", Place::Json(answer_to.into()))],
         ..step("place", "POST", "/orders")
     };
-    Check { teardown: vec![step("cancel", "DELETE", "/orders/${id}")], sweep: Some(sweep), ..check(vec![place]) }
+    Check { teardown: vec![step("cancel", "DELETE", "/orders/${id}")], sweep: Some(Box::new(sweep)), ..check(vec![place]) }
 }
 
 /// It keeps what is posted, and lists it with what was there before.

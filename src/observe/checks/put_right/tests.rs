@@ -39,7 +39,7 @@ fn pod(name: &str, ready: bool, canary: bool, ip: &str) -> Value {
         "conditions": [{"type": "Ready", "status": status, "lastTransitionTime": "2026-11-22T00:00:00Z"}]}})
 }
 
-fn service(pin: Value) -> Value {
+fn service(pin: &Value) -> Value {
     let mut selector = json!({"app": "shop"});
     selector.as_object_mut().unwrap().extend(pin.as_object().unwrap().clone());
     json!({"metadata": {"name": "shop", "annotations": {"haldane.dev/pinned-since": "2026-11-22T00:00:00Z by shop"}},
@@ -95,7 +95,7 @@ async fn found(objects: Value, turn: usize) -> Result<(Check, SocketAddr), Nobod
 #[tokio::test]
 async fn a_run_is_put_right_by_what_was_written_down_with_secrets_read_anew() {
     let pods = json!([pod("s1", true, false, "10.0.0.1")]);
-    let (client, asked) = server(json!({"shop": service(json!({})), "pods": pods, "bot": secret()}));
+    let (client, asked) = server(json!({"shop": service(&json!({})), "pods": pods, "bot": secret()}));
     let (check, home) = put_right(&client, "demo", &run(), 0).await.unwrap().unwrap();
     assert_eq!((home.to_string().as_str(), check.name.as_str()), ("10.0.0.1:8080", "order-bot"));
     let names = |steps: &[Step]| steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>();
@@ -108,7 +108,7 @@ async fn a_run_is_put_right_by_what_was_written_down_with_secrets_read_anew() {
 
 #[tokio::test]
 async fn it_is_put_right_through_a_ready_pod_of_what_is_proven_whatever_the_service_selects_now() {
-    let world = |pods: Value, pin: Value| json!({"shop": service(pin), "pods": pods, "bot": secret()});
+    let world = |pods: Value, pin: Value| json!({"shop": service(&pin), "pods": pods, "bot": secret()});
     let all = json!([
         pod("c1", true, true, "10.0.0.9"),
         pod("s1", false, false, "10.0.0.1"),
@@ -129,10 +129,10 @@ async fn it_is_put_right_through_a_ready_pod_of_what_is_proven_whatever_the_serv
 
 #[tokio::test]
 async fn nobody_to_ask_is_said() {
-    let none = json!({"shop": service(json!({})), "pods": [pod("s1", false, false, "10.0.0.1")], "bot": secret()});
+    let none = json!({"shop": service(&json!({})), "pods": [pod("s1", false, false, "10.0.0.1")], "bot": secret()});
     assert_eq!(found(none, 0).await.unwrap_err(), Nobody::Now("no pod behind Service shop is ready".into()));
     assert_eq!(found(json!({"pods": []}), 0).await.unwrap_err(), Nobody::Left("Service shop does not exist any more".into()));
-    let refused = json!({"shop": service(json!({})), "pods": [pod("s1", true, false, "10.0.0.1")], "bot": 403});
+    let refused = json!({"shop": service(&json!({})), "pods": [pod("s1", true, false, "10.0.0.1")], "bot": 403});
     assert!(matches!(found(refused, 0).await.unwrap_err(), Nobody::Now(why) if why.starts_with("Secret bot may not be read")));
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod as RawPod, Service as RawService};
-use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use kube::{Api, Client, ResourceExt as _, api::ListParams, core::DeserializeGuard};
 
 use super::{sweep, trust};
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
         kube::{KubeError, get, within},
         probe::Page,
     },
-    model::probe::{Check, SECRETS, Step},
+    model::probe::{Check, SECRETS, Step, Vars},
     observe::{
         pods::{self, Seen},
         services, targets,
@@ -79,7 +79,8 @@ pub async fn put_right(
     run: &ProbeRunSpec,
     turn: usize,
 ) -> Result<Result<(Check, SocketAddr), Nobody>, KubeError> {
-    let how = &run.put_right;
+    let mended = mended(client, namespace, run).await?;
+    let how = mended.as_ref().unwrap_or(&run.put_right);
     let home = match home(client, namespace, &how.target, turn).await? {
         Ok(home) => home,
         Err(nobody) => return Ok(Err(nobody)),
@@ -108,6 +109,23 @@ pub async fn put_right(
         answered_by: None,
     };
     Ok(Ok((check, home)))
+}
+
+/// How the probe puts its runs right now, if somebody has changed it since: a teardown that never worked is mended there.
+async fn mended(client: &Client, namespace: &str, run: &ProbeRunSpec) -> Result<Option<PutRight>, KubeError> {
+    let api: Api<DeserializeGuard<ProductionProbe>> = Api::namespaced(client.clone(), namespace);
+    let Some(DeserializeGuard(Ok(raw))) = get(&api, "ProductionProbe", &run.probe_ref.name).await? else { return Ok(None) };
+    let same = raw.uid().as_deref() == Some(run.probe_ref.uid.as_str());
+    if !same || raw.metadata.generation.unwrap_or_default() <= run.probe_ref.generation {
+        return Ok(None);
+    }
+    // Only the names of the Secrets matter here.
+    let mut named = Vars::default();
+    for secret in &raw.spec.secrets {
+        named.set(&format!("{SECRETS}{}", secret.name), String::new());
+    }
+    let made = super::probe(&run.probe_ref.name, &raw.spec, None, named).ok();
+    Ok(made.and_then(|made| page(namespace, &run.delivery_ref.name, &raw, &made.check)).map(|page| page.put_right.clone()))
 }
 
 /// A ready pod behind that Service now: of what is proven, while there is one.

@@ -128,6 +128,23 @@ async fn it_is_put_right_through_a_ready_pod_of_what_is_proven_whatever_the_serv
 }
 
 #[tokio::test]
+async fn a_teardown_that_was_mended_since_puts_earlier_runs_right_too_and_that_of_another_probe_does_not() {
+    let world = |change: &dyn Fn(&mut Value)| {
+        let mut changed = serde_json::to_value(probe()).unwrap();
+        (changed["metadata"]["generation"], changed["spec"]["teardown"][0]["request"]["path"]) = (json!(5), json!("/mended/${id}"));
+        change(&mut changed);
+        json!({"shop": service(&json!({})), "pods": [pod("s1", true, false, "10.0.0.1")], "bot": secret(), "order-bot": changed})
+    };
+    let path = async |world: Value| found(world, 0).await.unwrap().0.teardown[0].path.clone();
+    assert_eq!(path(world(&|_| {})).await, "/mended/${id}");
+    let before = "/orders/${id}";
+    assert_eq!(path(world(&|probe| probe["metadata"]["generation"] = json!(4))).await, before, "it is as it was");
+    assert_eq!(path(world(&|probe| probe["metadata"]["uid"] = json!("v"))).await, before, "another one of that name");
+    assert_eq!(path(world(&|probe| probe["spec"]["teardown"] = json!([]))).await, before, "one that puts nothing right any more");
+    assert_eq!(path(world(&|probe| probe["spec"]["steps"] = json!(7))).await, before, "one that cannot be read");
+}
+
+#[tokio::test]
 async fn nobody_to_ask_is_said() {
     let none = json!({"shop": service(&json!({})), "pods": [pod("s1", false, false, "10.0.0.1")], "bot": secret()});
     assert_eq!(found(none, 0).await.unwrap_err(), Nobody::Now("no pod behind Service shop is ready".into()));

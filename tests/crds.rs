@@ -38,7 +38,7 @@ fn delivery_has_the_columns_that_people_know() {
     assert_eq!(wide(0), ["Desired", "Live", "Phase", "Weight", "Verified", "Reason", "Since", "Age"]);
     assert_eq!(wide(1), ["Commit", "Back", "Message"]);
     let names = |kind: &str| definition(kind).spec.names.short_names.unwrap_or_default();
-    assert_eq!([names("Delivery"), names("Release"), names("ProductionProbe")], [["dlv"], ["rel"], ["pp"]]);
+    assert_eq!([names("Delivery"), names("Release"), names("ProductionProbe"), names("ProbeRun")], [["dlv"], ["rel"], ["pp"], ["pr"]]);
 }
 
 /// A column over a path that the schema does not have would be empty for ever.
@@ -192,6 +192,8 @@ fn kubectl_explain_tells_what_to_write() {
         ("deliveries.spec.rollout.onDeadline", "Return (the default)"),
         ("deliveries.spec.rollout.guard", "Default 10m"),
         ("pp.spec.vote", "Vote (the default)"),
+        ("pp.spec.sweep", "is found by the name of the run"),
+        ("pr", "deleting it means to give up"),
         ("commands.spec.action", "Abort: take the rollout back"),
     ] {
         let said = server.kubectl(&["explain", path, "--api-version=haldane.dev/v1alpha1"]).good();

@@ -14,6 +14,8 @@ mod cron;
 mod flows;
 #[path = "routes/helm.rs"]
 mod helm;
+#[path = "routes/killed.rs"]
+mod killed;
 #[path = "routes/mid_rollout.rs"]
 mod mid_rollout;
 #[path = "routes/requests.rs"]

@@ -167,6 +167,8 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::ProbeMissing { .. }
         | R::ProbeInvalid { .. }
         | R::ProbeStopped { .. }
+        | R::ProbeBarred { .. }
+        | R::ProbeFlaky { .. }
         | R::NotGranted { .. }
         | R::PausedInManifest { .. }
         | R::Invalid { .. }
@@ -221,6 +223,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::WindowClosed { .. }
         | R::CapReached { .. }
         | R::Approved { .. }
+        | R::ProbeSteady { .. }
         | R::ScaledToZero { .. } => false,
     }
 }

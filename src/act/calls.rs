@@ -34,6 +34,7 @@ pub(super) enum Kind {
     Policy,
     Release,
     Command,
+    ProbeRun,
     Event,
 }
 
@@ -58,6 +59,7 @@ impl Kind {
             Self::Policy => "DeliveryPolicy",
             Self::Release => "Release",
             Self::Command => "Command",
+            Self::ProbeRun => "ProbeRun",
             Self::Event => "Event",
         }
     }
@@ -76,6 +78,7 @@ impl Kind {
             Self::Policy => ("apis/haldane.dev/v1alpha1", "deliverypolicies"),
             Self::Release => ("apis/haldane.dev/v1alpha1", "releases"),
             Self::Command => ("apis/haldane.dev/v1alpha1", "commands"),
+            Self::ProbeRun => ("apis/haldane.dev/v1alpha1", "proberuns"),
             Self::Event => ("apis/events.k8s.io/v1", "events"),
         }
     }

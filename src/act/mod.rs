@@ -11,6 +11,7 @@ mod conditions;
 mod cron_job;
 mod error;
 mod finalizer;
+pub mod ledger;
 mod owners;
 mod patch;
 mod policies;

@@ -9,7 +9,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt as _;
 
-use super::{command::Command, delivery::Delivery, hold::Hold, policy::DeliveryPolicy, probe::ProductionProbe, release::Release};
+use super::{
+    command::Command, delivery::Delivery, hold::Hold, policy::DeliveryPolicy, probe::ProductionProbe, probe_run::ProbeRun, release::Release,
+};
 
 /// The formats of numbers and strings that the API server knows and our types use. Others only bring a warning.
 const FORMATS: [&str; 3] = ["int32", "int64", "date-time"];
@@ -17,7 +19,8 @@ const FORMATS: [&str; 3] = ["int32", "int64", "date-time"];
 /// The definitions of all our kinds.
 #[must_use]
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    let mut all = vec![Command::crd(), Delivery::crd(), DeliveryPolicy::crd(), Hold::crd(), ProductionProbe::crd(), Release::crd()];
+    let mut all =
+        vec![Command::crd(), Delivery::crd(), DeliveryPolicy::crd(), Hold::crd(), ProbeRun::crd(), ProductionProbe::crd(), Release::crd()];
     for version in all.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
         if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
             tidy(schema);

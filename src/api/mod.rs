@@ -16,6 +16,7 @@ pub mod duration;
 pub mod hold;
 pub mod policy;
 pub mod probe;
+pub mod probe_run;
 pub mod release;
 pub mod status;
 pub mod verify;
@@ -24,6 +25,8 @@ pub mod verify;
 pub const DEFAULT_POLICY: &str = "default";
 /// The label that says which Delivery an object of ours belongs to.
 pub const DELIVERY_LABEL: &str = "haldane.dev/delivery";
+/// The label on a ProbeRun that says which ProductionProbe ran.
+pub const PROBE_LABEL: &str = "haldane.dev/probe";
 /// The label that marks the pods (and only the pods) of the new side: `haldane.dev/track: canary`.
 pub const TRACK_LABEL: &str = "haldane.dev/track";
 /// The value of [`TRACK_LABEL`].

@@ -27,6 +27,8 @@ use super::{
 )]
 #[x_kube(
     validation = Rule::new("(has(self.mutates) && self.mutates) || self.steps.all(s, !has(s.request.method) || s.request.method in ['GET', 'HEAD', 'OPTIONS'])").message("mutates: set it to true to say that steps other than GET, HEAD and OPTIONS may change production"),
+    validation = Rule::new("(has(self.mutates) && self.mutates) || !has(self.sweep)").message("mutates: a probe with a sweep changes production; set it to true"),
+    validation = Rule::new("!has(self.maxOpen) || has(self.teardown)").message("maxOpen: only runs with a teardown are written down"),
     validation = Rule::new("(has(self.mutates) && self.mutates) || !has(self.teardown)").message("mutates: a probe with a teardown changes production; set it to true"),
     validation = Rule::new("(has(self.mutates) && self.mutates) || !has(self.setup) || self.setup.all(s, !has(s.request.method) || s.request.method in ['GET', 'HEAD', 'OPTIONS'])").message("mutates: set it to true to say that steps other than GET, HEAD and OPTIONS may change production")
 )]
@@ -60,11 +62,58 @@ pub struct ProductionProbeSpec {
     pub steps: Vec<Step>,
     /// Requests that put right what the steps have made, after each run, whatever came of it and each whatever came of the one before;
     /// they go to a pod of the version that is proven. One that uses a value that was never captured is left out. They never decide;
-    /// a probe whose teardown fails three times in a row is stopped, and people are told.
+    /// a probe whose teardown fails three times in a row is stopped, and people are told. Each run is written down as a ProbeRun before
+    /// it changes anything, so that it is put right also when its process is killed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub teardown: Vec<Step>,
+    /// How what a run has made is found by the name of the run, where its teardown cannot know it: after an answer that never came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<Sweep>,
+    /// Runs with a teardown that may be open at once, as ProbeRuns: with so many, no other begins before one of them is put right.
+    /// Default 20.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_open: Option<i32>,
+}
+
+/// Looks for what runs have made and deletes it: that of a run whose teardown could not know it, at once, and every hour that of runs
+/// which are long over. At most 50 objects at a time.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(
+    validation = Rule::new("!has(self.list.method) || self.list.method in ['GET', 'POST']").message("list: with method GET or POST"),
+    validation = Rule::new("has(self.delete.method) && self.delete.method in ['POST', 'PUT', 'PATCH', 'DELETE']").message("delete: say its method: POST, PUT, PATCH or DELETE"),
+    validation = Rule::new("!has(self.list.method) || self.list.method != 'POST' || has(self.list.json)").message("list: with method POST, say what is searched for in json"),
+    validation = Rule::new("!self.list.path.contains('${item.')").message("list: there is no ${item.…} before there are items")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Sweep {
+    /// The request that lists what is there. May use ${secrets.NAME}, and what the setup captures.
+    pub list: Request,
+    /// Where the items are in its answer, as $.orders[*] (JSONPath, RFC 9535).
+    #[schemars(length(min = 1, max = 512), regex(pattern = "^[$]"))]
+    pub items: String,
+    /// By what an item is known as a run's.
+    pub named: Named,
+    /// An item is deleted in the hourly sweep when its run began so long ago, which its name tells. Default 1h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('15m') && duration(self) <= duration('168h')").message("olderThan: between 15m and 168h"))]
+    pub older_than: Option<Span>,
+    /// The request that deletes an item: ${item.NAME} is a member of it. Fine are 200 to 299, 404 and 410.
+    pub delete: Request,
+}
+
+/// A text of an item that begins with a prefix of yours and ends with the name of the run, as "synth-${run.id}" makes it.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Named {
+    /// Where that text is in an item, as $.ref.
+    #[schemars(length(min = 1, max = 512), regex(pattern = "^[$]"))]
+    pub json_path: String,
+    /// What stands before the name of the run. What begins otherwise, or goes on otherwise, is nobody's run and never touched.
+    #[schemars(length(min = 1, max = 128), regex(pattern = "^[!-~]+$"))]
+    pub prefix: String,
 }
 
 /// A secret that steps use.

@@ -12,6 +12,7 @@ pub mod pace;
 mod poison;
 mod policies;
 pub mod reconcile;
+mod righting;
 pub mod turn;
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
@@ -34,7 +35,7 @@ use self::{
     turn::Ctx,
 };
 use crate::{
-    act::{Actor, announce::Announcer},
+    act::{Actor, announce::Announcer, ledger::ProbeRuns},
     api::delivery::Delivery,
     clock::Clock,
     edge::{kube::Cluster, probe::Prober},
@@ -118,6 +119,16 @@ pub enum Identity {
     },
 }
 
+impl Identity {
+    /// As runs of probes name this process.
+    fn holder(&self, clock: &dyn Clock) -> String {
+        match self {
+            Self::Alone => format!("alone/{}", clock.now().as_microsecond()),
+            Self::Candidate { holder, .. } => holder.identity(),
+        }
+    }
+}
+
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -196,22 +207,18 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
         beside.spawn(definitions.keep_looking(next));
     }
     let (nudge, nudges) = unbounded_channel();
-    let board = Arc::new(ProbeBoard::new(parts.prober.clone(), parts.clock.clone(), nudge.clone()));
+    let cluster = Cluster::new(parts.client.clone());
+    let runs = Arc::new(ProbeRuns::new(cluster.clone(), parts.clock.clone(), leadership.clone(), &parts.identity.holder(&*parts.clock)));
+    let board = Arc::new(ProbeBoard::new(parts.prober.clone(), runs.clone(), parts.clock.clone(), nudge.clone()));
     let merges = Arc::new(MergeBoard::new(parts.sources.clone(), parts.clock.clone(), nudge));
     metrics.add(board.metrics())?;
+    metrics.add(board.sweeps())?;
     if let Some(meter) = merges.meter()? {
         metrics.add(meter)?;
     }
     if let Some(hooks) = &parts.hooks {
-        let listener = TcpListener::bind(hooks.listen).await.map_err(|source| RunError::Listen { address: hooks.listen, source })?;
-        let door = Arc::new(Door::new(hooks.secrets.clone(), merges.clone(), leadership.clone(), Relay::default())?);
-        metrics.add(door.metrics())?;
-        beside.spawn(door::serve(listener, door));
-        let secrets = hooks.secrets.clone();
-        beside.spawn(async move { secrets.keep_reading().await });
-        beside.spawn(merges.clone().recall());
+        take_webhooks(hooks, (&merges, &leadership), &metrics, &mut beside).await?;
     }
-    let cluster = Cluster::new(parts.client.clone());
     let fleet = Arc::new(Fleet::default());
     let actor = Actor::new(cluster.clone(), parts.clock.clone());
     let ctx = Arc::new(Ctx {
@@ -243,12 +250,31 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
         loops.spawn(watches.run(ctx.clone(), calls, stop.clone()));
     }
     beside.spawn(merges.clone().sweep());
-    let kept = Kept { client: parts.client.clone(), home: parts.options.home.clone(), actor, cluster, board, merges };
+    let (client, clock, home) = (parts.client.clone(), parts.clock.clone(), parts.options.home.clone());
+    let righting = righting::Tools { client, clock, prober: parts.prober.clone(), board, runs, home };
+    let kept = Kept { client: parts.client.clone(), home: parts.options.home.clone(), actor, cluster, merges, righting };
     beside.spawn(follow(leadership, ctx, kept, wakers, nudges));
 
     let ended = until_stopped(loops, elector, &stop, &election).await;
     health.ended();
     ended
+}
+
+/// Opens the door for webhooks, and what belongs to it.
+async fn take_webhooks(
+    hooks: &Hooks,
+    (merges, leadership): (&Arc<MergeBoard>, &Leadership),
+    metrics: &Metrics,
+    beside: &mut JoinSet<()>,
+) -> Result<(), RunError> {
+    let listener = TcpListener::bind(hooks.listen).await.map_err(|source| RunError::Listen { address: hooks.listen, source })?;
+    let door = Arc::new(Door::new(hooks.secrets.clone(), merges.clone(), leadership.clone(), Relay::default())?);
+    metrics.add(door.metrics())?;
+    beside.spawn(door::serve(listener, door));
+    let secrets = hooks.secrets.clone();
+    beside.spawn(async move { secrets.keep_reading().await });
+    beside.spawn(merges.clone().recall());
+    Ok(())
 }
 
 fn unique(namespaces: &[String]) -> Vec<String> {
@@ -293,8 +319,8 @@ struct Kept {
     home: String,
     actor: Actor,
     cluster: Cluster,
-    board: Arc<ProbeBoard>,
     merges: Arc<MergeBoard>,
+    righting: righting::Tools,
 }
 
 /// Follows the lead: everything is looked at when it is gained and forgotten when it is lost. Passes nudges on.
@@ -321,13 +347,17 @@ async fn follow(
         };
         let scopes = policies::scopes(wakers.iter().map(|waker| waker.scope.clone()), &kept.home);
         let telling = policies::keep_telling(kept.client.clone(), kept.actor.clone(), scopes, proof.clone());
+        let looked_after = wakers.iter().map(|waker| waker.scope.clone()).collect();
+        let righting = righting::keep_righting(kept.righting.clone(), looked_after, proof.clone());
         tokio::select! {
             () = leadership.lost(&proof) => {}
             () = passing_on => {}
             never = telling => match never {},
+            never = righting => match never {},
         }
         ctx.metrics.leads(false);
-        kept.board.forget_all();
+        kept.righting.runs.follow(None);
+        kept.righting.board.forget_all();
         kept.merges.forget_all();
         ctx.memories.forget_all();
     }

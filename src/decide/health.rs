@@ -8,7 +8,7 @@ use crate::{
     model::{
         decision::{Decision, Effect, Health, Reason},
         phase::{Phase, Rollout, Stage, Why, after},
-        world::Workload,
+        world::{Voice, Workload},
     },
 };
 
@@ -30,12 +30,20 @@ pub fn told(case: &Case<'_>, mut decision: Decision) -> Decision {
     decision.health = Health {
         unavailable: unavailable(&after_case, &decision),
         verified: verified(&after_case),
+        mute: case.seen.probes.mute.clone(),
         stalled: stalled(&after_case, &decision),
         weight,
         until,
         way_back: way_back(&after_case),
     };
+    decision.notes.extend(case.seen.probes.turned.iter().map(voice));
     decision
+}
+
+/// That a probe has lost its voice, or has it back.
+fn voice(voice: &Voice) -> Reason {
+    let Voice { probe, mute, runs, flakes } = voice.clone();
+    if mute { Reason::ProbeFlaky { probe, flakes, runs } } else { Reason::ProbeSteady { probe, flakes, runs } }
 }
 
 /// By one write when the other side is warm; else as long as its pods take to get ready, one part of them after the other where they

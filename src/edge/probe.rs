@@ -9,30 +9,37 @@ mod exchange;
 mod fault;
 mod flow;
 mod lag;
+mod ledger;
 mod line;
 mod reach;
 mod scrape;
+mod sweep;
 mod trust;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use rustls_pki_types::ServerName;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::prometheus::{Prometheus, Series};
 use crate::clock::Stopwatch;
-use crate::model::probe::{Answerer, Check, Class, Outcome, Run, Scheme};
+use crate::model::probe::{Check, Class, Outcome, Run, RunName, Scheme};
 
 use fault::rounded;
 use flow::{Ended, Flow};
 use lag::Lag;
+#[cfg(test)]
+pub(crate) use ledger::memory::InMemory;
+pub use ledger::{Alive, Entry, Ledger, Page, Room, Unwritten, Watch};
 use line::Line;
 pub use reach::Reach;
 use scrape::Pages;
+pub use sweep::Swept;
 use trust::Trust;
 
 /// Flows at once in this process. 8 × (128 KiB read buffer + 64 KiB of body to send) = 1.5 MiB, and 8 × ~1 ms of CPU for a TLS
@@ -47,8 +54,23 @@ const NO_PROMETHEUS: &str = "are in no Prometheus: Haldane was set up without on
 /// Runs checks. The simulation has its own, which answers without a network.
 pub trait Prober: Send + Sync {
     /// Runs all steps against this address, and what puts right what they made against `home`, a pod of what is proven. Dropping the
-    /// future ends everything that it has begun; a run that has something to put right goes on to its end.
-    fn run<'a>(&'a self, check: &'a Arc<Check>, target: SocketAddr, home: SocketAddr) -> BoxFuture<'a, Run>;
+    /// future ends everything that it has begun; a run that has something to put right goes on to its end. One that may have is written
+    /// down in `entry` before it changes anything.
+    fn run<'a>(&'a self, check: &'a Arc<Check>, target: SocketAddr, home: SocketAddr, entry: Option<Entry>) -> BoxFuture<'a, Run>;
+
+    /// Puts a run right that another process has left, by what was written down of it: its setup and its teardown, against `home`. What
+    /// could not be, in a sentence. It may be done twice.
+    fn put_right<'a>(
+        &'a self,
+        check: &'a Check,
+        home: SocketAddr,
+        run: &'a RunName,
+        kept: &'a BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Option<String>>;
+
+    /// Deletes what the runs that are meant have made, as far as the sweep of the check finds it.
+    fn sweep<'a>(&'a self, check: &'a Check, home: SocketAddr, meant: &'a (dyn Fn(&RunName) -> bool + Send + Sync))
+    -> BoxFuture<'a, Swept>;
 
     /// The page of metrics at this address; why there is none, in a few words that go on "its metrics …".
     fn metrics<'a>(&'a self, at: SocketAddr, path: &'a str) -> BoxFuture<'a, Result<String, String>>;
@@ -93,30 +115,22 @@ impl HttpProber {
         Self { prometheus: prometheus.map(Arc::new), ..self }
     }
 
-    async fn flow(&self, check: &Check, target: SocketAddr, home: SocketAddr) -> Run {
-        let (mut answered, mut left) = (Vec::new(), None);
-        let outcome = self.asked(check, (target, home), &mut answered, &mut left).await;
-        Run { outcome, left, answered }
+    async fn flow(&self, check: &Check, target: SocketAddr, home: SocketAddr, entry: Option<Entry>) -> Run {
+        let mut run = Run::from(void(Class::Prober, String::new()));
+        run.outcome = self.asked(check, (target, home), entry, &mut run).await;
+        run
     }
 
-    async fn asked(
-        &self,
-        check: &Check,
-        (target, home): (SocketAddr, SocketAddr),
-        answered: &mut Vec<Option<Answerer>>,
-        left: &mut Option<String>,
-    ) -> Outcome {
+    async fn asked(&self, check: &Check, (target, home): (SocketAddr, SocketAddr), entry: Option<Entry>, run: &mut Run) -> Outcome {
         if let Err(error) = check.validate() {
             return void(Class::Spec, error.to_string());
         }
-        for at in [target, home] {
-            if let Some(what) = self.shared.reach.refuses(at.ip()) {
-                return void(Class::Spec, format!("{} is {what}; probes are not sent there", at.ip()));
-            }
+        if let Err(said) = self.may_be_asked([target, home]) {
+            return void(Class::Spec, said);
         }
-        let Ok(Ok(_place)) = timeout(check.deadline, self.shared.places.acquire()).await else {
-            let limit = rounded(check.deadline);
-            return void(Class::Prober, format!("all {MAX_FLOWS} places for flows were taken for {limit}; the target was not asked"));
+        let _place = match self.place(check.deadline).await {
+            Ok(place) => place,
+            Err(said) => return void(Class::Prober, format!("{said}; the target was not asked")),
         };
         // Before the flow's clock starts: parsing CAs is our own time.
         let lines = (self.line(check, target).await, self.line(check, home).await);
@@ -124,24 +138,44 @@ impl HttpProber {
             (Ok(line), Ok(homeward)) => (line, homeward),
             (Err(error), _) | (_, Err(error)) => return void(Class::Spec, error),
         };
-        let Some(mut flow) = Flow::new(check) else {
+        let Some(mut flow) = Flow::new(check, entry) else {
             return void(Class::Prober, "this machine gives no randomness, so the run has no name".to_owned());
         };
         let watch = Stopwatch::start();
         let mut lag = Lag::new();
         let ended = tokio::select! {
             biased;
-            ended = flow.go(&mut line, answered) => ended,
+            ended = flow.go(&mut line, &mut run.answered) => ended,
             never = lag.watch() => match never {},
         };
-        let took = watch.elapsed();
+        let took = watch.elapsed().saturating_sub(flow.writing);
         drop(line);
-        *left = flow.put_right(homeward).await;
-        let unsaid = check.answered_by.as_ref().filter(|by| by.is_unsaid(answered));
+        run.left = flow.put_right(homeward).await;
+        run.unwritten = flow.unwritten.take().map(|why| why.to_string());
+        let unsaid = check.answered_by.as_ref().filter(|by| by.is_unsaid(&run.answered));
         match ended {
             Ok(()) if let Some(by) = unsaid => void(Class::Misrouted, format!("no answer said by {} which version gave it", by.header)),
             Ok(()) => Outcome::Pass { took },
             Err(ended) => self.judged(ended, took, lag.worst()),
+        }
+    }
+
+    /// What is put right, or swept, is asked at one address.
+    async fn at_home(&self, check: &Check, home: SocketAddr) -> Result<(SemaphorePermit<'_>, Line), String> {
+        self.may_be_asked([home])?;
+        let place = self.place(Check::TEARDOWN).await?;
+        Ok((place, self.line(check, home).await?))
+    }
+
+    fn may_be_asked(&self, addresses: impl IntoIterator<Item = SocketAddr>) -> Result<(), String> {
+        let refused = |at: SocketAddr| Some(format!("{} is {}; probes are not sent there", at.ip(), self.shared.reach.refuses(at.ip())?));
+        addresses.into_iter().find_map(refused).map_or(Ok(()), Err)
+    }
+
+    async fn place(&self, within: Duration) -> Result<SemaphorePermit<'_>, String> {
+        match timeout(within, self.shared.places.acquire()).await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(format!("all {MAX_FLOWS} places for flows were taken for {}", rounded(within))),
         }
     }
 
@@ -169,15 +203,58 @@ impl HttpProber {
 }
 
 impl Prober for HttpProber {
-    fn run<'a>(&'a self, check: &'a Arc<Check>, target: SocketAddr, home: SocketAddr) -> BoxFuture<'a, Run> {
+    fn run<'a>(&'a self, check: &'a Arc<Check>, target: SocketAddr, home: SocketAddr, entry: Option<Entry>) -> BoxFuture<'a, Run> {
         if check.teardown.is_empty() {
-            return Box::pin(self.flow(check, target, home));
+            return Box::pin(self.flow(check, target, home, None));
         }
         // Whoever asked may be gone before the answer: what was made is put right all the same.
         let (prober, check) = (self.clone(), Arc::clone(check));
-        let running = tokio::spawn(async move { prober.flow(&check, target, home).await });
+        let running = tokio::spawn(async move { prober.flow(&check, target, home, entry).await });
         let cut_off = || void(Class::Prober, "the run was cut off".to_owned());
         Box::pin(async move { running.await.unwrap_or_else(|_| cut_off().into()) })
+    }
+
+    fn put_right<'a>(
+        &'a self,
+        check: &'a Check,
+        home: SocketAddr,
+        run: &'a RunName,
+        kept: &'a BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Option<String>> {
+        Box::pin(async move {
+            let (_place, mut line) = match self.at_home(check, home).await {
+                Ok(home) => home,
+                Err(said) => return Some(said),
+            };
+            let mut flow = Flow::again(check, run, kept);
+            match flow.set_up(&mut line).await {
+                Ok(()) => flow.tear_down(&mut line).await,
+                // Without what it brings, teardown would leave out what it is needed for.
+                Err(ended) => Some(ended.fault.said),
+            }
+        })
+    }
+
+    fn sweep<'a>(
+        &'a self,
+        check: &'a Check,
+        home: SocketAddr,
+        meant: &'a (dyn Fn(&RunName) -> bool + Send + Sync),
+    ) -> BoxFuture<'a, Swept> {
+        Box::pin(async move {
+            let failed = |said| Swept { gone: 0, left: Some(said) };
+            let Some(sweep) = &check.sweep else { return Swept::default() };
+            let anew = Check { setup: check.setup_anew(), ..check.clone() };
+            let (_place, mut line) = match self.at_home(check, home).await {
+                Ok(home) => home,
+                Err(said) => return failed(said),
+            };
+            let Some(mut flow) = Flow::new(&anew, None) else { return failed("this machine gives no randomness".to_owned()) };
+            match flow.set_up(&mut line).await {
+                Ok(()) => flow.sweep(&mut line, sweep, meant).await,
+                Err(ended) => failed(ended.fault.said),
+            }
+        })
     }
 
     fn metrics<'a>(&'a self, at: SocketAddr, path: &'a str) -> BoxFuture<'a, Result<String, String>> {

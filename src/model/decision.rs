@@ -60,6 +60,8 @@ pub struct Health {
     pub unavailable: Option<Why>,
     /// What serves was asked and answered well: none says that nobody asked.
     pub verified: Option<Result<(), Why>>,
+    /// The probes that fail too often at rest to be believed.
+    pub mute: Vec<String>,
     /// Nothing will happen until a person acts.
     pub stalled: Option<Why>,
     /// The share asked for and the share that the pods give.
@@ -504,6 +506,12 @@ reasons! {
     ProbeInvalid { probe: String, why: String } => "ProductionProbe {probe} cannot be run: {why}",
     /// It leaves things behind.
     ProbeStopped { probe: String, says: String } => "ProductionProbe {probe} is stopped: three times in a row its teardown did not put right what its steps had made ({says}); mend the teardown or the app, then change the probe",
+    /// It fails now and then while all is well.
+    ProbeFlaky { probe: String, flakes: usize, runs: usize } => "ProductionProbe {probe} does not vote from now on: at rest it has begun to fail {flakes} times in {runs} runs, which is more than 2 %; it is measured, and votes again at 1 %",
+    /// It does so seldom again.
+    ProbeSteady { probe: String, flakes: usize, runs: usize } => "ProductionProbe {probe} votes again: at rest it has begun to fail {flakes} times in {runs} runs",
+    /// Nobody could put right what it would make.
+    ProbeBarred { probe: String, why: String } => "ProductionProbe {probe} is not run: {why}",
     /// The namespace did not opt in.
     NotGranted { namespace: String } => "namespace {namespace} has not opted in: kubectl create rolebinding haldane --clusterrole=haldane-delivery --serviceaccount=haldane-system:haldane -n {namespace}",
     /// The manifest names `paused`.
@@ -531,7 +539,10 @@ impl Reason {
     #[must_use]
     pub fn probe(&self) -> Option<&str> {
         match self {
-            Self::ProbeMissing { probe } | Self::ProbeInvalid { probe, .. } | Self::ProbeStopped { probe, .. } => Some(probe),
+            Self::ProbeMissing { probe }
+            | Self::ProbeInvalid { probe, .. }
+            | Self::ProbeStopped { probe, .. }
+            | Self::ProbeBarred { probe, .. } => Some(probe),
             _ => None,
         }
     }

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
+mod aftermath;
 mod answered;
 mod heard;
 mod valid;
@@ -14,6 +15,7 @@ mod vars;
 
 use super::route::Testers;
 
+pub use aftermath::{Item, RunName, Sweep};
 pub use answered::{AnsweredBy, Answerer, Run, Wanted};
 pub use heard::{Capture, Heard, Place, That, Untrue};
 pub use valid::{CheckError, Problem};
@@ -34,6 +36,8 @@ pub struct Check {
     pub steps: Vec<Step>,
     /// What is put right afterwards, whatever came of the steps; each of it, whatever came of the one before. It never votes.
     pub teardown: Vec<Step>,
+    /// How what a run has made is found by its name.
+    pub sweep: Option<Box<Sweep>>,
     /// The secrets, by name; steps know them as `secrets.NAME`.
     pub secrets: Vars,
     /// For the whole flow, see [`Check::DEADLINE`].
@@ -242,7 +246,7 @@ impl Check {
     /// It may change something: a request of it is none that only reads.
     #[must_use]
     pub fn mutates(&self) -> bool {
-        self.all_steps().any(|(_, step)| !["GET", "HEAD", "OPTIONS"].contains(&step.method.as_str()))
+        self.all_steps().any(|(_, step)| step.may_change())
     }
 
     /// The host without a port: what the certificate must name.
@@ -264,6 +268,12 @@ impl Step {
     /// 8 flows × 64 KiB = 512 KiB at worst in memory; 20 steps × 64 KiB = 1.3 MiB, which still fits an object in etcd.
     pub const MAX_BODY: usize = 64 * 1024;
 
+    /// It may change something: it is none of those that only read.
+    #[must_use]
+    pub fn may_change(&self) -> bool {
+        !["GET", "HEAD", "OPTIONS"].contains(&self.method.as_str())
+    }
+
     /// It looks at the body of its answer.
     #[must_use]
     pub fn reads_body(&self) -> bool {
@@ -271,7 +281,7 @@ impl Step {
     }
 
     /// The variables that it names.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+    pub fn names(&self) -> impl Iterator<Item = &str> {
         let headers = self.headers.iter().flat_map(|(_, value)| vars::names(value));
         let body = self.body.iter().flat_map(|body| match body {
             Body::Json(json) => vars::names_in(json),

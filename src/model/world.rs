@@ -332,6 +332,12 @@ pub struct Probes {
     pub stopped: Vec<(String, String)>,
     /// What is known of the users' requests; none: nobody counts them.
     pub meters: Option<Meters>,
+    /// Those that are not run now, as their runs cannot be written down, and why.
+    pub barred: Vec<(String, String)>,
+    /// Those that fail too often at rest to vote.
+    pub mute: Vec<String>,
+    /// Whose voice that took, or gave back, since the last look.
+    pub turned: Vec<Voice>,
 }
 
 /// What is known of the users' requests, as the app counts them.
@@ -369,6 +375,19 @@ pub struct Silent {
     pub since: Timestamp,
     /// Whose, and why.
     pub why: String,
+}
+
+/// Whether a probe votes, by its runs at rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Voice {
+    /// The probe.
+    pub probe: String,
+    /// It does not.
+    pub mute: bool,
+    /// The runs that are known.
+    pub runs: usize,
+    /// How often one failed after one that passed.
+    pub flakes: usize,
 }
 
 /// A probe that is to go by the route.

@@ -6,13 +6,21 @@ use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, core::DeserializeGuard};
 
+pub mod put_right;
+
 use crate::{
-    api::probe::{Capture as RawCapture, Method, ProductionProbe, ProductionProbeSpec, Scheme as RawScheme, Step as RawStep, Via, Vote},
-    edge::kube::{KubeError, get},
+    api::probe::{
+        Capture as RawCapture, Method, ProductionProbe, ProductionProbeSpec, Request as RawRequest, Scheme as RawScheme, SecretVariable,
+        Step as RawStep, Sweep as RawSweep, Target as RawTarget, Via, Vote,
+    },
+    edge::{
+        kube::{KubeError, get},
+        probe::Page,
+    },
     model::{
         decision::Reason,
         plan::Plan,
-        probe::{AnsweredBy, Body, Capture, Check, Expect, Place, SECRETS, Scheme, Step, That, Until, Vars, Wanted},
+        probe::{AnsweredBy, Body, Capture, Check, Expect, Place, SECRETS, Scheme, Step, Sweep, That, Until, Vars, Wanted},
     },
 };
 
@@ -44,12 +52,18 @@ pub(super) struct Probe {
     pub(super) route: bool,
     /// As whom customers know what is asked, if that is said.
     pub(super) host: Option<String>,
+    /// Where its runs are written down, if they have to be.
+    pub(super) page: Option<Arc<Page>>,
 }
 
-/// Reads the probes of the plan. One that cannot be run is a problem instead.
-pub(super) async fn read(client: &Client, namespace: &str, plan: &Plan) -> Result<(Vec<Probe>, Vec<Reason>), KubeError> {
+/// Reads the probes of the plan of a Delivery. One that cannot be run is a problem instead.
+pub(super) async fn read(
+    client: &Client,
+    (namespace, delivery): (&str, &str),
+    plan: &Plan,
+) -> Result<(Vec<Probe>, Vec<Reason>), KubeError> {
     let api: Api<DeserializeGuard<ProductionProbe>> = Api::namespaced(client.clone(), namespace);
-    let read = try_join_all(plan.probes.iter().map(|name| one(client, &api, namespace, name))).await?;
+    let read = try_join_all(plan.probes.iter().map(|name| one(client, &api, (namespace, delivery), name))).await?;
     let (mut probes, mut problems) = (Vec::new(), Vec::new());
     for probe in read {
         match probe {
@@ -63,7 +77,7 @@ pub(super) async fn read(client: &Client, namespace: &str, plan: &Plan) -> Resul
 async fn one(
     client: &Client,
     api: &Api<DeserializeGuard<ProductionProbe>>,
-    namespace: &str,
+    (namespace, delivery): (&str, &str),
     name: &str,
 ) -> Result<Result<Probe, Reason>, KubeError> {
     let raw = match get(api, "ProductionProbe", name).await? {
@@ -74,25 +88,26 @@ async fn one(
             return Ok(Err(Reason::ProbeInvalid { probe: name.to_owned(), why }));
         }
     };
-    let trust = match &raw.spec.target.ca_ref {
-        None => Ok(None),
-        Some(ca) => {
-            let map: Option<ConfigMap> = get(&Api::namespaced(client.clone(), namespace), "ConfigMap", &ca.name).await?;
-            map.and_then(|map| map.data?.remove(CA))
-                .map(|pem| Some(pem.into_bytes()))
-                .ok_or_else(|| format!("ConfigMap {} with the key {CA} does not exist; create it or change target.caRef", ca.name))
-        }
-    };
-    let secrets = secrets(client, namespace, &raw.spec).await?;
+    let trust = trust(client, namespace, &raw.spec.target).await?;
+    let secrets = secrets(client, namespace, &raw.spec.secrets).await?;
     let made = trust.and_then(|trust| probe(name, &raw.spec, trust, secrets?));
+    let made = made.map(|probe| Probe { page: put_right::page(namespace, delivery, &raw, &probe.check), ..probe });
     Ok(made.map_err(|why| Reason::ProbeInvalid { probe: name.to_owned(), why }))
 }
 
+/// The certificate authorities that it names; what cannot be had, in a sentence.
+async fn trust(client: &Client, namespace: &str, target: &RawTarget) -> Result<Result<Option<Vec<u8>>, String>, KubeError> {
+    let Some(ca) = &target.ca_ref else { return Ok(Ok(None)) };
+    let map: Option<ConfigMap> = get(&Api::namespaced(client.clone(), namespace), "ConfigMap", &ca.name).await?;
+    let pem = map.and_then(|map| map.data?.remove(CA)).map(|pem| Some(pem.into_bytes()));
+    Ok(pem.ok_or_else(|| format!("ConfigMap {} with the key {CA} does not exist; create it or change target.caRef", ca.name)))
+}
+
 /// The Secrets that it names; what cannot be had, in a sentence.
-async fn secrets(client: &Client, namespace: &str, spec: &ProductionProbeSpec) -> Result<Result<Vars, String>, KubeError> {
+async fn secrets(client: &Client, namespace: &str, named: &[SecretVariable]) -> Result<Result<Vars, String>, KubeError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let mut vars = Vars::default();
-    for variable in &spec.secrets {
+    for variable in named {
         let (secret, key) = (&variable.secret_ref.name, &variable.secret_ref.key);
         let read = match get(&api, "Secret", secret).await {
             Err(KubeError::Refused { .. }) => return Ok(Err(refused(secret, namespace))),
@@ -124,14 +139,12 @@ fn probe(name: &str, spec: &ProductionProbeSpec, trust: Option<Vec<u8>>, secrets
     let longest = setup.iter().chain(&steps).map(|step| step.deadline).max().unwrap_or_default();
     let check = Check {
         name: name.to_owned(),
-        scheme: match spec.target.scheme.unwrap_or_default() {
-            RawScheme::HTTP => Scheme::Http,
-            RawScheme::HTTPS => Scheme::Https,
-        },
-        host: spec.target.host.clone().unwrap_or_else(|| service.clone()),
+        scheme: scheme(&spec.target),
+        host: host(&spec.target),
         setup,
         steps,
         teardown,
+        sweep: spec.sweep.as_ref().map(|raw| Box::new(sweep(raw))),
         secrets,
         deadline: Check::DEADLINE.max(longest),
         trust,
@@ -157,7 +170,45 @@ fn probe(name: &str, spec: &ProductionProbeSpec, trust: Option<Vec<u8>>, secrets
         pods: !route || spec.target.via.contains(&Via::Pods),
         route,
         host: spec.target.host.clone(),
+        page: None,
     })
+}
+
+fn scheme(target: &RawTarget) -> Scheme {
+    match target.scheme.unwrap_or_default() {
+        RawScheme::HTTP => Scheme::Http,
+        RawScheme::HTTPS => Scheme::Https,
+    }
+}
+
+fn host(target: &RawTarget) -> String {
+    target.host.clone().unwrap_or_else(|| target.service_ref.name.clone())
+}
+
+fn sweep(raw: &RawSweep) -> Sweep {
+    Sweep {
+        list: request("list", &raw.list),
+        items: raw.items.clone(),
+        named: raw.named.json_path.clone(),
+        prefix: raw.named.prefix.clone(),
+        older_than: raw.older_than.map_or(Sweep::OLDER_THAN, |span| span.0),
+        delete: request("delete", &raw.delete),
+    }
+}
+
+/// A step that asks for no more than a fine answer.
+fn request(name: &str, raw: &RawRequest) -> Step {
+    Step {
+        name: name.to_owned(),
+        method: method(raw.method.unwrap_or_default()).to_owned(),
+        path: raw.path.clone(),
+        headers: raw.headers.iter().map(|h| (h.name.clone(), h.value.clone())).collect(),
+        body: raw.json.as_ref().map(|json| Body::Json(json.clone().into_iter().collect())),
+        expect: Expect::default(),
+        capture: Vec::new(),
+        until: None,
+        deadline: Step::DEADLINE,
+    }
 }
 
 fn step(raw: &RawStep) -> Step {
@@ -165,11 +216,6 @@ fn step(raw: &RawStep) -> Step {
     let within = expect.within.map(|span| span.0);
     let until = raw.until.as_ref().map(|until| Until { every: until.every.map_or(EVERY, |span| span.0), within: until.within.0 });
     Step {
-        name: raw.name.clone(),
-        method: method(raw.request.method.unwrap_or_default()).to_owned(),
-        path: raw.request.path.clone(),
-        headers: raw.request.headers.iter().map(|h| (h.name.clone(), h.value.clone())).collect(),
-        body: raw.request.json.as_ref().map(|json| Body::Json(json.clone().into_iter().collect())),
         expect: Expect { status: expect.status, within, that: expect.that.into_iter().map(That).collect() },
         capture: raw.capture.iter().filter_map(capture).collect(),
         until,
@@ -177,6 +223,7 @@ fn step(raw: &RawStep) -> Step {
         deadline: Step::DEADLINE
             .max(within.unwrap_or_default().saturating_mul(2))
             .saturating_add(until.map_or(Duration::ZERO, |until| until.within)),
+        ..request(&raw.name, &raw.request)
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
 
 mod alike;
 mod before;
-mod checks;
+pub mod checks;
 mod cron_jobs;
 mod decoded;
 pub mod fleet;
@@ -176,7 +176,7 @@ impl Observer {
         let (mut services, surroundings, (probes, unusable), (routes, unrouted), canary_services, (cron_jobs, barred), jobs, unlike) = try_join!(
             services::read(&self.cluster, &namespace, &name, &selecting, Moment { rolling, routable }),
             try_join_all(workloads.iter().map(|w| problems::of_surroundings(&self.cluster, &namespace, w))),
-            checks::read(&self.cluster.client, &namespace, plan),
+            checks::read(&self.cluster.client, (&namespace, &name), plan),
             routes::read(&self.cluster, &namespace, plan, &selecting, &fronts, rolling),
             routes::with_endpoints(&self.cluster, &namespace, &fronts),
             self.cron_jobs(&namespace, plan, read, now),
@@ -228,8 +228,7 @@ impl Observer {
         let key = probes::Key::from_obj(delivery);
         self.board.watch(&key, watch);
         seen.probes = self.board.read(&key);
-        let stopped = |(probe, says): &(String, String)| Reason::ProbeStopped { probe: probe.clone(), says: says.clone() };
-        seen.problems.extend(seen.probes.stopped.iter().map(stopped).chain(targets::silent(&seen, now)));
+        seen.problems.extend(problems::of_probes(&seen.probes).into_iter().chain(targets::silent(&seen, now)));
         self.branch(&key, &namespace, plan, read, &mut seen);
         Ok(seen)
     }

@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     api::delivery::Delivery,
     clock::Clock,
-    edge::probe::Prober,
+    edge::probe::{Ledger, Page, Prober},
     model::{
         probe::{Check, Scheme},
         route::Testers,
@@ -33,6 +33,8 @@ mod book;
 mod door;
 pub mod meter;
 mod round;
+mod steady;
+mod sweep;
 
 use book::Book;
 use meter::{Meter, Metered};
@@ -68,6 +70,8 @@ pub struct Watched {
     pub votes: bool,
     /// Pods are asked in every round, also where the route is.
     pub pods: bool,
+    /// Where its runs are written down, if they may have to be put right.
+    pub page: Option<Arc<Page>>,
     /// It is to go by the routes of this Service.
     pub route_of: Option<String>,
     /// Whom.
@@ -122,9 +126,11 @@ pub struct Door {
 /// Asks in the background, for every Delivery that is watched.
 pub struct ProbeBoard {
     prober: Arc<dyn Prober>,
+    ledger: Arc<dyn Ledger>,
     clock: Arc<dyn Clock>,
     nudge: UnboundedSender<Key>,
     runs: IntCounterVec,
+    sweeps: IntCounterVec,
     watched: Mutex<HashMap<Key, Slot>>,
 }
 
@@ -152,10 +158,15 @@ impl Drop for Running {
 }
 
 impl ProbeBoard {
-    /// An empty board. `nudge` is told of a Delivery whose results are worth a look.
+    /// An empty board. `nudge` is told of a Delivery whose results are worth a look; runs that may change production are written down in
+    /// the ledger.
     #[must_use]
-    pub fn new(prober: Arc<dyn Prober>, clock: Arc<dyn Clock>, nudge: UnboundedSender<Key>) -> Self {
-        Self { prober, clock, nudge, runs: counter(), watched: Mutex::default() }
+    pub fn new(prober: Arc<dyn Prober>, ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>, nudge: UnboundedSender<Key>) -> Self {
+        let runs =
+            counter("probe_runs_total", "Probe flows by what came of them: pass, or the class of the failure.", &["via", "side", "result"]);
+        let sweeps =
+            counter("probe_sweeps_total", "Sweeps for what runs of probes have left, by what came of them: done, or left.", &["result"]);
+        Self { prober, ledger, clock, nudge, runs, sweeps, watched: Mutex::default() }
     }
 
     /// Counts every flow by way (pods, route), side (canary, stable, rest) and what came of it (pass, or the class). To be registered.
@@ -164,16 +175,22 @@ impl ProbeBoard {
         self.runs.clone()
     }
 
+    /// Counts every sweep by what came of it (done, left). To be registered.
+    #[must_use]
+    pub fn sweeps(&self) -> IntCounterVec {
+        self.sweeps.clone()
+    }
+
     /// Says what is to be asked from now on. The same again changes nothing.
     pub fn watch(&self, key: &Key, wanted: Watch) {
         let mut all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = all.entry(key.clone()).or_insert_with(|| Slot::empty(&wanted));
         if slot.about != wanted.about {
             // The tasks first: none of them may write into the new book.
-            let (left, history) = lock(&slot.book).what_outlives();
+            let outlives = lock(&slot.book).what_outlives();
             // What the meter has read before is what it measures by.
             *slot = Slot { meter: slot.meter.take(), ..Slot::empty(&wanted) };
-            lock(&slot.book).goes_on_with(left, history.filter(|known| !wanted.stage.is_empty() || known.of == wanted.about));
+            lock(&slot.book).goes_on_with(outlives, |known| !wanted.stage.is_empty() || known == wanted.about);
         }
         if slot.stage != wanted.stage {
             slot.running.clear();
@@ -207,12 +224,33 @@ impl ProbeBoard {
     pub fn read(&self, key: &Key) -> Probes {
         let all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(slot) = all.get(key) else { return Probes::default() };
-        let book = lock(&slot.book);
+        let mut book = lock(&slot.book);
+        let turned = book.turned();
         let next = book.next(slot.running.keys());
         let by_route = slot.running.values().filter_map(|running| running.by_route(&book)).collect();
-        let voting = slot.voting.iter().map(|(name, mutating)| book.terms(name, *mutating)).collect();
-        let meters = slot.meter.as_ref().map(Meter::known);
-        Probes { meters, voting, samples: book.samples(), rest: book.rest(), next, by_route, stopped: book.all_stopped() }
+        let voting =
+            slot.voting.iter().filter(|(name, _)| !book.is_mute(name)).map(|(name, mutating)| book.terms(name, *mutating)).collect();
+        Probes {
+            meters: slot.meter.as_ref().map(Meter::known),
+            voting,
+            samples: book.samples(),
+            rest: book.rest(),
+            next,
+            by_route,
+            stopped: book.all_stopped(),
+            barred: book.all_barred(),
+            mute: book.all_mute(),
+            turned,
+        }
+    }
+
+    /// A run of this probe was put right after its process had gone, or not, and then what is left of it.
+    pub fn put_right(&self, key: &Key, probe: &str, left: Option<&str>) {
+        let all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.get(key).is_some_and(|slot| lock(&slot.book).left(probe, left)) {
+            // Nobody listens any more: then nobody needs to be told.
+            let _ = self.nudge.send(key.clone());
+        }
     }
 
     /// The Delivery is gone.
@@ -238,9 +276,11 @@ impl ProbeBoard {
         let (probe, told) = watch::channel((probe, eager));
         let asker = round::Asker {
             prober: self.prober.clone(),
+            ledger: self.ledger.clone(),
             clock: self.clock.clone(),
             nudge: self.nudge.clone(),
             runs: self.runs.clone(),
+            sweeps: self.sweeps.clone(),
             book: book.clone(),
             key: key.clone(),
         };
@@ -297,10 +337,9 @@ fn lock(book: &Mutex<Book>) -> std::sync::MutexGuard<'_, Book> {
     book.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[expect(clippy::expect_used, reason = "the name and the labels are constants that are valid")]
-fn counter() -> IntCounterVec {
-    let opts = Opts::new("probe_runs_total", "Probe flows by what came of them: pass, or the class of the failure.");
-    IntCounterVec::new(opts, &["via", "side", "result"]).expect("a valid metric")
+#[expect(clippy::expect_used, reason = "the names and the labels are constants that are valid")]
+fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    IntCounterVec::new(Opts::new(name, help), labels).expect("a valid metric")
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::{
     model::{
         decision::Reason,
         plan::{Plan, PlannedWorkload},
-        world::Workload,
+        world::{Probes, Workload},
     },
 };
 
@@ -50,6 +50,13 @@ pub(super) fn of_workload(planned: &PlannedWorkload, found: &Found) -> Vec<Reaso
         problems.push(Reason::CannotRunTwo { workload: name, why });
     }
     problems
+}
+
+/// The probes that are not run, and why.
+pub(super) fn of_probes(probes: &Probes) -> Vec<Reason> {
+    let stopped = |(probe, says): &(String, String)| Reason::ProbeStopped { probe: probe.clone(), says: says.clone() };
+    let barred = |(probe, why): &(String, String)| Reason::ProbeBarred { probe: probe.clone(), why: why.clone() };
+    probes.stopped.iter().map(stopped).chain(probes.barred.iter().map(barred)).collect()
 }
 
 /// Whose applied manifest names `spec.paused`, so that each of its applies opens or closes the gate.

@@ -114,7 +114,12 @@ fn matches(selector: &Labels, labels: &Labels) -> bool {
 
 /// Pods with these labels are its own, as its owner wrote it.
 pub(super) fn reaches(raw: &Raw, labels: &Labels) -> bool {
-    matches(&pin(raw).1, labels)
+    matches(&selector(raw), labels)
+}
+
+/// Its selector as its owner wrote it.
+pub(super) fn selector(raw: &Raw) -> Labels {
+    pin(raw).1
 }
 
 /// What our key says, and the selector without it.

@@ -42,6 +42,7 @@ pub(super) fn watch(state: &State, seen: &Observation, (plan, probes): (&Plan, &
                 every: if rolls || matches!(asks, Asks::Pair { .. }) { probe.rollout } else { probe.always },
                 votes: probe.votes,
                 pods: probe.pods,
+                page: probe.page.clone(),
                 route_of: probe.route.then(|| probe.service.clone()),
                 asks,
             }),
@@ -80,7 +81,7 @@ fn one(state: &State, seen: &Observation, probe: &Probe, ports: &Ports<'_>) -> R
     let missing = || format!("Service {} selects no pods of this Delivery; see target.serviceRef", probe.service);
     let service = seen.services.iter().find(|s| s.name == probe.service).ok_or_else(missing)?;
     let workload = seen.workload(&service.workload).ok_or_else(missing)?;
-    let port = port(ports.services, probe)?;
+    let port = port(ports.services, &probe.service, probe.port.as_deref())?;
     let targets = |pods: Vec<&Pod>| pods.into_iter().filter_map(|pod| target(pod, &port, &ports.pods)).collect::<Vec<Target>>();
     Ok(match state.phase.rollout() {
         Some(rollout) if rollout.in_place() => {
@@ -160,22 +161,22 @@ fn serving<'a>(seen: &Observation, workload: &'a Workload, service: &Service, ro
 }
 
 /// Where that port of the Service leads in a pod.
-fn port(services: &[RawService], probe: &Probe) -> Result<IntOrString, String> {
-    let service = services.iter().find(|s| s.metadata.name.as_ref() == Some(&probe.service));
+pub(super) fn port(services: &[RawService], name: &str, port: Option<&str>) -> Result<IntOrString, String> {
+    let service = services.iter().find(|s| s.metadata.name.as_deref() == Some(name));
     let ports: Vec<_> = service.iter().filter_map(|s| s.spec.as_ref()?.ports.as_ref()).flatten().collect();
-    let port = match (&probe.port, ports.as_slice()) {
-        (Some(name), ports) => ports
+    let port = match (port, ports.as_slice()) {
+        (Some(port), ports) => ports
             .iter()
-            .find(|p| p.name.as_ref() == Some(name))
-            .ok_or_else(|| format!("Service {} has no port named {name}; see target.serviceRef.port", probe.service))?,
+            .find(|p| p.name.as_deref() == Some(port))
+            .ok_or_else(|| format!("Service {name} has no port named {port}; see target.serviceRef.port"))?,
         (None, [only]) => only,
-        (None, _) => return Err(format!("Service {} has {} ports; name one in target.serviceRef.port", probe.service, ports.len())),
+        (None, _) => return Err(format!("Service {name} has {} ports; name one in target.serviceRef.port", ports.len())),
     };
     Ok(port.target_port.clone().unwrap_or(IntOrString::Int(port.port)))
 }
 
 /// Only a ready pod with an address and that port can be asked.
-fn target(pod: &Pod, port: &IntOrString, seen: &[&Seen]) -> Option<Target> {
+pub(super) fn target(pod: &Pod, port: &IntOrString, seen: &[&Seen]) -> Option<Target> {
     pod.ready_since?;
     let ip: IpAddr = pod.ip.as_ref()?.parse().ok()?;
     let port = match port {

@@ -1,7 +1,12 @@
 //! Worlds for the tests of this room.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use kube::client::Body;
 use serde_json::{Value, json};
@@ -10,12 +15,15 @@ use super::{MergeBoard, Observer, ProbeBoard};
 use crate::{
     api::delivery::Delivery,
     clock::SystemClock,
-    edge::{kube::Cluster, probe::Prober},
+    edge::{
+        kube::Cluster,
+        probe::{Entry, InMemory, Prober, Swept},
+    },
     model::{
         decision::Reason,
         phase::State,
         plan::Plan,
-        probe::{Check, Run},
+        probe::{Check, Run, RunName},
         route::{Course, Route, RouteKind, RouteName, Word},
         template,
         version::{PodHash, Weight, WorkloadName},
@@ -78,7 +86,21 @@ pub(super) fn route() -> Route {
 struct Silent;
 
 impl Prober for Silent {
-    fn run<'a>(&'a self, _: &'a Arc<Check>, _: std::net::SocketAddr, _: std::net::SocketAddr) -> futures::future::BoxFuture<'a, Run> {
+    fn run<'a>(&'a self, _: &'a Arc<Check>, _: SocketAddr, _: SocketAddr, _: Option<Entry>) -> BoxFuture<'a, Run> {
+        Box::pin(std::future::pending())
+    }
+
+    fn put_right<'a>(
+        &'a self,
+        _: &'a Check,
+        _: SocketAddr,
+        _: &'a RunName,
+        _: &'a BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Option<String>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn sweep<'a>(&'a self, _: &'a Check, _: SocketAddr, _: &'a (dyn Fn(&RunName) -> bool + Send + Sync)) -> BoxFuture<'a, Swept> {
         Box::pin(std::future::pending())
     }
 
@@ -137,7 +159,7 @@ async fn observed(allowed: bool) -> (Observation, Vec<String>) {
         }
     });
     let (nudge, _nudges) = tokio::sync::mpsc::unbounded_channel();
-    let board = Arc::new(ProbeBoard::new(Arc::new(Silent), Arc::new(SystemClock), nudge.clone()));
+    let board = Arc::new(ProbeBoard::new(Arc::new(Silent), Arc::new(InMemory::default()), Arc::new(SystemClock), nudge.clone()));
     let merges = Arc::new(MergeBoard::new(None, Arc::new(SystemClock), nudge));
     let observer = Observer::new(Cluster::new(kube::Client::new(server, "demo")), board, merges, <_>::default(), "haldane-system");
     let delivery: Delivery = serde_json::from_value(json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "Delivery",

@@ -1,6 +1,7 @@
 //! What the environment says. Everything is read once, at the start, and a value that makes no sense ends the process:
 //! a fault that a test believes to be switched on must not be silently off.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub(crate) struct Config {
     pub(crate) oom: bool,
     pub(crate) readiness: Readiness,
     pub(crate) on_term: OnTerm,
+    /// Who keeps the orders; none: this process.
+    pub(crate) store: Option<SocketAddr>,
 }
 
 /// When `/healthz` begins to answer 200.
@@ -83,6 +86,7 @@ impl Config {
                 Some("drain") => OnTerm::Drain,
                 Some(other) => bail!("SHOP_ON_TERM is exit, shutdown or drain, not {other:?}"),
             },
+            store: get("SHOP_STORE").map(|store| store.parse()).transpose().context("SHOP_STORE")?,
         })
     }
 }
@@ -138,6 +142,7 @@ mod tests {
             ("SHOP_CRASH_AFTER", "-1"),
             ("SHOP_OOM", "maybe"),
             ("SHOP_PORT", "http"),
+            ("SHOP_STORE", "orders:8080"),
             ("SHOP_FAIL", "path=/orders"),
             ("SHOP_VERSION", "two words"),
             ("SHOP_TLS_CERT", "alone.pem"),

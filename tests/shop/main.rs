@@ -1,7 +1,7 @@
 //! The demo shop: a small HTTP service whose versions and faults are set by environment, so that a test can ship a good or a bad release.
 //!
 //! It uses nothing of the controller: what it shows must also be true of anybody's application. One process, one thread,
-//! nothing on disk; orders live in memory and are known only to the pod that took them.
+//! nothing on disk; orders live in memory and are known only to the pod that took them, or to the shop that `SHOP_STORE` names.
 //!
 //! | Variable | Meaning |
 //! |---|---|
@@ -14,6 +14,7 @@
 //! | `SHOP_CRASH_AFTER` | exit code 1 after so many seconds |
 //! | `SHOP_OOM=1` | allocate until killed (exit code 1 at 1 GiB if nobody does) |
 //! | `SHOP_READY_AFTER`, `SHOP_NEVER_READY=1` | `/healthz` answers 503 for so many seconds, or always |
+//! | `SHOP_STORE` | `IP:PORT` of another shop that keeps the orders of this one |
 //! | `SHOP_ON_TERM` | `exit` (default), `shutdown` or `drain` (see `serve.rs`) |
 
 mod config;
@@ -21,6 +22,7 @@ mod faults;
 mod metrics;
 mod serve;
 mod shop;
+mod store;
 
 use std::process::ExitCode;
 use std::sync::Arc;

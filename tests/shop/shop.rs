@@ -1,10 +1,12 @@
 //! What the shop answers. Everything here is in memory and bounded; a pod knows only the orders that it took itself.
 //!
-//! Paths: `/`, `/products`, `/orders` (POST creates, GET counts all and those not cancelled), `/orders/{id}` (GET shows, DELETE cancels), `/slow?ms=800`,
+//! Paths: `/`, `/products`, `/orders` (POST creates, GET counts all and those not cancelled,
+//! GET with `?item=mug` lists the latter whose item begins so), `/orders/{id}` (GET shows, DELETE cancels), `/slow?ms=800`,
 //! `/healthz` (ready?), `/livez` (alive?), `/metrics`, `/admin/ready?value=false`, `/admin/fail?path=/orders&code=500`, `/admin/heal`.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,6 +23,7 @@ use crate::config::{Config, Readiness};
 use crate::faults::{Faults, Rule};
 use crate::metrics::Metrics;
 use crate::serve::Phase;
+use crate::store;
 
 /// 1000 orders × about 100 bytes = 0.1 MB at worst; the oldest leaves first.
 const ORDERS_KEPT: usize = 1000;
@@ -40,6 +43,7 @@ pub(crate) struct Shop {
     probes_failed: AtomicU64,
     orders: Mutex<BTreeMap<u64, Order>>,
     last_order: AtomicU64,
+    store: Option<SocketAddr>,
     metrics: Metrics,
 }
 
@@ -78,6 +82,7 @@ impl Shop {
             probes_failed: AtomicU64::new(0),
             orders: Mutex::default(),
             last_order: AtomicU64::new(0),
+            store: config.store,
             metrics: Metrics::new(&config.version)?,
         })
     }
@@ -117,7 +122,10 @@ impl Shop {
                     self.log_failed_probe(&parts, code);
                     return Answer::injected(handler, code);
                 }
-                self.customer(method, names, query, body).await
+                match (self.store, names) {
+                    (Some(store), (Some("orders"), ..)) => stored(store, method, handler, &parts.uri, body).await,
+                    _ => self.customer(method, names, query, body).await,
+                }
             }
         }
     }
@@ -136,6 +144,12 @@ impl Shop {
             (&Method::GET, (None, ..)) => self.page(),
             (&Method::GET, (Some("products"), None, _)) => Answer::json(handler, StatusCode::OK, products()),
             (&Method::POST, (Some("orders"), None, _)) => self.place(body).await,
+            (&Method::GET, (Some("orders"), None, _)) if query.starts_with("item=") => {
+                let prefix = query.trim_start_matches("item=");
+                let orders = locked(&self.orders);
+                let open = orders.iter().filter(|(_, order)| !order.cancelled && order.item.starts_with(prefix));
+                Answer::json(handler, StatusCode::OK, json!({"orders": open.map(|(id, order)| order.json(*id)).collect::<Vec<_>>()}))
+            }
             (&Method::GET, (Some("orders"), None, _)) => {
                 let orders = locked(&self.orders);
                 let open = orders.values().filter(|order| !order.cancelled).count();
@@ -268,6 +282,18 @@ impl Answer {
     fn injected(handler: &'static str, code: u16) -> Self {
         let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self::json(handler, status, json!({"error": "switched on by SHOP_FAIL or /admin/fail"}))
+    }
+}
+
+/// What another shop says about orders, which keeps them.
+async fn stored(store: SocketAddr, method: &Method, handler: &'static str, uri: &http::Uri, body: Incoming) -> Answer {
+    let Ok(body) = Limited::new(body, BODY_LIMIT).collect().await else {
+        return Answer::json(handler, StatusCode::PAYLOAD_TOO_LARGE, json!({"error": "the order could not be read"}));
+    };
+    let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    match store::ask(store, method, path, body.to_bytes()).await {
+        Ok((status, content)) => Answer::json(handler, status, content),
+        Err(error) => Answer::json(handler, StatusCode::BAD_GATEWAY, json!({"error": format!("{error:#}")})),
     }
 }
 

@@ -160,6 +160,23 @@ pub fn hurried_probe(name: &str) -> Value {
     made
 }
 
+/// One that orders, cancels, and finds by its name what it could not cancel.
+pub fn ordering_probe(name: &str) -> Value {
+    let mut made = hurried_probe(name);
+    let spec = made["spec"].as_object_mut().unwrap();
+    spec.insert("schedule".to_owned(), json!({"rollout": "5s", "always": "30s"}));
+    spec.insert("mutates".to_owned(), true.into());
+    spec.insert(
+        "steps".to_owned(),
+        json!([{"name": "order", "request": {"method": "POST", "path": "/orders"}, "capture": [{"name": "id", "jsonPath": "$.id"}]}]),
+    );
+    spec.insert("teardown".to_owned(), json!([{"name": "cancel", "request": {"method": "DELETE", "path": "/orders/${id}"}}]));
+    let delete = json!({"method": "DELETE", "path": "/orders/${item.id}"});
+    let sweep = json!({"list": {"path": "/orders"}, "items": "$[*]", "named": {"jsonPath": "$.ref", "prefix": "synth-"}, "delete": delete});
+    spec.insert("sweep".to_owned(), sweep);
+    made
+}
+
 /// The tag of an image.
 pub fn tag(image: &str) -> &str {
     image.rsplit(':').next().unwrap_or(image)

@@ -43,7 +43,7 @@ pub enum Blow {
 }
 
 impl Blow {
-    const ALL: [Self; 3] = [Self::CrashAfter, Self::CrashBefore, Self::LostReply];
+    pub const ALL: [Self; 3] = [Self::CrashAfter, Self::CrashBefore, Self::LostReply];
 }
 
 impl fmt::Display for Blow {
@@ -123,7 +123,8 @@ async fn played(schedule: Schedule) -> Ended {
     Ended { writes, state, story: town.report() }
 }
 
-fn strike(town: &Town, blow: Blow, k: usize) {
+/// Makes a write of the controller's go wrong: the k-th from now on.
+pub fn strike(town: &Town, blow: Blow, k: usize) {
     match blow {
         Blow::CrashAfter => town.api.crash_after_write(USER, k),
         Blow::CrashBefore => {

@@ -333,7 +333,7 @@ fn i15(change: &Change) -> Found {
     if change.by != USER {
         return Ok(());
     }
-    let ours = ["deliveries", "releases", "controllerrevisions", "commands", "events", "leases"];
+    let ours = ["deliveries", "releases", "proberuns", "controllerrevisions", "commands", "events", "leases"];
     let made = (kind == &DEPLOYMENT && is_canary(&change.object)) || (kind == &SERVICE && is_ours(&change.object));
     // A policy is told how it is: its status alone.
     let told = kind.plural == "deliverypolicies"

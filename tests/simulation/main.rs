@@ -13,6 +13,7 @@ mod crash;
 mod diary;
 mod faults;
 mod invariants;
+mod ledger;
 mod routed;
 mod routes;
 mod rules;

@@ -345,9 +345,8 @@ async fn a_version_that_only_users_find_bad_is_taken_back_by_their_requests() {
     town.set_image(V2);
     town.phase("RolledBack").await;
     assert!(!town.diary.text().contains("50 %"), "it goes no further than its first step");
-    let reason = town
-        .api
-        .read(|s| place::text(s.find(&DELIVERY, NAMESPACE, APP).expect("it is there"), "/status/lastRollback/message").to_owned());
+    let reason =
+        town.api.read(|s| place::text(s.find(&DELIVERY, NAMESPACE, APP).expect("it is there"), "/status/lastRollback/message").to_owned());
     assert!(reason.contains("errors: ") && reason.contains("failed on canary"), "{reason}");
     told(&town, "counted-bad", "Its users find it bad, and no probe does.").await;
 }

@@ -1,6 +1,7 @@
 //! A cluster with an app in it and the real controller beside it, which is started again whenever it dies.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -13,8 +14,8 @@ use futures::future::{BoxFuture, FutureExt as _};
 use haldane::{
     clock::Clock,
     control::{Identity, Options, Parts, run},
-    edge::probe::Prober,
-    model::probe::{Check, Class, Outcome, Run},
+    edge::probe::{Entry, Prober, Swept},
+    model::probe::{Check, Class, Outcome, Run, RunName},
 };
 use jiff::Timestamp;
 use serde_json::Value;
@@ -57,6 +58,15 @@ pub struct Town {
     controllers: Mutex<Vec<Controller>>,
     seed: u64,
     pub way: Way,
+    /// What a probe has ordered.
+    pub orders: Arc<Mutex<Orders>>,
+}
+
+/// The orders of a probe, in an app that keeps them whatever becomes of its pods.
+#[derive(Default)]
+pub struct Orders {
+    pub open: BTreeSet<RunName>,
+    pub all: usize,
 }
 
 /// A process that Kubernetes starts again.
@@ -98,7 +108,7 @@ impl Town {
         let world = Arc::new(World::start(&api, seed));
         api.add_namespace(NAMESPACE);
         let (diary, watchman) = (Diary::new(api.clock()), Watchman::new(api.clock(), world.plane()));
-        let town = Self { diary, watchman, api, world, controllers: Mutex::default(), seed, way };
+        let town = Self { diary, watchman, api, world, controllers: Mutex::default(), seed, way, orders: Arc::default() };
         for image in [V1, V2, V3] {
             town.behave(image, Behaviour::default());
         }
@@ -208,6 +218,7 @@ impl Town {
             life: life.clone(),
             lives: AtomicUsize::new(0),
             seed: self.seed,
+            orders: self.orders.clone(),
         };
         let task = tokio::spawn(supervisor.run(identity));
         lock(&self.controllers).push(Controller { task, life });
@@ -408,6 +419,7 @@ struct Supervisor {
     life: Arc<Mutex<Option<Life>>>,
     lives: AtomicUsize,
     seed: u64,
+    orders: Arc<Mutex<Orders>>,
 }
 
 impl Supervisor {
@@ -428,6 +440,7 @@ impl Supervisor {
                     world: self.world.clone(),
                     diary: self.diary.clone(),
                     alive: alive.clone(),
+                    orders: self.orders.clone(),
                 }),
                 identity: identity(life),
                 options: Options {
@@ -459,9 +472,50 @@ struct SimProber {
     world: Arc<World>,
     diary: Diary,
     alive: Arc<AtomicBool>,
+    orders: Arc<Mutex<Orders>>,
 }
 
+/// Between what a flow does one after the other.
+const MOMENT: Duration = Duration::from_millis(300);
+
 impl SimProber {
+    /// Orders, asks, and cancels; a process that is gone does nothing more.
+    async fn order(&self, check: &Check, target: SocketAddr, entry: Entry) -> Run {
+        let number = u16::try_from(lock(&self.orders).all).unwrap();
+        let mut random = [0; RunName::RANDOM];
+        random[..2].copy_from_slice(&number.to_be_bytes());
+        random[2] = target.ip().to_string().bytes().fold(0, u8::wrapping_add);
+        let run = RunName::new(self.api.clock().now(), random);
+        let void = |why: String| Outcome::Void { class: Class::Prober, said: why };
+        let _alive = match entry.ledger.open(&entry.page, &run, Duration::from_mins(3)).await {
+            Ok(alive) => alive,
+            Err(why) => return Run { unwritten: Some(why.to_string()), ..Run::from(void(why.to_string())) },
+        };
+        self.moment().await;
+        {
+            let mut orders = lock(&self.orders);
+            orders.open.insert(run.clone());
+            orders.all += 1;
+        }
+        self.moment().await;
+        let kept = BTreeMap::from([("id".to_owned(), run.as_str().to_owned())]);
+        let outcome = match entry.ledger.keep(&entry.page, &run, &kept).await {
+            Ok(()) => self.ask(check, target).await,
+            Err(why) => void(why.to_string()),
+        };
+        self.moment().await;
+        lock(&self.orders).open.remove(&run);
+        entry.ledger.close(&entry.page, &run, None).await;
+        Run::from(outcome)
+    }
+
+    async fn moment(&self) {
+        tokio::time::sleep(MOMENT).await;
+        if !self.alive.load(Ordering::Acquire) {
+            std::future::pending::<()>().await;
+        }
+    }
+
     async fn ask(&self, check: &Check, target: SocketAddr) -> Outcome {
         let took = Duration::from_millis(5);
         tokio::time::sleep(took).await;
@@ -490,8 +544,33 @@ impl SimProber {
 }
 
 impl Prober for SimProber {
-    fn run<'a>(&'a self, check: &'a Arc<Check>, target: SocketAddr, _: SocketAddr) -> BoxFuture<'a, Run> {
-        self.ask(check, target).map(Run::from).boxed()
+    fn run<'a>(&'a self, check: &'a Arc<Check>, target: SocketAddr, _: SocketAddr, entry: Option<Entry>) -> BoxFuture<'a, Run> {
+        match entry {
+            Some(entry) => self.order(check, target, entry).boxed(),
+            None => self.ask(check, target).map(Run::from).boxed(),
+        }
+    }
+
+    fn put_right<'a>(
+        &'a self,
+        check: &'a Check,
+        _: SocketAddr,
+        run: &'a RunName,
+        kept: &'a BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Option<String>> {
+        async move {
+            self.moment().await;
+            // Without the number of the order nobody can cancel it, unless it is found by its name.
+            if kept.contains_key("id") || check.sweep.is_some() {
+                lock(&self.orders).open.remove(run);
+            }
+            None
+        }
+        .boxed()
+    }
+
+    fn sweep<'a>(&'a self, _: &'a Check, _: SocketAddr, _: &'a (dyn Fn(&RunName) -> bool + Send + Sync)) -> BoxFuture<'a, Swept> {
+        std::future::ready(Swept::default()).boxed()
     }
 
     fn metrics<'a>(&'a self, at: SocketAddr, _: &'a str) -> BoxFuture<'a, Result<String, String>> {

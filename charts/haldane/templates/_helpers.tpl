@@ -33,19 +33,19 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* Our own kinds, wherever we look: Releases are made and forgotten. */}}
+{{/* Our own kinds, wherever we look: Releases and ProbeRuns are made and forgotten. */}}
 {{- define "haldane.rules.own" -}}
 - apiGroups: [haldane.dev]
-  resources: [deliveries, deliverypolicies, releases, productionprobes, holds, commands]
+  resources: [deliveries, deliverypolicies, releases, productionprobes, proberuns, holds, commands]
   verbs: [get, list, watch]
 - apiGroups: [haldane.dev]
   resources: [deliveries]
   verbs: [patch]
 - apiGroups: [haldane.dev]
-  resources: [deliveries/status, deliverypolicies/status, releases/status, commands/status]
+  resources: [deliveries/status, deliverypolicies/status, releases/status, proberuns/status, commands/status]
   verbs: [patch]
 - apiGroups: [haldane.dev]
-  resources: [releases]
+  resources: [releases, proberuns]
   verbs: [create, delete]
 - apiGroups: [events.k8s.io]
   resources: [events]
@@ -133,6 +133,7 @@ capabilities: {drop: [ALL]}
   - deliveries.haldane.dev
   - deliverypolicies.haldane.dev
   - holds.haldane.dev
+  - proberuns.haldane.dev
   - productionprobes.haldane.dev
   - releases.haldane.dev
   verbs: [get]

@@ -5,7 +5,10 @@ use serde_json::Value;
 
 use super::{Finding, Snapshot, risk, wrong};
 use crate::{
-    api::delivery::{Delivery, WorkloadRef},
+    api::{
+        delivery::{Delivery, WorkloadRef},
+        probe_run::RunPhase,
+    },
     cli::{
         init,
         json::{list, name, text},
@@ -90,6 +93,24 @@ pub(crate) fn missing_probe(snapshot: &Snapshot) -> Vec<Finding> {
                 found.push(wrong(format!("ProductionProbe/{}", probe.name), says, format!("kubectl edit pp {}", probe.name)).of(delivery));
             }
         }
+    }
+    found
+}
+
+/// What runs of probes have left is put right.
+pub(crate) fn left_by_probes(snapshot: &Snapshot) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for run in &snapshot.runs {
+        let Some(status) = run.status.as_ref().filter(|status| status.phase == Some(RunPhase::Left)) else { continue };
+        let (probe, left) = (&run.spec.probe_ref.name, status.message.as_deref().unwrap_or("it does not say what"));
+        let says =
+            format!("a run of ProductionProbe {probe} has left something in production, tried {} times: {left}", status.tries.unwrap_or(0));
+        let mend = format!("mend the app, or what it is asked in spec.putRight; to give up on it: kubectl delete pr {}", run.name_any());
+        let finding = wrong(format!("ProbeRun/{}", run.name_any()), says, mend);
+        found.push(match snapshot.deliveries.iter().find(|delivery| delivery.name_any() == run.spec.delivery_ref.name) {
+            Some(delivery) => finding.of(delivery),
+            None => finding,
+        });
     }
     found
 }

@@ -26,7 +26,7 @@ use super::{
     paint::{Paint, Style},
     seen,
 };
-use crate::api::{DELIVERY_LABEL, delivery::Delivery, probe::ProductionProbe};
+use crate::api::{DELIVERY_LABEL, delivery::Delivery, probe::ProductionProbe, probe_run::ProbeRun};
 
 /// What the rules look at: one namespace, and what belongs to the whole cluster.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +43,7 @@ pub(crate) struct Snapshot {
     pub(crate) bindings: Option<Vec<Value>>,
     pub(crate) deliveries: Vec<Delivery>,
     pub(crate) probes: Vec<ProductionProbe>,
+    pub(crate) runs: Vec<ProbeRun>,
     pub(crate) deployments: Vec<Value>,
     pub(crate) pods: Vec<Value>,
     pub(crate) services: Vec<Value>,
@@ -100,7 +101,7 @@ type Rule = fn(&Snapshot) -> Vec<Finding>;
 const CLUSTER: [Rule; 2] = [cluster::definitions, cluster::leader];
 
 /// Rules about a namespace, the gravest first.
-const NAMESPACE: [Rule; 22] = [
+const NAMESPACE: [Rule; 23] = [
     cluster::granted,
     traffic::pin_without_pods,
     traffic::pin_left_behind,
@@ -115,6 +116,7 @@ const NAMESPACE: [Rule; 22] = [
     delivery::cannot_run_two,
     delivery::conditions,
     delivery::quarantine,
+    delivery::left_by_probes,
     gate::opened_by_hand,
     gate::paused_in_manifest,
     traffic::autoscalers,

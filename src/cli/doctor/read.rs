@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use super::Snapshot;
 use crate::{
-    api::{delivery::Delivery, probe::ProductionProbe},
+    api::{delivery::Delivery, probe::ProductionProbe, probe_run::ProbeRun},
     cli::{
         args,
         connect::{Cluster, values, within},
@@ -78,6 +78,7 @@ async fn one(cluster: &Cluster, namespace: &str, base: Snapshot) -> Snapshot {
     seen.budgets = foreign::<PodDisruptionBudget>(cluster, namespace, "disruption budgets", unread).await.unwrap_or_default();
     seen.deliveries = typed(cluster, namespace, "Deliveries", unread).await;
     seen.probes = typed::<ProductionProbe>(cluster, namespace, "ProductionProbes", unread).await;
+    seen.runs = typed::<ProbeRun>(cluster, namespace, "ProbeRuns", unread).await;
     seen
 }
 

@@ -151,6 +151,25 @@ fn names_that_lead_nowhere_are_found() {
 }
 
 #[test]
+fn what_a_run_has_left_is_found() {
+    let run = |status: serde_json::Value| -> crate::api::probe_run::ProbeRun {
+        let cancel = json!([{"name": "cancel", "request": {"method": "DELETE", "path": "/orders/${id}"}}]);
+        serde_json::from_value(json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "ProbeRun", "metadata": {"name": "bot-1", "namespace": "shop"},
+            "spec": {"probeRef": {"name": "bot", "uid": "u", "generation": 1}, "deliveryRef": {"name": "checkout"}, "run": "00", "holder": "h",
+                "until": "2026-01-01T00:00:00.000000Z", "putRight": {"target": {"serviceRef": {"name": "shop"}}, "teardown": cancel}}, "status": status}))
+        .unwrap()
+    };
+    let under_way = Snapshot { runs: vec![run(json!({"kept": [{"name": "id", "value": "7"}]}))], ..well() };
+    assert_eq!(all(&under_way), []);
+    let left =
+        one(|s| s.runs.push(run(json!({"phase": "Left", "tries": 4, "message": "DELETE /orders/${id} answered 500, expected 2xx"}))));
+    assert!(
+        left.starts_with("Wrong ProbeRun/bot-1: a run of ProductionProbe bot has left something in production, tried 4 times: DELETE"),
+        "{left}"
+    );
+}
+
+#[test]
 fn two_masters_are_found_and_the_younger_is_named() {
     let found = one(|s| s.deliveries.push(delivery("zweite", "checkout")));
     assert!(found.starts_with("Wrong Delivery/zweite: Deployment checkout already belongs to Delivery checkout"), "{found}");

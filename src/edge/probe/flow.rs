@@ -1,21 +1,27 @@
 //! The steps of one run, in their order, with what they keep for each other; and what is put right afterwards.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, time::Duration};
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Request};
+use http_body_util::Full;
+use hyper::body::Bytes;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{
     exchange::{self, Answer, Progress},
     fault::{Fault, Limit, Phase, rounded},
+    ledger::{Alive, Entry, Unwritten},
     line::Line,
 };
-use crate::model::probe::{Answerer, Body, Check, Class, Heard, RUN, Step, Untrue, Vars};
+use crate::{
+    clock::{Clock as _, Stopwatch, SystemClock},
+    model::probe::{Answerer, Body, Check, Class, Heard, RUN, RunName, Step, Untrue, Vars},
+};
 
 /// A body above this is looked into beside the reactor: at 10 µs a value, 8 KiB of them are a few milliseconds.
 const AT_ONCE: usize = 8 * 1024;
-/// Random bytes of a run's name: at 1,000 runs a second, two of one name in 10,000 years are as likely as one in a million.
-const ID: usize = 12;
+/// What a run takes beyond its steps, its teardown and a sweep for what that could not know: a wait for each write of the ledger.
+const SPARE: Duration = Duration::from_secs(30);
 
 /// How a flow ended early.
 pub(super) struct Ended {
@@ -28,40 +34,58 @@ pub(super) struct Flow<'a> {
     check: &'a Check,
     vars: Vars,
     /// Its name, which no other run has.
-    run: String,
+    run: RunName,
     /// Something was sent that may have changed the target.
     wrote: bool,
+    /// When the part of it that is under way must be over.
+    ends: Instant,
+    /// Where it is written down.
+    entry: Option<Entry>,
+    /// It is written down.
+    alive: Option<Alive>,
+    /// Why it could not be.
+    pub(super) unwritten: Option<Unwritten>,
+    /// How long writing it down took: our own time.
+    pub(super) writing: Duration,
 }
 
 impl<'a> Flow<'a> {
     /// One with a name of its own; none: this machine has no randomness.
-    pub(super) fn new(check: &'a Check) -> Option<Self> {
-        let mut bytes = [0; ID];
-        aws_lc_rs::rand::fill(&mut bytes).ok()?;
-        let run = bytes.iter().fold(String::with_capacity(2 * ID), |mut run, byte| {
-            let _ = write!(run, "{byte:02x}");
-            run
-        });
+    pub(super) fn new(check: &'a Check, entry: Option<Entry>) -> Option<Self> {
+        let mut random = [0; RunName::RANDOM];
+        aws_lc_rs::rand::fill(&mut random).ok()?;
+        Some(Self { entry, ..Self::again(check, &RunName::new(SystemClock.now(), random), &BTreeMap::new()) })
+    }
+
+    /// One that has run and has to be put right, with what is known of it.
+    pub(super) fn again(check: &'a Check, run: &RunName, kept: &BTreeMap<String, String>) -> Self {
         let mut vars = check.secrets.clone();
-        vars.set(RUN, run.clone());
-        Some(Self { check, vars, run, wrote: false })
+        for (name, value) in kept {
+            vars.set(name, value.clone());
+        }
+        vars.set(RUN, run.as_str().to_owned());
+        Self {
+            check,
+            vars,
+            run: run.clone(),
+            wrote: false,
+            ends: Instant::now() + check.deadline,
+            entry: None,
+            alive: None,
+            unwritten: None,
+            writing: Duration::ZERO,
+        }
     }
 
     /// Setup and the steps. `answered` is told who gave each answer to a step.
     pub(super) async fn go(&mut self, line: &mut Line, answered: &mut Vec<Option<Answerer>>) -> Result<(), Ended> {
-        let ends = Instant::now() + self.check.deadline;
         let check = self.check;
-        for step in &check.setup {
-            // It may be the doing of a third party: nothing was learnt about the target.
-            self.step(step, false, ends, line, &mut None).await.map_err(|fault| {
-                let class = if fault.class.votes() { Class::Setup } else { fault.class };
-                ended(step, Fault { class, ..fault })
-            })?;
-        }
+        self.may_take(check.deadline);
+        self.set_up(line).await?;
         for (index, step) in check.steps.iter().enumerate() {
             let last = index + 1 == check.steps.len();
             let mut who = None;
-            let done = self.step(step, last, ends, line, &mut who).await;
+            let done = self.written_step(step, last, line, &mut who).await;
             // Whatever else is wrong with it: the answer of another version says nothing about the one that was asked.
             let misrouted = check.answered_by.as_ref().is_some_and(|by| by.is_misrouted(who.as_ref()));
             answered.push(who);
@@ -71,40 +95,125 @@ impl<'a> Flow<'a> {
         Ok(())
     }
 
-    /// Puts right what was made, if anything may have been; each step whatever came of the one before. What could not be, in a sentence.
-    pub(super) async fn put_right(&mut self, mut line: Line) -> Option<String> {
-        if !self.wrote {
-            return None;
+    /// The steps that prepare. One that fails may be the doing of a third party: nothing was learnt about the target.
+    pub(super) async fn set_up(&mut self, line: &mut Line) -> Result<(), Ended> {
+        for step in &self.check.setup {
+            self.written_step(step, false, line, &mut None).await.map_err(|fault| {
+                let class = if fault.class.votes() { Class::Setup } else { fault.class };
+                ended(step, Fault { class, ..fault })
+            })?;
         }
-        let ends = Instant::now() + Check::TEARDOWN;
+        Ok(())
+    }
+
+    /// Puts right what was made, if anything may have been, and closes its page. What could not be, in a sentence.
+    pub(super) async fn put_right(&mut self, mut line: Line) -> Option<String> {
+        let left = if self.wrote { self.tear_down(&mut line).await } else { None };
+        if let (Some(entry), Some(_)) = (&self.entry, &self.alive) {
+            entry.ledger.close(&entry.page, &self.run, left.as_deref()).await;
+        }
+        self.alive = None;
+        left
+    }
+
+    /// Each step of the teardown, whatever came of the one before. What it cannot know is looked for by the name of the run.
+    pub(super) async fn tear_down(&mut self, line: &mut Line) -> Option<String> {
+        self.may_take(Check::TEARDOWN);
         let check = self.check;
-        let mut left = None;
+        let (mut left, mut unknown) = (None, false);
         for step in &check.teardown {
-            // What was never captured was never made.
+            // What was never captured was never made, or its answer never came.
             if self.filled(step).is_err_and(|fault| fault.class == Class::Spec) {
+                unknown = true;
                 continue;
             }
-            if let Err(fault) = self.step(step, false, ends, &mut line, &mut None).await {
+            if let Err(fault) = self.step(step, false, line, &mut None).await {
                 left.get_or_insert(ended(step, fault).fault.said);
             }
+        }
+        // Without what the setup brings nobody may look; and then nothing was made either.
+        if let Some(sweep) = check.sweep.as_deref().filter(|sweep| unknown && self.filled(&sweep.list).is_ok()) {
+            let own = self.run.clone();
+            let swept = self.sweep(line, sweep, &move |run| *run == own).await;
+            left = left.or(swept.left);
         }
         left
     }
 
+    /// What follows must be over after this long.
+    pub(super) fn may_take(&mut self, limit: Duration) {
+        self.ends = Instant::now() + limit;
+    }
+
+    pub(super) fn ends(&self) -> Instant {
+        self.ends
+    }
+
+    pub(super) fn vars(&self) -> &Vars {
+        &self.vars
+    }
+
+    /// A step of a run that is written down: before it is sent, if it may change something, and with what it brings, before the next.
+    async fn written_step(&mut self, step: &Step, last: bool, line: &mut Line, who: &mut Option<Answerer>) -> Result<(), Fault> {
+        if self.entry.is_some() && self.alive.is_none() && step.may_change() {
+            self.open().await?;
+        }
+        self.step(step, last, line, who).await?;
+        if self.alive.is_some() && self.check.keeps_of(step) { self.keep().await } else { Ok(()) }
+    }
+
+    async fn open(&mut self) -> Result<(), Fault> {
+        let Some(entry) = self.entry.clone() else { return Ok(()) };
+        let watch = Stopwatch::start();
+        let opened = entry.ledger.open(&entry.page, &self.run, self.check.deadline + 2 * Check::TEARDOWN + SPARE).await;
+        self.wrote_down(&watch);
+        match opened {
+            Ok(alive) => {
+                self.alive = Some(alive);
+                Ok(())
+            }
+            Err(why) => {
+                let fault = Fault::new(Class::Prober, format!("was not sent: {why}"));
+                self.unwritten = Some(why);
+                Err(fault)
+            }
+        }
+    }
+
+    async fn keep(&mut self) -> Result<(), Fault> {
+        let Some(entry) = self.entry.clone() else { return Ok(()) };
+        let kept = self.check.kept(&self.vars);
+        if kept.is_empty() {
+            return Ok(());
+        }
+        let watch = Stopwatch::start();
+        let written = entry.ledger.keep(&entry.page, &self.run, &kept).await;
+        self.wrote_down(&watch);
+        written.map_err(|why| {
+            let fault = Fault::new(Class::Prober, format!("was answered, and the run went no further: {why}"));
+            self.unwritten = Some(why);
+            fault
+        })
+    }
+
+    /// No target is late for what we do in between.
+    fn wrote_down(&mut self, watch: &Stopwatch) {
+        let took = watch.elapsed();
+        self.writing += took;
+        self.ends += took;
+    }
+
+    pub(super) fn request(&self, step: &Step, last: bool) -> Result<Request<Full<Bytes>>, Fault> {
+        exchange::request(self.check, step, self.run.as_str(), last)
+    }
+
     /// One step, until it is as it should be, where it may be asked again; `who` is told who answered.
-    async fn step(
-        &mut self,
-        step: &Step,
-        last: bool,
-        flow_ends: Instant,
-        line: &mut Line,
-        who: &mut Option<Answerer>,
-    ) -> Result<(), Fault> {
+    async fn step(&mut self, step: &Step, last: bool, line: &mut Line, who: &mut Option<Answerer>) -> Result<(), Fault> {
         let filled = self.filled(step)?;
         let began = Instant::now();
         let step_ends = began + step.deadline;
         let (end, limit) =
-            if step_ends < flow_ends { (step_ends, Limit::Step(step.deadline)) } else { (flow_ends, Limit::Flow(self.check.deadline)) };
+            if step_ends < self.ends { (step_ends, Limit::Step(step.deadline)) } else { (self.ends, Limit::Flow(self.check.deadline)) };
         let mut asked = 0_u32;
         loop {
             asked += 1;
@@ -132,7 +241,7 @@ impl<'a> Flow<'a> {
         line: &mut Line,
         who: &mut Option<Answerer>,
     ) -> Result<(), Fault> {
-        let request = exchange::request(self.check, step, &self.run, last)?;
+        let request = self.request(step, last)?;
         self.wrote |= !request.method().is_safe();
         let mut progress = Progress { phase: Phase::Connect, status: None, who: None };
         let by = self.check.answered_by.as_ref().map(|by| by.header.as_str());
@@ -165,32 +274,37 @@ impl<'a> Flow<'a> {
     }
 
     /// The step with its variables filled in.
-    fn filled(&self, step: &Step) -> Result<Step, Fault> {
-        let missing = |name: &str| Fault::new(Class::Spec, format!("was not sent: there is no ${{{name}}}"));
-        let header = |(name, value): &(String, String)| {
-            let value = self.vars.fill(value).map_err(missing)?;
-            match HeaderValue::from_str(&value) {
-                Ok(_) => Ok((name.clone(), value)),
-                Err(_) => Err(Fault::new(Class::Assertion, format!("was not sent: what came for its header {name} is no header's value"))),
-            }
-        };
-        let body = step.body.as_ref().map(|body| -> Result<Body, &str> {
-            Ok(match body {
-                Body::Json(json) => Body::Json(self.vars.fill_json(json)?),
-                Body::Text(text) => Body::Text(self.vars.fill(text)?),
-            })
-        });
-        Ok(Step {
-            path: self.vars.fill_path(&step.path).map_err(missing)?,
-            headers: step.headers.iter().map(header).collect::<Result<_, _>>()?,
-            body: body.transpose().map_err(missing)?,
-            ..step.clone()
-        })
+    pub(super) fn filled(&self, step: &Step) -> Result<Step, Fault> {
+        filled(&self.vars, step)
     }
 }
 
+/// The step with these variables filled in.
+pub(super) fn filled(vars: &Vars, step: &Step) -> Result<Step, Fault> {
+    let missing = |name: &str| Fault::new(Class::Spec, format!("was not sent: there is no ${{{name}}}"));
+    let header = |(name, value): &(String, String)| {
+        let value = vars.fill(value).map_err(missing)?;
+        match HeaderValue::from_str(&value) {
+            Ok(_) => Ok((name.clone(), value)),
+            Err(_) => Err(Fault::new(Class::Assertion, format!("was not sent: what came for its header {name} is no header's value"))),
+        }
+    };
+    let body = step.body.as_ref().map(|body| -> Result<Body, &str> {
+        Ok(match body {
+            Body::Json(json) => Body::Json(vars.fill_json(json)?),
+            Body::Text(text) => Body::Text(vars.fill(text)?),
+        })
+    });
+    Ok(Step {
+        path: vars.fill_path(&step.path).map_err(missing)?,
+        headers: step.headers.iter().map(header).collect::<Result<_, _>>()?,
+        body: body.transpose().map_err(missing)?,
+        ..step.clone()
+    })
+}
+
 /// A fault with the words of the manifest: what was filled in may be secret.
-fn ended(step: &Step, mut fault: Fault) -> Ended {
+pub(super) fn ended(step: &Step, mut fault: Fault) -> Ended {
     fault.said = format!("{} {} {}", step.method, step.shown_path(), fault.said);
     Ended { step: step.name.clone(), fault }
 }

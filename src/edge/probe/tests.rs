@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::model::{
-    probe::{AnsweredBy, Body, Expect, Step, Vars, Wanted},
+    probe::{AnsweredBy, Answerer, Body, Expect, Step, Vars, Wanted},
     route::Testers,
 };
 use server::{Ca, Server, talk};
@@ -47,6 +47,7 @@ fn check(steps: Vec<Step>) -> Check {
         setup: Vec::new(),
         steps,
         teardown: Vec::new(),
+        sweep: None,
         secrets: Vars::default(),
         deadline: LONG,
         trust: None,
@@ -69,7 +70,7 @@ async fn run(check: &Check, target: SocketAddr) -> Outcome {
 }
 
 async fn flow(check: &Check, target: SocketAddr) -> Run {
-    timeout(2 * LONG, prober().run(&Arc::new(check.clone()), target, target)).await.expect("an outcome in time")
+    timeout(2 * LONG, prober().run(&Arc::new(check.clone()), target, target, None)).await.expect("an outcome in time")
 }
 
 fn fail(outcome: Outcome) -> (Class, String, String, Option<u16>) {
@@ -363,7 +364,7 @@ async fn a_check_that_is_wrong_does_not_reach_the_target() {
     let (class, said) = void_of(run(&over_tls(Some(b"no pem".to_vec())), server.address).await);
     assert_eq!(class, Class::Spec);
     assert!(said.starts_with("the CA bundle holds no certificate"), "{said}");
-    let (class, said) = void_of(HttpProber::new(Reach::Cluster).run(&Arc::new(get()), server.address, server.address).await.outcome);
+    let (class, said) = void_of(HttpProber::new(Reach::Cluster).run(&Arc::new(get()), server.address, server.address, None).await.outcome);
     assert_eq!((class, said.as_str()), (Class::Spec, "127.0.0.1 is a loopback address; probes are not sent there"));
     assert!(server.heads().is_empty());
 }
@@ -381,7 +382,7 @@ async fn when_we_are_late_ourselves_the_target_is_not_blamed() {
     let late = HttpProber::new(Reach::Anywhere);
     for check in [wanted, hasty()] {
         let (class, said) =
-            void_of(timeout(LONG, late.run(&Arc::new(check.clone()), server.address, server.address)).await.unwrap().outcome);
+            void_of(timeout(LONG, late.run(&Arc::new(check.clone()), server.address, server.address, None)).await.unwrap().outcome);
         assert_eq!(class, Class::Prober);
         assert!(said.contains("but the prober itself was "), "{said}");
     }
@@ -395,7 +396,7 @@ async fn a_ninth_flow_waits_for_a_place_and_a_stuck_target_is_not_blamed_for_it(
     let mut flows = JoinSet::new();
     for _ in 0..MAX_FLOWS {
         let (prober, target) = (prober.clone(), stuck.address);
-        flows.spawn(async move { prober.run(&Arc::new(get()), target, target).await.outcome });
+        flows.spawn(async move { prober.run(&Arc::new(get()), target, target, None).await.outcome });
     }
     let all_asked = async {
         while stuck.heads().len() < MAX_FLOWS {
@@ -404,13 +405,13 @@ async fn a_ninth_flow_waits_for_a_place_and_a_stuck_target_is_not_blamed_for_it(
     };
     timeout(LONG, all_asked).await.expect("all eight are under way");
     let hasty = Check { deadline: SHORT, ..get() };
-    let (class, said) = void_of(prober.run(&Arc::new(hasty), good.address, good.address).await.outcome);
+    let (class, said) = void_of(prober.run(&Arc::new(hasty), good.address, good.address, None).await.outcome);
     assert_eq!((class, said.as_str()), (Class::Prober, "all 8 places for flows were taken for 150ms; the target was not asked"));
     assert!(good.heads().is_empty());
 
     // Dropping the flows gives their places back and closes their connections.
     flows.shutdown().await;
-    assert_pass(&timeout(LONG, prober.run(&Arc::new(get()), good.address, good.address)).await.unwrap().outcome);
+    assert_pass(&timeout(LONG, prober.run(&Arc::new(get()), good.address, good.address, None)).await.unwrap().outcome);
 }
 
 #[tokio::test]
@@ -425,7 +426,7 @@ async fn dropping_a_flow_closes_its_connection() {
         }
     });
     let server = server.await;
-    assert!(timeout(SHORT, prober().run(&Arc::new(get()), server.address, server.address)).await.is_err(), "still waiting");
+    assert!(timeout(SHORT, prober().run(&Arc::new(get()), server.address, server.address, None)).await.is_err(), "still waiting");
     timeout(LONG, told.recv()).await.expect("closed").unwrap();
 }
 

@@ -35,6 +35,8 @@ pub struct Run {
     pub outcome: Outcome,
     /// What teardown could not put right, in a sentence.
     pub left: Option<String>,
+    /// It was not begun, or ended early, as it could not be written down; why.
+    pub unwritten: Option<String>,
     /// Who gave each answer, in the order of the steps that were run; none: it did not say, or there was no answer.
     pub answered: Vec<Option<Answerer>>,
 }
@@ -84,6 +86,6 @@ impl Run {
 
 impl From<Outcome> for Run {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, left: None, answered: Vec::new() }
+        Self { outcome, left: None, unwritten: None, answered: Vec::new() }
     }
 }

@@ -22,6 +22,7 @@ fn check(change: impl FnOnce(&mut Check)) -> Check {
         setup: Vec::new(),
         steps: vec![step("GET", "/orders?token=s3cr3t")],
         teardown: Vec::new(),
+        sweep: None,
         secrets: Vars::default(),
         deadline: Check::DEADLINE,
         trust: None,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Check, Expect, RUN, Step};
+use super::{Capture, Check, Expect, Place, RUN, Step, Sweep, aftermath::ITEM};
 
 /// Why a check cannot be run, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,6 +87,15 @@ pub enum Problem {
         /// As written.
         name: String,
     },
+    /// What a step of the run brings is not known when that is over.
+    #[error("there is no ${{{name}}} here; use secrets.NAME, what a step of the setup captures, or, in delete, item.NAME")]
+    UnknownToSweep {
+        /// As written.
+        name: String,
+    },
+    /// Any text ends with the name of a run then, and that may be a customer's.
+    #[error("say what stands before the name of the run, as synth-")]
+    Prefix,
     /// Variables are letters, digits and `_`.
     #[error("use a letter and then up to 62 letters, digits or '_'")]
     Variable,
@@ -155,7 +164,23 @@ impl Check {
             require(unknown.is_none(), &*at, Problem::Unknown { name: unknown.unwrap_or_default() })?;
             known.extend(step.capture.iter().map(|capture| capture.name.clone()));
         }
-        Ok(())
+        self.sweep.as_deref().map_or(Ok(()), |sweep| self.sweep_is_valid(sweep))
+    }
+
+    /// It is asked when the steps are over, so it knows no more than the secrets and what the setup brings.
+    fn sweep_is_valid(&self, sweep: &Sweep) -> Result<(), CheckError> {
+        let mut known: BTreeSet<&str> = self.secrets.names().collect();
+        known.extend(self.setup.iter().flat_map(|step| &step.capture).map(|capture| capture.name.as_str()));
+        for (at, step, items) in [("sweep.list", &sweep.list, false), ("sweep.delete", &sweep.delete, true)] {
+            step.validate(at)?;
+            let unknown = step.names().find(|name| !(known.contains(name) || (items && name.starts_with(ITEM))));
+            require(unknown.is_none(), at, Problem::UnknownToSweep { name: unknown.unwrap_or_default().to_owned() })?;
+        }
+        for (at, path) in [("sweep.items", &sweep.items), ("sweep.named.jsonPath", &sweep.named)] {
+            let problem = Capture { name: at.to_owned(), from: Place::Json(path.clone()) }.problem();
+            require(problem.is_none(), at, Problem::Capture { problem: problem.unwrap_or_default() })?;
+        }
+        require(!sweep.prefix.is_empty(), "sweep.named.prefix", Problem::Prefix)
     }
 }
 

@@ -6,7 +6,9 @@ use std::{
 };
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
+use super::steady::Steadiness;
 use crate::{
     decide::judge::{
         book::{Dated, Input, Pair},
@@ -14,7 +16,7 @@ use crate::{
     },
     model::{
         probe::Answerer,
-        world::{RestSample, Told},
+        world::{RestSample, Told, Voice},
     },
 };
 
@@ -35,14 +37,28 @@ pub(super) struct Book {
     last: Option<Timestamp>,
     turns: BTreeMap<String, usize>,
     answerers: BTreeMap<String, Answerers>,
+    outlives: Outlives,
+}
+
+/// What outlives what the results are about: what probes left behind, and what is usual for them.
+#[derive(Default)]
+pub(super) struct Outlives {
     left: LeftByProbe,
     history: Option<History>,
+    /// Why runs cannot be written down, by probe, and how often in a row.
+    barred: BTreeMap<String, (u32, String)>,
+    /// When what a probe has left is swept next.
+    sweeps: BTreeMap<String, Instant>,
+    /// Whether it is steady enough to vote, by probe.
+    steady: BTreeMap<String, Steadiness>,
+    /// Whose voice that took or gave back, since that was last asked for.
+    turned: Vec<Voice>,
 }
 
 /// Runs at rest of the version that serves, since we began to ask it: what is usual for its probes.
-pub(super) struct History {
+struct History {
     /// The version.
-    pub(super) of: String,
+    of: String,
     /// It is asked now. In a rollout what runs may be another one.
     now: bool,
     /// By probe: runs, and failures among them.
@@ -50,11 +66,11 @@ pub(super) struct History {
 }
 
 /// What could not be put right, by probe.
-pub(super) type LeftByProbe = BTreeMap<String, Left>;
+type LeftByProbe = BTreeMap<String, Left>;
 
 /// What a probe could not put right.
 #[derive(Default)]
-pub(super) struct Left {
+struct Left {
     /// How often in a row.
     times: u32,
     /// The last time, in a sentence.
@@ -63,6 +79,12 @@ pub(super) struct Left {
 
 /// How often in a row something may be left before the probe is stopped: once is a flake, and each time an object stays in production.
 const LEFT: u32 = 3;
+/// So often in a row a run may not be written down before that is told: once is a hiccup of the API server.
+const UNWRITTEN: u32 = 2;
+/// The first sweep comes so soon after the lead was gained: a process may have died.
+const FIRST_SWEEP: Duration = Duration::from_secs(20);
+/// From one sweep to the next.
+const SWEEP: Duration = Duration::from_hours(1);
 
 /// Who answered to a probe when pods were asked at their own addresses. 2 × 16 × 128 bytes = 4 kB per probe at worst.
 #[derive(Default)]
@@ -150,26 +172,41 @@ impl Book {
 
     /// What runs at rest is this version: what is usual begins anew with another.
     pub(super) fn knows(&mut self, version: &str) {
-        if self.history.as_ref().is_none_or(|known| known.of != version) {
-            self.history = Some(History { of: version.to_owned(), now: true, runs: BTreeMap::new() });
+        if self.outlives.history.as_ref().is_none_or(|known| known.of != version) {
+            self.outlives.history = Some(History { of: version.to_owned(), now: true, runs: BTreeMap::new() });
         }
-        if let Some(known) = &mut self.history {
+        if let Some(known) = &mut self.outlives.history {
             known.now = true;
         }
     }
 
     /// What is known of a probe before the rollout.
     pub(super) fn terms(&self, probe: &str, mutating: bool) -> ProbeTerms {
-        let (runs, flakes) = self.history.as_ref().and_then(|known| known.runs.get(probe)).copied().unwrap_or_default();
+        let (runs, flakes) = self.outlives.history.as_ref().and_then(|known| known.runs.get(probe)).copied().unwrap_or_default();
         ProbeTerms { name: probe.to_owned(), mutating, runs, flakes, ..ProbeTerms::default() }
     }
 
-    /// Adds a run at rest.
-    pub(super) fn at_rest(&mut self, probe: &str, wrong: Option<String>, now: Timestamp) {
-        if let Some(known) = self.history.as_mut().filter(|known| known.now) {
+    /// Adds a run at rest. Whether that takes the probe its voice, or gives it back.
+    pub(super) fn at_rest(&mut self, probe: &str, wrong: Option<String>, now: Timestamp) -> bool {
+        let mut turned = None;
+        if let Some(known) = self.outlives.history.as_mut().filter(|known| known.now) {
             let (runs, flakes) = known.runs.entry(probe.to_owned()).or_default();
             (*runs, *flakes) = (runs.saturating_add(1), flakes.saturating_add(u32::from(wrong.is_some())));
+            turned = self.outlives.steady.entry(probe.to_owned()).or_default().saw(wrong.is_some());
         }
+        if let Some(turned) = &turned {
+            let voice = Voice { probe: probe.to_owned(), mute: turned.mute, runs: turned.runs, flakes: turned.flakes };
+            self.outlives.turned.push(voice);
+            // What it said so far is what it lost its voice for.
+            self.rest.retain(|said| said.probe != probe);
+        }
+        if !self.is_mute(probe) {
+            self.keep_at_rest(probe, wrong, now);
+        }
+        turned.is_some()
+    }
+
+    fn keep_at_rest(&mut self, probe: &str, wrong: Option<String>, now: Timestamp) {
         let at = self.stamp(now);
         self.rest.push_back(RestSample { at, probe: probe.to_owned(), wrong });
         if self.rest.iter().filter(|r| r.probe == probe).count() > REST
@@ -177,6 +214,21 @@ impl Book {
         {
             self.rest.remove(oldest);
         }
+    }
+
+    /// It fails too often at rest to vote.
+    pub(super) fn is_mute(&self, probe: &str) -> bool {
+        self.outlives.steady.get(probe).is_some_and(Steadiness::is_mute)
+    }
+
+    /// The probes that fail too often at rest to vote.
+    pub(super) fn all_mute(&self) -> Vec<String> {
+        self.outlives.steady.iter().filter(|(_, steady)| steady.is_mute()).map(|(probe, _)| probe.clone()).collect()
+    }
+
+    /// Whose voice was taken or given back since this was last asked.
+    pub(super) fn turned(&mut self) -> Vec<Voice> {
+        std::mem::take(&mut self.outlives.turned)
     }
 
     /// Whether the last run of this probe at rest passed; none: it has not run.
@@ -209,11 +261,11 @@ impl Book {
     pub(super) fn left(&mut self, probe: &str, says: Option<&str>) -> bool {
         let Some(says) = says else {
             if !self.stopped(probe) {
-                self.left.remove(probe);
+                self.outlives.left.remove(probe);
             }
             return false;
         };
-        let left = self.left.entry(probe.to_owned()).or_default();
+        let left = self.outlives.left.entry(probe.to_owned()).or_default();
         left.times = left.times.saturating_add(1);
         says.clone_into(&mut left.says);
         left.times == LEFT
@@ -221,28 +273,66 @@ impl Book {
 
     /// It leaves things behind in production and is not run any more.
     pub(super) fn stopped(&self, probe: &str) -> bool {
-        self.left.get(probe).is_some_and(|left| left.times >= LEFT)
+        self.outlives.left.get(probe).is_some_and(|left| left.times >= LEFT)
     }
 
     /// The probes that are stopped, and what they left.
     pub(super) fn all_stopped(&self) -> Vec<(String, String)> {
-        let stopped = self.left.iter().filter(|(_, left)| left.times >= LEFT);
+        let stopped = self.outlives.left.iter().filter(|(_, left)| left.times >= LEFT);
         stopped.map(|(probe, left)| (probe.clone(), left.says.clone())).collect()
     }
 
-    /// That outlives what the results are about: what probes left behind, and what is usual for them.
-    pub(super) fn what_outlives(&mut self) -> (LeftByProbe, Option<History>) {
-        (std::mem::take(&mut self.left), self.history.take())
+    /// Why a run could not be written down, or that it could. Whether that changes what people are told.
+    pub(super) fn unwritten(&mut self, probe: &str, why: Option<&str>) -> bool {
+        let times = self.outlives.barred.get(probe).map_or(0, |(times, _)| *times);
+        self.bar(probe, why.map(|why| (times.saturating_add(1), why.to_owned())))
     }
 
-    /// What was known before.
-    pub(super) fn goes_on_with(&mut self, left: LeftByProbe, history: Option<History>) {
-        (self.left, self.history) = (left, history.map(|known| History { now: false, ..known }));
+    /// Why no other run may begin, or that one may again. Whether that changes what people are told.
+    pub(super) fn barred(&mut self, probe: &str, why: Option<String>) -> bool {
+        self.bar(probe, why.map(|why| (UNWRITTEN, why)))
+    }
+
+    fn bar(&mut self, probe: &str, why: Option<(u32, String)>) -> bool {
+        let before = self.all_barred();
+        match why {
+            Some(why) => self.outlives.barred.insert(probe.to_owned(), why),
+            None => self.outlives.barred.remove(probe),
+        };
+        self.all_barred() != before
+    }
+
+    /// The probes that are not run now, and why.
+    pub(super) fn all_barred(&self) -> Vec<(String, String)> {
+        let told = self.outlives.barred.iter().filter(|(_, (times, _))| *times >= UNWRITTEN);
+        told.map(|(probe, (_, why))| (probe.clone(), why.clone())).collect()
+    }
+
+    /// When what this probe has left is swept next.
+    pub(super) fn next_sweep(&mut self, probe: &str) -> Instant {
+        *self.outlives.sweeps.entry(probe.to_owned()).or_insert_with(|| Instant::now() + FIRST_SWEEP)
+    }
+
+    /// It was swept.
+    pub(super) fn swept(&mut self, probe: &str) {
+        self.outlives.sweeps.insert(probe.to_owned(), Instant::now() + SWEEP);
+    }
+
+    /// That outlives what the results are about.
+    pub(super) fn what_outlives(&mut self) -> Outlives {
+        std::mem::take(&mut self.outlives)
+    }
+
+    /// What was known before; of the history, if it is of a version that is still meant.
+    pub(super) fn goes_on_with(&mut self, outlives: Outlives, meant: impl Fn(&str) -> bool) {
+        let history = outlives.history.filter(|known| meant(&known.of)).map(|known| History { now: false, ..known });
+        self.outlives = Outlives { history, ..outlives };
     }
 
     /// It is another probe now, of the same name.
     pub(super) fn begins(&mut self, probe: &str) {
-        self.left.remove(probe);
+        self.outlives.left.remove(probe);
+        self.outlives.steady.remove(probe);
     }
 
     pub(super) fn samples(&self) -> Vec<Dated> {

@@ -47,8 +47,10 @@ impl Asker {
         turn: Turn,
     ) -> bool {
         let (as_tester, as_customer) = checks(&probe.check, door, canary);
-        let (on_canary, on_stable) =
-            tokio::join!(self.ask(&as_tester, (door.at, door.at), ROUTE, label(Side::Canary)), self.ask_stable(&as_customer, door));
+        let (on_canary, on_stable) = tokio::join!(
+            self.ask((probe, &as_tester), (door.at, door.at), ROUTE, label(Side::Canary)),
+            self.ask_stable((probe, &as_customer), door)
+        );
         let seen = (seen(on_canary.outcome), seen(on_stable.outcome));
         // It was shut while somebody stood in it.
         if !self::door(&told.borrow().0).is_some_and(|now| now.is(door)) {
@@ -63,13 +65,13 @@ impl Asker {
 
     /// A customer, who may reach the canary by its share: then stable has not been asked yet. Nor may it have been where nobody says
     /// who failed.
-    async fn ask_stable(&self, check: &Arc<Check>, door: &Door) -> Run {
-        let mut run = self.ask(check, (door.at, door.at), ROUTE, label(Side::Stable)).await;
+    async fn ask_stable(&self, asked: (&Watched, &Arc<Check>), door: &Door) -> Run {
+        let mut run = self.ask(asked, (door.at, door.at), ROUTE, label(Side::Stable)).await;
         for _ in 0..AGAIN {
             if !(door.shared && may_be_the_canarys(&run)) {
                 break;
             }
-            run = self.ask(check, (door.at, door.at), ROUTE, label(Side::Stable)).await;
+            run = self.ask(asked, (door.at, door.at), ROUTE, label(Side::Stable)).await;
         }
         run
     }

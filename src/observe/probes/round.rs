@@ -24,7 +24,7 @@ use super::{
 use crate::{
     clock::Clock,
     decide::judge::probes::{MUTATING_PAIRS, PAIRS, Seen, Turn},
-    edge::probe::Prober,
+    edge::probe::{Entry, Ledger, Prober, Room},
     model::{
         phase::after,
         probe::{Answerer, Check, Outcome, Run},
@@ -36,6 +36,10 @@ const SOON: Duration = Duration::from_secs(5);
 /// When the other pairs of a sample follow the first (research on the judge, §7): weather of some seconds is weather for few of them.
 const REPEATS: [Duration; PAIRS as usize - 1] =
     [Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+/// How soon it is looked again whether another run may begin.
+const ROOM: Duration = Duration::from_secs(1);
+/// So long after the lead was gained it may not be known which runs are open: a list takes less, also with its second try.
+const KNOWN: Duration = Duration::from_secs(30);
 /// Of what a target did wrong, as it is shown.
 const SENTENCE: usize = 300;
 const NO_STABLE: &str = "no stable pod is ready";
@@ -43,9 +47,11 @@ const NO_STABLE: &str = "no stable pod is ready";
 /// Runs one probe of one Delivery.
 pub(super) struct Asker {
     pub(super) prober: Arc<dyn Prober>,
+    pub(super) ledger: Arc<dyn Ledger>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) nudge: UnboundedSender<Key>,
     pub(super) runs: IntCounterVec,
+    pub(super) sweeps: IntCounterVec,
     pub(super) book: Arc<Mutex<Book>>,
     pub(super) key: Key,
 }
@@ -80,25 +86,36 @@ impl Asker {
         let mut first = 0;
         // The door that the last round could have gone through.
         let mut entered: Option<Door> = None;
+        let began = Instant::now();
+        let mut room = began;
         loop {
             let (probe, eager) = told.borrow_and_update().clone();
             let opens = self.opens(&probe).filter(|_| entered.is_none());
             let stopped = lock(&self.book).stopped(&probe.check.name);
-            let Some(due) = due(&probe, eager || doubted, last, opens).filter(|_| !stopped) else {
-                lock(&self.book).due(&probe.check.name, None);
-                if told.changed().await.is_err() {
-                    return;
-                }
-                continue;
-            };
-            self.announce(&probe, due);
+            let due = due(&probe, eager || doubted, last, opens).filter(|_| !stopped).map(|due| due.max(room));
+            match due {
+                Some(due) => self.announce(&probe, due),
+                None => lock(&self.book).due(&probe.check.name, None),
+            }
             tokio::select! {
                 biased;
                 changed = told.changed() => match changed {
                     Ok(()) => continue,
                     Err(_) => return,
                 },
-                () = sleep_until(due) => {}
+                () = self.sweep_due(&probe) => {
+                    self.sweep(&probe).await;
+                    continue;
+                }
+                () = at(due) => {}
+            }
+            // It may have been stopped by what another process has left.
+            if lock(&self.book).stopped(&probe.check.name) {
+                continue;
+            }
+            if !self.has_room(&probe, began) {
+                room = Instant::now() + ROOM;
+                continue;
             }
             last = Some(Instant::now());
             let door = self.open_door(&probe, entered.as_ref()).cloned();
@@ -111,6 +128,25 @@ impl Asker {
                 last = Some(Instant::now());
             }
         }
+    }
+
+    /// Whether another run of it may begin; else people are told why not, where that does not pass by itself.
+    fn has_room(&self, probe: &Watched, began: Instant) -> bool {
+        let Some(page) = &probe.page else { return true };
+        let name = &probe.check.name;
+        let why = match self.ledger.room(page) {
+            // What bars it, if anything does, is a write that failed; the next one will tell.
+            Room::Free => return true,
+            Room::Full(open) => format!("{open} of its runs are open, and no more may be (maxOpen); see kubectl get proberuns -o wide"),
+            Room::Unknown if began.elapsed() < KNOWN => return false,
+            Room::Unknown => {
+                "it cannot be listed which of its runs are open; see the rights of Haldane on proberuns.haldane.dev".to_owned()
+            }
+        };
+        if lock(&self.book).barred(name, Some(why)) {
+            self.nudge();
+        }
+        false
     }
 
     fn announce(&self, probe: &Watched, due: Instant) {
@@ -194,13 +230,13 @@ impl Asker {
         };
         let beside = async {
             match stable {
-                Some(stable) => self.ask_pod(&probe.check, stable, stable, Side::Stable).await,
+                Some(stable) => self.ask_pod(probe, stable, stable, Side::Stable).await,
                 // Nobody of stable answers: that is stable failing, so a canary that answers may be the mend, and one that
                 // does not is not to blame alone.
                 None => Seen::Fail(NO_STABLE.to_owned()),
             }
         };
-        let seen = tokio::join!(self.ask_pod(&probe.check, canary, stable.unwrap_or(canary), Side::Canary), beside);
+        let seen = tokio::join!(self.ask_pod(probe, canary, stable.unwrap_or(canary), Side::Canary), beside);
         if !still_asked(told, canary) {
             return false;
         }
@@ -212,18 +248,20 @@ impl Asker {
     pub(super) fn note(&self, probe: &Watched, name: String, turn: Turn, seen: (Seen, Seen)) -> bool {
         let canary_alone = matches!(seen, (Seen::Fail(_), Seen::Pass));
         let weighty = !matches!(seen, (Seen::Pass, Seen::Pass));
-        if probe.votes {
+        let votes = probe.votes && !lock(&self.book).is_mute(&probe.check.name);
+        if votes {
             lock(&self.book).pair(name, turn, seen, self.clock.now());
             if weighty {
                 self.nudge();
             }
         }
-        canary_alone && probe.votes
+        canary_alone && votes
     }
 
     /// One pod. It says who it is, where that will be asked for.
-    async fn ask_pod(&self, check: &Arc<Check>, target: &Target, home: &Target, side: Side) -> Seen {
-        let run = self.ask(check, (target.at, home.at), PODS, label(side)).await;
+    async fn ask_pod(&self, probe: &Watched, target: &Target, home: &Target, side: Side) -> Seen {
+        let check = &probe.check;
+        let run = self.ask((probe, check), (target.at, home.at), PODS, label(side)).await;
         if check.answered_by.is_some() {
             lock(&self.book).learn(&check.name, side, run.answered);
         }
@@ -236,15 +274,15 @@ impl Asker {
         let before = lock(&self.book).healthy(name);
         for _ in 0..2 {
             let Some(target) = self.turn(name, pods) else { return };
-            let run = self.ask(&probe.check, (target.at, target.at), PODS, "rest").await;
+            let run = self.ask((probe, &probe.check), (target.at, target.at), PODS, "rest").await;
             let wrong = match seen(run.outcome) {
                 Seen::Void(_) => return,
                 Seen::Pass => None,
                 Seen::Fail(said) | Seen::Busy(said) => Some(said),
             };
             let healthy = wrong.is_none();
-            if probe.votes {
-                lock(&self.book).at_rest(name, wrong, self.clock.now());
+            if probe.votes && lock(&self.book).at_rest(name, wrong, self.clock.now()) {
+                self.nudge();
             }
             if healthy {
                 break;
@@ -256,10 +294,22 @@ impl Asker {
         }
     }
 
-    /// One run at an address. What it made is put right at `home`.
-    pub(super) async fn ask(&self, check: &Arc<Check>, (at, home): (SocketAddr, SocketAddr), via: &str, side: &str) -> Run {
-        let run = self.prober.run(check, at, home).await;
-        if lock(&self.book).left(&check.name, run.left.as_deref()) {
+    /// One run at an address, of the probe's own check or of one that asks the same another way. What it made is put right at `home`.
+    pub(super) async fn ask(
+        &self,
+        (probe, check): (&Watched, &Arc<Check>),
+        (at, home): (SocketAddr, SocketAddr),
+        via: &str,
+        side: &str,
+    ) -> Run {
+        let entry = probe.page.as_ref().map(|page| Entry { ledger: self.ledger.clone(), page: page.clone() });
+        let run = self.prober.run(check, at, home, entry).await;
+        let told = {
+            let mut book = lock(&self.book);
+            let left = book.left(&check.name, run.left.as_deref());
+            book.unwritten(&check.name, run.unwritten.as_deref()) || left
+        };
+        if told {
             self.nudge();
         }
         let result = run.outcome.class().map_or("pass", |class| class.label());
@@ -267,7 +317,7 @@ impl Asker {
         run
     }
 
-    fn turn<'a>(&self, of: &str, among: &'a [Target]) -> Option<&'a Target> {
+    pub(super) fn turn<'a>(&self, of: &str, among: &'a [Target]) -> Option<&'a Target> {
         among.get(lock(&self.book).turn(of, among.len()))
     }
 
@@ -290,6 +340,14 @@ pub(super) fn label(side: Side) -> &'static str {
     match side {
         Side::Canary => "canary",
         Side::Stable => "stable",
+    }
+}
+
+/// Waits until then; for ever, if it is never.
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -9,14 +9,16 @@ use tokio::{
 
 use super::*;
 use crate::{
+    api::probe_run::{ProbeRevision, PutRight},
     decide::judge::{
         book::{Book, Dated, Input, Verdict},
         probes::{ProbeTerms, Seen, Turn, by_route},
         terms::Terms,
     },
+    edge::probe::{Entry, InMemory, Room, Swept},
     model::{
         phase::after,
-        probe::{AnsweredBy, Answerer, Class, Expect, Outcome, Run, Scheme, Step, Vars, Wanted},
+        probe::{AnsweredBy, Answerer, Class, Expect, Outcome, Run, RunName, Scheme, Step, Sweep, Vars, Wanted},
         route::Testers,
         world::Told,
     },
@@ -47,6 +49,11 @@ struct Scripted {
     to_customers: Mutex<VecDeque<(&'static str, bool)>>,
     /// Every pod says this of itself; nothing: v2 of a canary's, v1 of stable's.
     says: Mutex<Option<&'static str>>,
+    /// What every run leaves.
+    leaves: Mutex<Option<String>>,
+    /// Whose items a sweep finds; and the sweeps: when, where, and how many were meant.
+    found: Mutex<Vec<RunName>>,
+    swept: Mutex<Vec<(Duration, u16, usize)>>,
 }
 
 /// Where the door is.
@@ -65,7 +72,7 @@ impl Scripted {
 }
 
 impl Prober for Scripted {
-    fn run<'a>(&'a self, check: &'a Arc<Check>, target: SocketAddr, _: SocketAddr) -> BoxFuture<'a, Run> {
+    fn run<'a>(&'a self, check: &'a Arc<Check>, target: SocketAddr, _: SocketAddr, _: Option<Entry>) -> BoxFuture<'a, Run> {
         let since = self.started.lock().unwrap().unwrap().elapsed();
         self.asked.lock().unwrap().push((since, target.port()));
         Box::pin(async move {
@@ -84,18 +91,36 @@ impl Prober for Scripted {
                 let said = "GET / answered 500, expected 2xx".to_owned();
                 Outcome::Fail { class: Class::HttpStatus, step: "home".to_owned(), said, status: Some(500), took: FLOW }
             };
-            Run { outcome, left: None, answered: vec![who] }
+            Run { left: self.leaves.lock().unwrap().clone(), answered: vec![who], ..Run::from(outcome) }
         })
     }
 
     fn metrics<'a>(&'a self, _: SocketAddr, _: &'a str) -> BoxFuture<'a, Result<String, String>> {
         Box::pin(async { Err("are not shown".to_owned()) })
     }
+
+    fn put_right<'a>(
+        &'a self,
+        _: &'a Check,
+        _: SocketAddr,
+        _: &'a RunName,
+        _: &'a BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Option<String>> {
+        Box::pin(async { None })
+    }
+
+    fn sweep<'a>(&'a self, _: &'a Check, home: SocketAddr, meant: &'a (dyn Fn(&RunName) -> bool + Send + Sync)) -> BoxFuture<'a, Swept> {
+        let runs = self.found.lock().unwrap();
+        let gone = runs.iter().filter(|run| meant(run)).count();
+        self.swept.lock().unwrap().push((self.started.lock().unwrap().unwrap().elapsed(), home.port(), gone));
+        Box::pin(async move { Swept { gone, left: None } })
+    }
 }
 
 struct Bench {
     board: ProbeBoard,
     prober: Arc<Scripted>,
+    ledger: Arc<InMemory>,
     nudges: UnboundedReceiver<Key>,
 }
 
@@ -104,7 +129,9 @@ fn bench() -> Bench {
     *prober.started.lock().unwrap() = Some(Instant::now());
     *prober.to_testers.lock().unwrap() = ("v2", true);
     let (nudge, nudges) = unbounded_channel();
-    Bench { board: ProbeBoard::new(prober.clone(), Arc::new(Ticking(Instant::now())), nudge), prober, nudges }
+    let ledger = Arc::new(InMemory::default());
+    let board = ProbeBoard::new(prober.clone(), ledger.clone(), Arc::new(Ticking(Instant::now())), nudge);
+    Bench { board, prober, ledger, nudges }
 }
 
 fn key() -> Key {
@@ -155,6 +182,7 @@ fn check() -> Arc<Check> {
         setup: Vec::new(),
         steps: vec![step],
         teardown: Vec::new(),
+        sweep: None,
         secrets: Vars::default(),
         deadline: Check::DEADLINE,
         trust: None,
@@ -164,7 +192,7 @@ fn check() -> Arc<Check> {
 }
 
 fn asking(asks: Asks, every: u64) -> Watch {
-    let probe = Watched { check: check(), every: Duration::from_secs(every), votes: true, pods: true, route_of: None, asks };
+    let probe = Watched { check: check(), every: Duration::from_secs(every), votes: true, pods: true, page: None, route_of: None, asks };
     Watch { about: "v2".to_owned(), stage: "Preflight".to_owned(), eager: false, after: None, probes: vec![probe], meter: None }
 }
 
@@ -623,4 +651,127 @@ async fn another_share_keeps_the_door_open_and_a_pair_that_it_shuts_upon_is_drop
     bench.board.watch(&key(), shut(with_door(false, false)));
     bench.pass(100).await;
     assert_eq!(bench.by_route(), [GOOD, GOOD]);
+}
+
+/// One whose runs have to be put right.
+fn written(mut watch: Watch) -> Watch {
+    let step = serde_json::json!([{"name": "cancel", "request": {"method": "DELETE", "path": "/orders/1"}}]);
+    let put_right: PutRight =
+        serde_json::from_value(serde_json::json!({"target": {"serviceRef": {"name": "shop"}}, "teardown": step})).unwrap();
+    let probe = ProbeRevision { name: "home".to_owned(), ..ProbeRevision::default() };
+    let page = Page { namespace: "demo".to_owned(), delivery: "shop".to_owned(), probe, put_right, most: 20 };
+    watch.probes.iter_mut().for_each(|probe| probe.page = Some(Arc::new(page.clone())));
+    watch
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_with_too_many_open_runs_is_not_run_and_goes_on_when_one_is_put_right() {
+    let mut bench = bench();
+    *bench.ledger.room.lock().unwrap() = Some(Room::Unknown);
+    bench.board.watch(&key(), written(at_rest(1)));
+    bench.pass(10_000).await;
+    assert_eq!((bench.asked(), bench.board.read(&key()).barred), (vec![], vec![]), "the list is on its way");
+    bench.pass(25_000).await;
+    let barred = bench.board.read(&key()).barred;
+    assert!(matches!(barred.as_slice(), [(_, why)] if why.contains("cannot be listed")), "{barred:?}");
+    *bench.ledger.room.lock().unwrap() = Some(Room::Full(20));
+    bench.pass(400_000).await;
+    assert!(bench.asked().is_empty());
+    let (barred, nudged) = (bench.board.read(&key()).barred, bench.nudged());
+    assert!(matches!(barred.as_slice(), [(probe, why)] if probe == "home" && why.starts_with("20 of its runs are open")), "{barred:?}");
+    assert_eq!(nudged, 2, "each is told once");
+    bench.board.watch(&key(), Watch { about: "v3".to_owned(), ..written(at_rest(1)) });
+    assert_eq!(bench.board.read(&key()).barred.len(), 1, "another version is no reason to go on");
+    *bench.ledger.room.lock().unwrap() = None;
+    bench.pass(1_100).await;
+    assert_eq!((bench.asked(), bench.board.read(&key()).barred), (vec![101], vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_leaves_things_behind_is_stopped_also_when_another_process_put_them_there() {
+    let mut bench = bench();
+    bench.board.watch(&key(), written(at_rest(1)));
+    bench.pass(100).await;
+    bench.nudged();
+    for left in [Some("500"), Some("500"), None, Some("500"), Some("500")] {
+        bench.board.put_right(&key(), "home", left);
+    }
+    assert_eq!((bench.nudged(), bench.board.read(&key()).stopped), (0, vec![]), "not three in a row");
+    bench.board.put_right(&key(), "home", Some("500"));
+    assert_eq!((bench.nudged(), bench.board.read(&key()).stopped), (1, vec![("home".to_owned(), "500".to_owned())]));
+    let runs = bench.asked().len();
+    bench.pass(400_000).await;
+    assert_eq!(bench.asked().len(), runs, "it is not run any more");
+    bench.board.put_right(&Key::new("other").within("demo"), "home", Some("500"));
+    assert_eq!(bench.nudged(), 0, "a Delivery that is gone has nobody to tell");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_is_swept_soon_and_then_every_hour_through_what_is_proven() {
+    let bench = bench();
+    let name = |second: i64, byte: u8| RunName::new(Timestamp::from_second(second).unwrap(), [byte; RunName::RANDOM]);
+    let step = Step { name: "list".to_owned(), ..check().steps.first().unwrap().clone() };
+    let sweep = Sweep {
+        list: step.clone(),
+        items: "$[*]".to_owned(),
+        named: "$.ref".to_owned(),
+        prefix: "synth-".to_owned(),
+        older_than: Sweep::OLDER_THAN,
+        delete: step,
+    };
+    let swept = |watch: Watch| {
+        let mut watch = written(watch);
+        watch
+            .probes
+            .iter_mut()
+            .for_each(|probe| probe.check = Arc::new(Check { sweep: Some(Box::new(sweep.clone())), ..(*probe.check).clone() }));
+        watch
+    };
+    // One of a run that is open, one that is older than an hour from the second sweep on, and one of the future.
+    bench.prober.found.lock().unwrap().extend([name(1, 1), name(2, 2), name(100_000, 3)]);
+    bench.ledger.open.lock().unwrap().push(name(1, 1));
+    bench.board.watch(&key(), swept(at_rest(1)));
+    bench.pass(100_000).await;
+    bench.board.watch(&key(), Watch { about: "v3".to_owned(), ..swept(pair(1, 1)) });
+    bench.pass(3_600_000).await;
+    let seen: Vec<(u64, u16, usize)> =
+        bench.prober.swept.lock().unwrap().iter().map(|(at, port, gone)| (at.as_secs(), *port, *gone)).collect();
+    assert_eq!(seen, [(20, 101, 0), (3620, 101, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_flakes_at_rest_does_not_vote_whatever_version_serves_until_it_is_steady() {
+    let mut bench = bench();
+    let every = |watch: Watch| Watch { stage: String::new(), ..watch };
+    let round = Duration::from_mins(3);
+    // Each tenth round fails, at either pod.
+    let flaky = async |bench: &Bench, rounds: u32, flakes: bool| {
+        for n in 1..=rounds {
+            let now = if flakes && n % 10 == 0 { vec![101, 102] } else { vec![] };
+            *bench.prober.bad.lock().unwrap() = now;
+            sleep(round).await;
+        }
+    };
+    bench.board.watch(&key(), every(Watch { about: "v1".to_owned(), ..at_rest(2) }));
+    sleep(Duration::from_secs(1)).await;
+    flaky(&bench, 60, true).await;
+    bench.board.watch(&key(), every(Watch { about: "v2".to_owned(), ..at_rest(2) }));
+    sleep(Duration::from_secs(1)).await;
+    flaky(&bench, 100, true).await;
+    assert_eq!((bench.board.read(&key()).voting.len(), bench.board.read(&key()).mute), (1, vec![]), "not yet 200 runs");
+    flaky(&bench, 60, true).await;
+    bench.nudged();
+    let seen = bench.board.read(&key());
+    assert_eq!((seen.voting, seen.rest, seen.mute), (vec![], vec![], vec!["home".to_owned()]));
+    assert!(matches!(seen.turned.as_slice(), [voice] if voice.mute && voice.runs == 200 && voice.flakes > 4), "{:?}", seen.turned);
+    assert_eq!(bench.board.read(&key()).turned, vec![], "it is told once");
+    // It says nothing against a canary either.
+    bench.prober.bad.lock().unwrap().push(1);
+    bench.board.watch(&key(), pair(1, 1));
+    bench.pass(60_000).await;
+    assert!(bench.samples().is_empty() && !bench.canaries().is_empty(), "it is asked, and not heard");
+    bench.board.watch(&key(), every(Watch { about: "v3".to_owned(), ..at_rest(2) }));
+    flaky(&bench, 1200, false).await;
+    let seen = bench.board.read(&key());
+    assert_eq!((seen.voting.len(), seen.mute.len(), seen.turned.iter().map(|voice| voice.mute).collect::<Vec<_>>()), (1, 0, vec![false]));
 }

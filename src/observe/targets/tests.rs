@@ -101,6 +101,7 @@ fn probe(port: Option<&str>) -> Probe {
         setup: Vec::new(),
         steps: Vec::new(),
         teardown: Vec::new(),
+        sweep: None,
         secrets: Vars::default(),
         deadline: Check::DEADLINE,
         trust: None,
@@ -118,6 +119,7 @@ fn probe(port: Option<&str>) -> Probe {
         pods: true,
         route: false,
         host: None,
+        page: None,
     }
 }
 
@@ -220,7 +222,7 @@ fn a_port_of_the_service_leads_to_a_port_of_the_pod() {
         (None, two.clone(), Err("Service shop has 2 ports; name one in target.serviceRef.port")),
         (Some("grpc"), two, Err("Service shop has no port named grpc; see target.serviceRef.port")),
     ] {
-        let found = super::port(&[raw_service(&ports)], &probe(port));
+        let found = super::port(&[raw_service(&ports)], &probe(port).service, port);
         let found = found.map(|p| target(&pod("s1", "h1", 1, true), &p, &seen.iter().collect::<Vec<_>>()).map(|t| t.at.port()));
         assert_eq!(found, expected.map_err(str::to_owned), "{port:?} of {ports}");
     }

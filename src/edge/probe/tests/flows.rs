@@ -5,7 +5,10 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::probe::{Capture, Place, SECRETS, That, Until};
+use crate::{
+    api::probe_run::{ProbeRevision, PutRight},
+    model::probe::{Capture, Place, SECRETS, Sweep, That, Until},
+};
 
 /// Orders that are made, read and cancelled.
 #[derive(Default)]
@@ -147,7 +150,7 @@ async fn who_stops_asking_does_not_stop_what_puts_it_right() {
     let check = Arc::new(order());
     let asked = tokio::spawn({
         let (check, at) = (check.clone(), server.address);
-        async move { prober().run(&check, at, at).await }
+        async move { prober().run(&check, at, at, None).await }
     });
     while shop.lock().unwrap().orders.is_empty() {
         sleep(Duration::from_millis(1)).await;
@@ -207,4 +210,168 @@ fn variables_that_nobody_sets_are_told_with_their_step() {
     check.validate().unwrap();
     check.steps[0].path = "/${id}".into();
     assert!(check.validate().unwrap_err().to_string().starts_with("steps[0]: there is no ${id}"), "not before it is captured");
+}
+
+/// A page for the runs of a check.
+fn entry(ledger: &Arc<InMemory>) -> Entry {
+    let cancel = json!([{"name": "cancel", "request": {"method": "DELETE", "path": "/orders/${id}"}}]);
+    let put_right: PutRight = serde_json::from_value(json!({"target": {"serviceRef": {"name": "shop"}}, "teardown": cancel})).unwrap();
+    let probe = ProbeRevision { name: "place-order".into(), ..ProbeRevision::default() };
+    let page = Page { namespace: "demo".into(), delivery: "shop".into(), probe, put_right, most: 20 };
+    Entry { ledger: ledger.clone(), page: Arc::new(page) }
+}
+
+async fn written(check: &Check, at: std::net::SocketAddr, ledger: &Arc<InMemory>) -> Run {
+    timeout(2 * LONG, prober().run(&Arc::new(check.clone()), at, at, Some(entry(ledger)))).await.expect("an outcome in time")
+}
+
+fn lines(ledger: &InMemory) -> Vec<String> {
+    ledger.lines.lock().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_run_is_written_down_before_it_changes_anything_and_what_teardown_needs_before_it_goes_on() {
+    let (server, shop) = open(Shop::default()).await;
+    let ledger = Arc::new(InMemory::default());
+    let mut check = order();
+    check.setup.insert(0, step("look", "GET", "/"));
+    check.setup[0].expect.status = vec![200];
+    let run = written(&check, server.address, &ledger).await;
+    assert_pass(&run.outcome);
+    assert_eq!(lines(&ledger), ["open place-order", r#"keep {"id": "o/1"}"#, "close None"]);
+    assert!(shop.lock().unwrap().orders.is_empty() && run.unwritten.is_none());
+
+    // One that only reads is never written down, and one that cannot be changes nothing.
+    let ledger = Arc::new(InMemory::default());
+    *ledger.refuses.lock().unwrap() = Some("open");
+    let before = server.heads().len();
+    let run = written(&check, server.address, &ledger).await;
+    let sent = server.heads().into_iter().skip(before).collect::<Vec<_>>();
+    assert!(sent.len() == 1 && sent[0].starts_with("GET / "), "{sent:?}");
+    assert_eq!(run.unwritten.as_deref(), Some("its ProbeRun cannot be written: no right"));
+    assert_eq!(
+        run.outcome,
+        Outcome::Void { class: Class::Prober, said: "POST /login was not sent: its ProbeRun cannot be written: no right".into() }
+    );
+}
+
+#[tokio::test]
+async fn a_run_whose_order_cannot_be_written_down_goes_no_further_and_is_put_right() {
+    let (server, shop) = open(Shop::default()).await;
+    let ledger = Arc::new(InMemory::default());
+    *ledger.refuses.lock().unwrap() = Some("keep");
+    let run = written(&order(), server.address, &ledger).await;
+    assert!(
+        matches!(&run.outcome, Outcome::Void { class: Class::Prober, said } if said.starts_with("POST /orders was answered, and the run went no further"))
+    );
+    assert!(server.heads().iter().all(|head| !head.starts_with("GET ")), "the next step was not sent");
+    assert!(shop.lock().unwrap().orders.is_empty());
+    assert_eq!(lines(&ledger), ["open place-order", "close None"]);
+}
+
+#[tokio::test]
+async fn what_is_left_is_written_down_and_is_put_right_by_another_process() {
+    let (server, shop) = open(Shop { broken: Some("DELETE"), ..Shop::default() }).await;
+    let ledger = Arc::new(InMemory::default());
+    let run = written(&order(), server.address, &ledger).await;
+    assert_eq!(lines(&ledger).pop().unwrap(), format!("close {:?}", run.left.as_deref()));
+    let name = ledger.open.lock().unwrap()[0].clone();
+    // All that another process knows: no step, no session, and the one value that was kept.
+    let check = Check { setup: order().setup_anew(), steps: vec![], ..order() };
+    let kept = std::collections::BTreeMap::from([("id".to_owned(), "o/1".to_owned())]);
+    let again = async || prober().put_right(&check, server.address, &name, &kept).await;
+    assert_eq!(again().await.as_deref(), Some("DELETE /orders/${id} answered 500, expected 200 or 404"));
+    shop.lock().unwrap().broken = None;
+    assert_eq!(again().await, None);
+    assert!(shop.lock().unwrap().orders.is_empty());
+    assert_eq!(again().await, None, "twice does no harm");
+    let heads = server.heads();
+    let last = heads.last().unwrap();
+    assert!(last.contains("cookie: sid=c00kie") && last.contains(&format!("x-haldane-run: {}", name.as_str())), "{last}");
+    shop.lock().unwrap().broken = Some("POST");
+    assert!(again().await.unwrap().starts_with("POST /login answered 500"), "without a session nobody knows whether it is there");
+}
+
+/// A shop whose orders can be listed, with what they are called.
+fn swept(answer_to: &'static str) -> Check {
+    let sweep = Sweep {
+        list: step("list", "GET", "/list"),
+        items: "$.orders[*]".into(),
+        named: "$.ref".into(),
+        prefix: "synth-".into(),
+        older_than: Sweep::OLDER_THAN,
+        delete: step("delete", "DELETE", "/orders/${item.id}"),
+    };
+    let place = Step {
+        body: Some(Body::Json(json!({"ref": "synth-${run.id}"}))),
+        capture: vec![kept("id", Place::Json(answer_to.into()))],
+        ..step("place", "POST", "/orders")
+    };
+    Check { teardown: vec![step("cancel", "DELETE", "/orders/${id}")], sweep: Some(Box::new(sweep)), ..check(vec![place]) }
+}
+
+/// It keeps what is posted, and lists it with what was there before.
+async fn listing(before: Vec<Value>) -> (Server, Arc<Mutex<Vec<Value>>>) {
+    let orders = Arc::new(Mutex::new(before));
+    let inside = orders.clone();
+    let server = Server::start(move |mut stream, _, heard| {
+        let orders = inside.clone();
+        async move {
+            loop {
+                let head = heard.read(&mut stream).await?;
+                let said = {
+                    let mut orders = orders.lock().unwrap();
+                    let (method, rest) = head.split_once(' ').unwrap();
+                    match method {
+                        "POST" => {
+                            let mut order: Value = serde_json::from_str(head.split_once("\r\n\r\n").unwrap().1).unwrap();
+                            order["id"] = json!(format!("new-{}", orders.len()));
+                            orders.push(order.clone());
+                            answer(201, "", &order)
+                        }
+                        "DELETE" => {
+                            let id = rest.split(' ').next().unwrap().rsplit('/').next().unwrap();
+                            let there = orders.len();
+                            orders.retain(|order| order["id"] != id);
+                            answer(if orders.len() < there { 200 } else { 410 }, "", &json!({}))
+                        }
+                        _ => answer(200, "", &json!({"orders": *orders})),
+                    }
+                };
+                stream.write_all(said.as_bytes()).await.ok()?;
+            }
+        }
+    });
+    (server.await, orders)
+}
+
+#[tokio::test]
+async fn what_teardown_cannot_know_is_found_by_the_name_of_its_run_and_nothing_else_is_touched() {
+    let old = RunName::new(jiff::Timestamp::from_second(1_700_000_000).unwrap(), [1; RunName::RANDOM]);
+    let others = vec![json!({"id": "a", "ref": "customer"}), json!({"id": "b", "ref": format!("synth-{}", old.as_str())})];
+    let (server, orders) = listing(others.clone()).await;
+    // The answer has no such value, so nobody knows what was made.
+    let run = flow(&swept("$.number"), server.address).await;
+    assert_eq!((fail(run.outcome).0, run.left), (Class::Assertion, None));
+    assert_eq!(*orders.lock().unwrap(), others, "the order of this run is gone, and no other");
+
+    // The hourly sweep takes what it is told to, and no customer's.
+    let all = |run: &RunName| run.as_str() == old.as_str();
+    let swept_away = prober().sweep(&swept("$.id"), server.address, &all).await;
+    assert_eq!(swept_away, Swept { gone: 1, left: None });
+    assert_eq!(orders.lock().unwrap().len(), 1);
+    assert_eq!(prober().sweep(&swept("$.id"), server.address, &|_: &RunName| true).await, Swept { gone: 0, left: None });
+}
+
+#[tokio::test]
+async fn a_sweep_is_bounded_and_tells_what_it_could_not_do() {
+    let name = |n: u8| RunName::new(jiff::Timestamp::from_second(1_700_000_000).unwrap(), [n; RunName::RANDOM]);
+    let many: Vec<Value> = (0..60).map(|n| json!({"id": format!("o{n}"), "ref": format!("synth-{}", name(n).as_str())})).collect();
+    let (server, orders) = listing(many).await;
+    let every = |_: &RunName| true;
+    assert_eq!(prober().sweep(&swept("$.id"), server.address, &every).await.gone, Sweep::MOST);
+    assert_eq!(orders.lock().unwrap().len(), 10);
+    let broken = Server::answering("HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n").await;
+    let failed = prober().sweep(&swept("$.id"), broken.address, &every).await;
+    assert_eq!(failed, Swept { gone: 0, left: Some("GET /list answered 500, expected 2xx".into()) });
 }

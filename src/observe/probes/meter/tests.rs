@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::edge::probe::{Entry, InMemory, Swept};
 use crate::{
     decide::judge::{
         bet::Side,
@@ -17,7 +18,7 @@ use crate::{
     model::{
         measure::Matchers,
         phase::after,
-        probe::{Check, Run},
+        probe::{Check, Run, RunName},
         world::Probes,
     },
     observe::probes::{ProbeBoard, Watch},
@@ -42,7 +43,21 @@ struct Pods {
 }
 
 impl Prober for Pods {
-    fn run<'a>(&'a self, _: &'a Arc<Check>, _: SocketAddr, _: SocketAddr) -> BoxFuture<'a, Run> {
+    fn run<'a>(&'a self, _: &'a Arc<Check>, _: SocketAddr, _: SocketAddr, _: Option<Entry>) -> BoxFuture<'a, Run> {
+        Box::pin(std::future::pending())
+    }
+
+    fn put_right<'a>(
+        &'a self,
+        _: &'a Check,
+        _: SocketAddr,
+        _: &'a RunName,
+        _: &'a BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Option<String>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn sweep<'a>(&'a self, _: &'a Check, _: SocketAddr, _: &'a (dyn Fn(&RunName) -> bool + Send + Sync)) -> BoxFuture<'a, Swept> {
         Box::pin(std::future::pending())
     }
 
@@ -86,7 +101,7 @@ fn bench(rates: &[(u16, (u64, u64))]) -> Bench {
     let rates = Mutex::new(rates.iter().copied().collect());
     let pods = Arc::new(Pods { began, rates, restarted: Mutex::default(), asked: Mutex::default() });
     let (nudge, nudges) = unbounded_channel();
-    Bench { board: ProbeBoard::new(pods.clone(), Arc::new(Ticking(began)), nudge), pods, nudges }
+    Bench { board: ProbeBoard::new(pods.clone(), Arc::new(InMemory::default()), Arc::new(Ticking(began)), nudge), pods, nudges }
 }
 
 fn key() -> Key {

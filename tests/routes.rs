@@ -18,6 +18,8 @@ mod helm;
 mod killed;
 #[path = "routes/mid_rollout.rs"]
 mod mid_rollout;
+#[path = "routes/prometheus.rs"]
+mod prometheus;
 #[path = "routes/requests.rs"]
 mod requests;
 #[path = "routes/rules.rs"]

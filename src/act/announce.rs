@@ -128,6 +128,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::NoData { .. }
         | R::NoTraffic { .. }
         | R::ErrorsJumped { .. }
+        | R::UnderSuspicion { .. }
         | R::AskedAgain { .. }
         | R::Unexplained { .. }
         | R::BothFailing { .. }

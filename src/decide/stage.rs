@@ -54,7 +54,7 @@ fn quiet(case: &Case<'_>, rollout: &Rollout) -> jiff::Timestamp {
 
 /// What a step waits for whose time is over: more requests of users, if that is what is missing.
 pub(super) fn waits_for_requests(case: &Case<'_>, rollout: &Rollout) -> Option<Requests> {
-    let over = baked(case, rollout).is_some_and(|over| over <= case.now);
+    let over = rollout.stage == Stage::Promoting || baked(case, rollout).is_some_and(|over| over <= case.now);
     Some(terms::requests(case, rollout)).filter(|requests| over && *requests != Requests::Enough)
 }
 
@@ -81,9 +81,9 @@ pub(super) fn baked(case: &Case<'_>, rollout: &Rollout) -> Option<jiff::Timestam
 fn evidence_is_enough(case: &Case<'_>, rollout: &Rollout, ready: jiff::Timestamp) -> bool {
     let asks = size::changed(case, rollout).any(|w| size::routed(case, w));
     let any = rollout.book.each_probe().any(|(_, probe)| probe.at_this_stage() > 0);
-    rollout.stage == Stage::Promoting
-        || !asks
-        || (terms::requests(case, rollout) == Requests::Enough && probes_are_enough(case, rollout, ready, any))
+    !asks
+        || (terms::requests(case, rollout) == Requests::Enough
+            && (rollout.stage == Stage::Promoting || probes_are_enough(case, rollout, ready, any)))
 }
 
 /// As far as the probes go.

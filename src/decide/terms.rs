@@ -100,13 +100,20 @@ pub(super) enum Requests {
 
 /// Whether a step may be left as far as the users' requests go.
 pub(super) fn requests(case: &Case<'_>, rollout: &Rollout) -> Requests {
-    let Stage::Canary { step } = rollout.stage else { return Requests::Enough };
-    let share = size::share(case, rollout, step);
     let book = &rollout.book;
-    if book.terms().errors.is_none() || rollout.direction != Direction::Forward || share == Weight::ZERO || book.promotion(step) >= ENOUGH {
+    if book.terms().errors.is_none() || rollout.direction != Direction::Forward {
         return Requests::Enough;
     }
     let version = super::verdict::version_of(case, rollout);
+    let shares = matches!(rollout.stage, Stage::Canary { .. } | Stage::Promoting);
+    if let Some(purse) = book.suspected().filter(|_| shares) {
+        return Requests::Gathering(Reason::UnderSuspicion { version, purse: purse.word() });
+    }
+    let Stage::Canary { step } = rollout.stage else { return Requests::Enough };
+    let share = size::share(case, rollout, step);
+    if share == Weight::ZERO || book.promotion(step) >= ENOUGH {
+        return Requests::Enough;
+    }
     if !comes_in_time(case, rollout) {
         return match case.plan.no_traffic {
             NoTraffic::Promote => Requests::Enough,

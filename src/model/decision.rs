@@ -439,6 +439,8 @@ reasons! {
     NoTraffic { version: String } => "users ask {version} too seldom to judge it by their requests, and no probe votes; it stays at its step (spec.verify.noTraffic, or: kubectl haldane promote)",
     /// A step lasts until enough is known.
     Gathering { version: String, share: Weight } => "{version} has {share} of the traffic and stays there until its requests have shown that it is no worse; how far that is: kubectl haldane why",
+    /// It may be worse.
+    UnderSuspicion { version: String, purse: &'static str } => "{version} gets no more of the traffic: its {purse} look worse than those of the version before, and are not certain yet; kubectl haldane why",
     /// Errors jumped while there was nothing to compare with.
     ErrorsJumped { version: String, jump: String } => "{version} shares the traffic with the version before once more, to see whose fault it is: {jump}",
     /// It shares once more.

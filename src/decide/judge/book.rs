@@ -23,6 +23,9 @@ use super::{
 /// Of what a target did wrong, as it is kept, in letters.
 const SENTENCE: usize = 300;
 
+/// Evidence of one purse that is worth to wait for more: 1/0.05.
+const SUSPECTED: f64 = 20.0;
+
 /// One paired run of one probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
@@ -380,6 +383,16 @@ impl Book {
         }
     }
 
+    /// The purse with the most evidence, where that is enough to give the canary no more than it has: of good ones a twentieth waits for
+    /// that at most, and none is taken back for it (Ville 1939).
+    #[must_use]
+    pub fn suspected(&self) -> Option<Purse> {
+        let speaking = Purse::ALL.into_iter().filter(|purse| self.terms.speaks(*purse)).map(|purse| (purse, self.evidence(purse)));
+        let most =
+            speaking.fold(None, |most: Option<(Purse, f64)>, one| if most.is_none_or(|most| one.1 > most.1) { Some(one) } else { most });
+        most.filter(|(_, evidence)| *evidence >= SUSPECTED).map(|(purse, _)| purse)
+    }
+
     /// The purse that weighs most.
     #[must_use]
     pub fn top(&self) -> Purse {
@@ -448,7 +461,10 @@ impl Book {
     /// Nothing that people or decisions look at has changed since `before` but counts and wealth.
     #[must_use]
     pub fn says_the_same(&self, before: &Self) -> bool {
-        self.verdict() == before.verdict() && self.whole == before.whole && self.watch.used == before.watch.used
+        self.verdict() == before.verdict()
+            && self.whole == before.whole
+            && self.watch.used == before.watch.used
+            && self.suspected() == before.suspected()
     }
 
     /// The last failure of the canary alone, with both sides.

@@ -26,6 +26,9 @@ struct Shop {
     a_second: u64,
     canary_fails: u64,
     stable_fails: u64,
+    /// Of a million so many are slower than every edge.
+    canary_slow: u64,
+    stable_slow: u64,
     /// What was asked and failed so far, in millionths: canary, stable.
     counted: [(u64, u64); 2],
     open: Option<(Terms, bool, Collector)>,
@@ -54,7 +57,18 @@ impl Shop {
             toy.mute = true;
         }
         let looked = toy.now;
-        Self { toy, a_second, canary_fails: 1000, stable_fails: 1000, counted: [(0, 0); 2], open: None, looked, stored: 0 }
+        Self {
+            toy,
+            a_second,
+            canary_fails: 1000,
+            stable_fails: 1000,
+            canary_slow: 0,
+            stable_slow: 0,
+            counted: [(0, 0); 2],
+            open: None,
+            looked,
+            stored: 0,
+        }
     }
 
     /// The share of the canary in percent, if it has one that is compared.
@@ -83,8 +97,11 @@ impl Shop {
             }
             let canary = self.asks(0, self.a_second * share * MILLION / 100, self.canary_fails);
             let stable = self.asks(1, self.a_second * (100 - share) * MILLION / 100, self.stable_fails);
-            let reading = |side: Side| Reading { side, timed: side.asked, slow: [0; 3] };
-            let strata = [Stratum { name: "", canary: reading(canary), stable: reading(stable) }];
+            let reading = |side: Side, slow: u64| {
+                let slow = u32::try_from(u64::from(side.asked) * slow / MILLION).unwrap();
+                Reading { side, timed: side.asked, slow: [slow; 3] }
+            };
+            let strata = [Stratum { name: "", canary: reading(canary, self.canary_slow), stable: reading(stable, self.stable_slow) }];
             let (_, _, collector) = self.open.as_mut().unwrap();
             let blocks = collector.scrape(self.looked, Scrape { strata: &strata, lines: &[], pods: (1, 4) });
             self.toy.seen.probes.samples.extend(blocks);
@@ -278,4 +295,23 @@ fn by_its_plan_a_step_rules_out_what_its_share_can_show() {
     let terms = shop.toy.state.phase.rollout().unwrap().book.terms();
     assert_eq!(terms.ratios, [20.0, 5.0, 2.0]);
     assert!((terms.bound() - 200.0).abs() < 1e-9 && terms.errors.is_some() && terms.latency.is_none() && terms.strata.is_empty());
+}
+
+#[test]
+fn slowness_that_is_not_certain_yet_gets_no_more_of_the_traffic() {
+    let mut shop = Shop::with(100, true);
+    shop.toy.seen.probes.meters.as_mut().unwrap().edges = Some([0.1, 0.25, 1.0]);
+    (shop.canary_slow, shop.stable_slow) = (300_000, 10_000);
+    shop.ship();
+    let mut told = BTreeSet::new();
+    shop.until(at(0));
+    while shop.toy.phase() == "Canary" {
+        shop.pass();
+        told.insert(shop.toy.last.as_ref().unwrap().reason.word());
+        assert!(shop.toy.seen.routes[0].most <= Weight::new(25), "{}", shop.told());
+    }
+    assert!(told.contains("UnderSuspicion"), "{told:?}");
+    shop.until(live_and_quiet);
+    assert_eq!(shop.toy.live(), "v1");
+    assert!(shop.told().contains("latency: ") && shop.told().contains("were slower than stable's"), "{}", shop.told());
 }

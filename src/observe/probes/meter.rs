@@ -26,6 +26,7 @@ use crate::{
         collect::{Collector, Reading, Scrape, Stratum, WARM_UP_S},
         terms::{STRATA, Terms},
     },
+    decide::verdict::PATIENCE,
     edge::{probe::Prober, prometheus::Series},
     model::{
         measure::{Counted, From, Measures, exposition::Sample},
@@ -112,7 +113,14 @@ impl Meter {
     pub(super) fn begin(parts: Parts, metered: Metered, about: &str, book: &Arc<Mutex<Book>>) -> Self {
         let (told, heard) = watch::channel(Told { metered, about: about.to_owned(), book: book.clone() });
         let known = Arc::new(Mutex::new(Meters::default()));
-        let reader = Reader { parts, known: known.clone(), before: BTreeMap::new(), history: History::default(), open: None };
+        let reader = Reader {
+            parts,
+            known: known.clone(),
+            before: BTreeMap::new(),
+            history: History::default(),
+            open: None,
+            told: (false, false, false),
+        };
         Self { told, known, task: tokio::spawn(reader.run(heard)) }
     }
 
@@ -150,6 +158,8 @@ struct Reader {
     before: BTreeMap<String, Counted>,
     history: History,
     open: Option<Open>,
+    /// What a look at the Delivery would make of it: it is read, somebody shows nothing, and has done so for long.
+    told: (bool, bool, bool),
 }
 
 /// Blocks that are being filled, and for what.
@@ -292,7 +302,6 @@ impl Reader {
         let rests = metered.course == Course::Rest;
         metered.stable.iter().filter(|_| rests).filter_map(|pod| read.get(&pod.pod)).for_each(|counted| all.add(counted));
         let mut known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let before = (known.looked, known.silent.is_some());
         if rests && !read.is_empty() {
             known.strata = all.busiest().into_iter().take(STRATA).collect();
             let buckets = all.buckets();
@@ -305,9 +314,10 @@ impl Reader {
             let since = known.silent.as_ref().map_or(now, |silent| silent.since);
             Silent { since, why }
         });
-        let changed = before != (known.looked, known.silent.is_some());
+        let lasts = known.silent.as_ref().is_some_and(|silent| after(silent.since, PATIENCE) <= now);
+        let told = (known.looked, known.silent.is_some(), lasts);
         drop(known);
-        if changed {
+        if std::mem::replace(&mut self.told, told) != told {
             self.nudge();
         }
     }

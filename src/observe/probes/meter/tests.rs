@@ -259,7 +259,10 @@ async fn who_shows_nothing_is_named_since_when_and_why() {
     let silent = |bench: &Bench| bench.board.read(&key()).meters.unwrap().silent;
     let first = silent(&bench).unwrap();
     assert_eq!(first.why, "pod pod-1 of the canary: its metrics cannot be had: nothing answers on port 9");
-    sleep(Duration::from_secs(30)).await;
+    sleep(Duration::from_secs(14)).await;
+    assert!(bench.nudges.try_recv().is_err());
+    sleep(Duration::from_secs(3)).await;
+    assert!(bench.nudges.try_recv().is_ok(), "by now a look at it holds");
     assert_eq!(silent(&bench).unwrap().since, first.since);
     bench.pods.rates.lock().unwrap().insert(1, (5, 0));
     sleep(Duration::from_secs(2)).await;

@@ -43,12 +43,26 @@ impl Actor {
     }
 }
 
+/// What was counted is stored once a minute.
+const COUNTED_US: i64 = 60 * 1_000_000;
+
 /// Nothing differs but counts that a restart finds again: the samples since the last write are still known to who took
 /// them, and the book skips those that it has.
 fn same(before: &DeliveryStatus, after: &DeliveryStatus) -> bool {
     // Pods come and go; the share that they give is written when they are as many as the stage wants, not one by one.
     let growing = after.rollout.as_ref().and_then(|r| r.canary).is_some_and(|c| c.ready < c.wanted);
-    before == after || light(before, growing) == light(after, growing)
+    before == after || (!counted_for_long(before, after) && light(before, growing) == light(after, growing))
+}
+
+/// Requests of users are counted all the time. Those of a minute are told again after a restart; those before it are not known to anybody
+/// else.
+fn counted_for_long(before: &DeliveryStatus, after: &DeliveryStatus) -> bool {
+    let counted = |status: &DeliveryStatus| {
+        let evidence = status.rollout.as_ref()?.evidence.as_ref()?;
+        (!evidence.requests.is_empty()).then_some(evidence.until).flatten()
+    };
+    let Some(now) = counted(after) else { return false };
+    counted(before).is_none_or(|then| now.saturating_sub(then) >= COUNTED_US)
 }
 
 fn light(status: &DeliveryStatus, growing: bool) -> Value {
@@ -87,6 +101,18 @@ mod tests {
             rollout: Some(RolloutStatus { evidence: Some(evidence), ..RolloutStatus::default() }),
             ..DeliveryStatus::default()
         }
+    }
+
+    #[test]
+    fn what_was_counted_is_stored_once_a_minute() {
+        let counted = |until| {
+            let requests = vec![format!("errors: 0 of {until} failed")];
+            with(Evidence { requests, until: Some(until), ..Evidence::default() })
+        };
+        assert!(same(&counted(7), &counted(7 + COUNTED_US - 1)));
+        assert!(!same(&counted(7), &counted(7 + COUNTED_US)));
+        assert!(!same(&with(Evidence::default()), &counted(7)), "its first block");
+        assert!(same(&counted(7 + COUNTED_US), &with(Evidence { until: Some(7), ..Evidence::default() })), "nobody counts any more");
     }
 
     #[test]

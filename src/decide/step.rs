@@ -6,8 +6,6 @@
 //! A pass either brings the world to what the stage asks for, or moves on to the next stage; the new stage is stored
 //! before anything is done for it. Only the way back and a suspension act first and store afterwards.
 
-use std::time::Duration;
-
 use super::{
     Case, approval, barrier, before, candidate, command, cron_jobs, hold, in_place,
     judge::{self, book::Book, probes::ProbeTerms},
@@ -33,32 +31,14 @@ use crate::{
     },
 };
 
-/// How long what was counted need not be stored: as much is lost with the process at most, which makes the judge slower and nothing else.
-const SPARED: Duration = Duration::from_mins(1);
-
 /// The next move of a rollout.
 #[must_use]
 pub fn next(case: &Case<'_>, stored: &Rollout) -> Decision {
     let rollout = Rollout { book: learnt(case, &stored.book), ..stored.clone() };
     let mut decision = answer(case, &rollout);
-    spared(&mut decision, stored);
     decision.effects.extend(unpinned(case));
     decision.holds.extend(hold::missing(case).filter(|missing| !decision.holds.contains(missing)));
     decision
-}
-
-/// Requests are counted all the time; a book in which nothing but counts has changed is stored once a minute. What is not stored yet is
-/// told again.
-fn spared(decision: &mut Decision, stored: &Rollout) {
-    let Phase::Rolling(next) = &mut decision.next.phase else { return };
-    let lately = match (next.book.until(), stored.book.until()) {
-        (Some(now), Some(then)) => now < after(then, SPARED),
-        _ => false,
-    };
-    let same = Rollout { book: stored.book.clone(), ..next.clone() } == *stored && decision.effects.is_empty();
-    if lately && same && next.book.terms().errors.is_some() && next.book.says_the_same(&stored.book) {
-        next.book = stored.book.clone();
-    }
 }
 
 /// The book with what was seen since: each way of a probe has its own place in it.

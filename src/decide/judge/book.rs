@@ -16,6 +16,7 @@ use super::{
     platform::Platform,
     probes::{Probe, ProbeTerms, Says, Seen, Turn},
     recheck::{RECHECKS, Usual, Watch},
+    sums::Sums,
     terms::{PROBES, Purse, Terms},
     words,
 };
@@ -81,23 +82,6 @@ pub struct Dated {
     pub at: Timestamp,
     /// What.
     pub input: Input,
-}
-
-/// Requests and failures over a whole rollout.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sums {
-    /// Requests to the canary and failures among them.
-    pub canary: (u64, u64),
-    /// Requests to stable and failures among them.
-    pub stable: (u64, u64),
-}
-
-impl Sums {
-    fn add(&mut self, tally: &Tally) {
-        let add = |sum: (u64, u64), side: Side| (sum.0.saturating_add(u64::from(side.asked)), sum.1.saturating_add(u64::from(side.failed)));
-        self.canary = add(self.canary, tally.canary);
-        self.stable = add(self.stable, tally.stable);
-    }
 }
 
 /// Why the book fails the canary.
@@ -238,7 +222,7 @@ impl Book {
 
     /// Takes in one input, whatever its moment. User metrics are not bet on under all of the traffic.
     pub fn take(&mut self, dated: &Dated) {
-        self.until = Some(dated.at);
+        self.until = self.until.max(Some(dated.at));
         match &dated.input {
             Input::Errors(strata) => self.block(dated.at, strata),
             Input::Mirror { canary, stable, fair } => self.mirror(*canary, *stable, fair),
@@ -456,15 +440,6 @@ impl Book {
     #[must_use]
     pub fn asked(&self) -> u32 {
         self.seen.asked
-    }
-
-    /// Nothing that people or decisions look at has changed since `before` but counts and wealth.
-    #[must_use]
-    pub fn says_the_same(&self, before: &Self) -> bool {
-        self.verdict() == before.verdict()
-            && self.whole == before.whole
-            && self.watch.used == before.watch.used
-            && self.suspected() == before.suspected()
     }
 
     /// The last failure of the canary alone, with both sides.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     arms::Arms,
     bet::Share,
-    book::{Book, Failure, Sums},
+    book::{Book, Failure},
     bytes::{Reader, Writer},
     latency::{EDGES, Latency},
     logs::Logs,
@@ -18,6 +18,7 @@ use super::{
     platform::Platform,
     probes::Probe,
     recheck::Watch,
+    sums::Sums,
     terms::{Purse, Terms},
 };
 

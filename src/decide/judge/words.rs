@@ -1,13 +1,6 @@
 //! The sentences of the judge: where, how many of how many on either side, and how sure.
 
-use super::{
-    bet::Share,
-    book::{Book, Sums},
-    latency::EDGES,
-    mirror::ENOUGH,
-    probes::Probe,
-    terms::Purse,
-};
+use super::{bet::Share, book::Book, latency::EDGES, mirror::ENOUGH, probes::Probe, sums::Sums, terms::Purse};
 
 const EDGE_NAMES: [&str; EDGES] = ["p50", "p90", "p99"];
 

@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// 256 × ~500 bytes = 128 kB per rollout at worst. A book that is read every 15 s needs the last few.
+/// Of each kind. 512 × ~500 bytes = 256 kB per rollout at worst. What is counted is stored once a minute, which are some 60 blocks.
 const SAMPLES: usize = 256;
 /// Runs at rest per probe: enough to tell a flake from a failure.
 const REST: usize = 5;
@@ -122,9 +122,7 @@ impl Book {
         let (canary, stable) = seen;
         let at = self.stamp(now);
         self.samples.push_back(Dated { at, input: Input::Pair(Pair { probe, turn, canary, stable }) });
-        if self.samples.len() > SAMPLES {
-            self.samples.pop_front();
-        }
+        self.hold(true);
     }
 
     /// Adds what the meter made of the users' requests.
@@ -133,8 +131,18 @@ impl Book {
             let at = self.stamp(block.at);
             self.samples.push_back(Dated { at, ..block });
         }
-        let over = self.samples.len().saturating_sub(SAMPLES);
-        self.samples.drain(..over);
+        self.hold(false);
+    }
+
+    /// The latest pairs of probes, or the latest blocks: many of one kind do not push out the other.
+    fn hold(&mut self, pairs: bool) {
+        let of_kind = |sample: &Dated| matches!(sample.input, Input::Pair(_)) == pairs;
+        let mut over = self.samples.iter().filter(|sample| of_kind(sample)).count().saturating_sub(SAMPLES);
+        self.samples.retain(|sample| {
+            let goes = over > 0 && of_kind(sample);
+            over -= usize::from(goes);
+            !goes
+        });
     }
 
     /// Learns who answers where only that side can.

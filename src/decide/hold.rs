@@ -1,6 +1,6 @@
 //! Reasons of people and of the set-up not to move forward. Nothing here is ever asked on the way back.
 
-use super::{Case, cron_jobs, shared};
+use super::{Case, cron_jobs, shared, terms};
 use crate::model::{decision::Reason, version::ReleaseName};
 
 /// The reasons that apply to a Release now.
@@ -14,7 +14,16 @@ pub fn reasons(case: &Case<'_>, release: Option<&ReleaseName>) -> Vec<Reason> {
         .filter(|h| h.release.is_none() || h.release.as_ref() == release)
         .map(|h| Reason::Held { by: h.by.clone(), message: h.message.clone() });
     let unable = release.and_then(|name| case.seen.release(name)).into_iter().flat_map(|release| cron_jobs::unable(case, release));
-    case.seen.problems.iter().cloned().chain(cron_jobs::wrong(case)).chain(unable).chain(people).chain(shared::cause(case)).collect()
+    case.seen
+        .problems
+        .iter()
+        .cloned()
+        .chain(terms::silent(case))
+        .chain(cron_jobs::wrong(case))
+        .chain(unable)
+        .chain(people)
+        .chain(shared::cause(case))
+        .collect()
 }
 
 /// The reasons lie in this Release: a newer one may be the mend.

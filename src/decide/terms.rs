@@ -87,6 +87,12 @@ pub(super) fn unread(case: &Case<'_>) -> bool {
     case.plan.measures.is_some() && !case.seen.probes.meters.as_ref().is_some_and(|known| known.looked)
 }
 
+/// Those who should show what they count have not done so for a while.
+pub(super) fn silent(case: &Case<'_>) -> Option<Reason> {
+    let silent = case.seen.probes.meters.as_ref()?.silent.as_ref()?;
+    (after(silent.since, super::verdict::PATIENCE) <= case.now).then(|| Reason::NoData { why: silent.why.clone() })
+}
+
 /// What the users' requests say about leaving a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Requests {

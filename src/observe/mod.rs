@@ -228,7 +228,7 @@ impl Observer {
         let key = probes::Key::from_obj(delivery);
         self.board.watch(&key, watch);
         seen.probes = self.board.read(&key);
-        seen.problems.extend(problems::of_probes(&seen.probes).into_iter().chain(targets::silent(&seen, now)));
+        seen.problems.extend(problems::of_probes(&seen.probes));
         self.branch(&key, &namespace, plan, read, &mut seen);
         Ok(seen)
     }

@@ -21,8 +21,6 @@ use crate::model::{
 
 mod metered;
 
-pub(super) use metered::silent;
-
 /// What was read beside the observation: the Services' ports and the pods'.
 pub(super) struct Ports<'a> {
     pub(super) services: &'a [RawService],

@@ -147,10 +147,9 @@ pub fn harmless(pretended: &[Pretended]) -> bool {
 /// Each pod of stable as a canary for ten minutes, all through its history. `pods` as for [`choose`].
 #[must_use]
 pub fn pretended(pods: &[Vec<Side>], step_s: u32, manner: Manner) -> Vec<Pretended> {
-    let add = |one: Side, other: Side| Side::new(one.asked.saturating_add(other.asked), one.failed.saturating_add(other.failed));
     let length = pods.iter().map(Vec::len).min().unwrap_or(0);
     let all =
-        pods.iter().fold(vec![Side::default(); length], |all, pod| all.iter().zip(pod).map(|(one, other)| add(*one, *other)).collect());
+        pods.iter().fold(vec![Side::default(); length], |all, pod| all.iter().zip(pod).map(|(one, other)| one.plus(*other)).collect());
     let (rollout, block) = (steps(PRETENDED_S, step_s), steps(manner.block.seconds(), step_s));
     let one = |pod: &[Side], all: &[Side]| {
         let (mut share, mut peak) = (Share::default(), 0.0_f64);

@@ -283,8 +283,7 @@ impl Book {
             mirror.bet(&[Tally { canary, stable, fair: *fair }]);
         }
         self.absolute.bet(canary, self.terms.margin);
-        let sum = |one: u32, other: u32| one.saturating_add(other);
-        self.seen = Side::new(sum(self.seen.asked, canary.asked), sum(self.seen.failed, canary.failed));
+        self.seen = self.seen.plus(canary);
     }
 
     fn slower(&mut self, edges: &[Tally; EDGES]) {

@@ -41,7 +41,7 @@ impl Reading {
     /// Adds that of another pod.
     pub fn add(&mut self, other: Self) {
         let sum = |one: u32, other: u32| one.saturating_add(other);
-        self.side = Side::new(sum(self.side.asked, other.side.asked), sum(self.side.failed, other.side.failed));
+        self.side = self.side.plus(other.side);
         self.timed = sum(self.timed, other.timed);
         for (slow, more) in self.slow.iter_mut().zip(other.slow) {
             *slow = sum(*slow, more);

@@ -16,7 +16,7 @@ use crate::{
         measure::{From, Matchers, Measures},
         phase::{Direction, Stage, after},
         version::Weight,
-        world::Meters,
+        world::{Meters, Silent},
     },
 };
 
@@ -308,4 +308,22 @@ fn slowness_that_is_not_certain_yet_gets_no_more_of_the_traffic() {
     shop.until(live_and_quiet);
     assert_eq!(shop.toy.live(), "v1");
     assert!(shop.told().contains("latency: ") && shop.told().contains("were slower than stable's"), "{}", shop.told());
+}
+
+#[test]
+fn a_side_that_shows_no_metrics_holds_after_a_while_and_is_named() {
+    let mut shop = Shop::with(100, true);
+    shop.ship();
+    shop.until(at(0));
+    let silent = Silent { since: shop.toy.now, why: "pod shop-1 of the canary: its metrics cannot be had".into() };
+    shop.toy.seen.probes.meters.as_mut().unwrap().silent = Some(silent);
+    shop.pass();
+    assert!(!shop.told().contains("shop-1"), "{}", shop.told());
+    let begun = shop.toy.now;
+    while after(begun, Duration::from_mins(10)) > shop.toy.now {
+        shop.pass();
+    }
+    assert!(at(0)(&shop.toy) && shop.told() == "no verdict: pod shop-1 of the canary: its metrics cannot be had", "{}", shop.told());
+    shop.toy.seen.probes.meters.as_mut().unwrap().silent = None;
+    shop.until(at(1));
 }

@@ -1,14 +1,12 @@
 //! Whose requests are counted now, and what is compared.
 
-use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{Ports, active, canary_of, running};
 use crate::{
-    decide::verdict::PATIENCE,
     model::{
-        decision::Reason,
         measure::From,
-        phase::{Direction, Rollout, Stage, State, after},
+        phase::{Direction, Rollout, Stage, State},
         plan::Plan,
         version::Weight,
         world::{Observation, Workload},
@@ -78,13 +76,6 @@ fn course(state: &State, plan: &Plan) -> Course {
     }
 }
 
-/// Those who should show what they count have not done so for a while.
-pub(in crate::observe) fn silent(seen: &Observation, now: Timestamp) -> Option<Reason> {
-    let silent = seen.probes.meters.as_ref()?.silent.as_ref()?;
-    (after(silent.since, PATIENCE) <= now).then(|| Reason::NoData { why: silent.why.clone() })
-}
-
-fn number_or_name(port: &str) -> k8s_openapi::apimachinery::pkg::util::intstr::IntOrString {
-    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+fn number_or_name(port: &str) -> IntOrString {
     port.parse().map_or_else(|_| IntOrString::String(port.to_owned()), IntOrString::Int)
 }

@@ -39,7 +39,7 @@ impl History {
             return;
         }
         self.last = step;
-        let told: BTreeMap<&str, Side> = pods.map(|(pod, sides)| (pod, sides.fold(Side::default(), plus))).collect();
+        let told: BTreeMap<&str, Side> = pods.map(|(pod, sides)| (pod, sides.fold(Side::default(), Side::plus))).collect();
         self.pods.retain(|pod, _| told.contains_key(pod.as_str()));
         for (pod, side) in told {
             let known = self.pods.entry(pod.to_owned()).or_default();
@@ -84,14 +84,10 @@ impl History {
     }
 }
 
-fn plus(one: Side, other: Side) -> Side {
-    Side::new(one.asked.saturating_add(other.asked), one.failed.saturating_add(other.failed))
-}
-
 /// All pods together.
 fn in_blocks(pods: &[Vec<Side>]) -> Vec<Side> {
     let length = pods.iter().map(Vec::len).min().unwrap_or(0);
-    (0..length).map(|at| pods.iter().filter_map(|pod| pod.get(at)).copied().fold(Side::default(), plus)).collect()
+    (0..length).map(|at| pods.iter().filter_map(|pod| pod.get(at)).copied().fold(Side::default(), Side::plus)).collect()
 }
 
 #[cfg(test)]

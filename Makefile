@@ -30,13 +30,13 @@ matrix: ## every phase of a rollout x everything that others may do meanwhile, a
 	$(env) cargo test --locked --test matrix
 	@tests/cluster/cluster down matrix
 
-# Rows that begin with J, and AA, are simulated: they need no cluster, and an optimised build.
-simulated := $(filter J% AA,$(ROWS))
+# Rows that begin with J, AA and P9 need no cluster, and an optimised build.
+simulated := $(filter J% AA P9,$(ROWS))
 bench: ## the figures of the README (ROWS="P2 P4" N=5); of the judge: ROWS="J1 J2"
 ifneq ($(simulated),)
 	$(env) ROWS="$(simulated)" cargo run --release --locked --example judge
 endif
-ifneq ($(if $(ROWS),$(filter-out J% AA,$(ROWS)),all),)
+ifneq ($(if $(ROWS),$(filter-out J% AA P9,$(ROWS)),all),)
 	$(env) cargo run --locked --example bench
 	@tests/cluster/cluster down bench
 endif

@@ -1,8 +1,8 @@
-//! How often the judge is wrong, how soon it is right, and what simpler rules do with the same numbers: rows J1 to J7.
+//! How often the judge is wrong, how soon it is right, and what simpler rules do with the same numbers: rows J1 to J7; and what asking costs: P9.
 //!
 //! `make bench ROWS="J1 J2 J3 J4 J5 J6 J7"`, J1p (probes), J1b (all purses in one book), J1u (worlds that nobody has seen), AA (stable against
-//! itself); the example without `ROWS` prints all of them. `N=1000` sets how many releases are played in each world. All of it is simulated,
-//! by seed (`WORLD="stall"` picks worlds of J1 and J1u by their name): two runs print the same table. The last column says whether the limit holds.
+//! itself), P9; the example without `ROWS` prints all of them. `N=1000` sets how many releases are played in each world. All but P9 is
+//! simulated, by seed (`WORLD="stall"` picks worlds of J1 and J1u by their name): two runs print the same table. The last column says whether the limit holds.
 #![allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -10,6 +10,7 @@
     reason = "counts of a simulation are far below 2^32"
 )]
 
+mod flows;
 mod probing;
 mod rivals;
 mod rng;
@@ -29,7 +30,7 @@ struct Row {
     run: fn(usize),
 }
 
-const ROWS: [Row; 10] = [
+const ROWS: [Row; 11] = [
     Row { name: "J1", usually: 10_000, run: rows::false_rollbacks },
     Row { name: "J1p", usually: 10_000, run: rows::false_rollbacks_by_probes },
     Row { name: "J1b", usually: 10_000, run: whole::false_rollbacks },
@@ -40,6 +41,7 @@ const ROWS: [Row; 10] = [
     Row { name: "J5", usually: 4000, run: rows::promotion },
     Row { name: "J6", usually: 400, run: whole::rechecks },
     Row { name: "AA", usually: 40, run: whole::against_itself },
+    Row { name: "P9", usually: 1000, run: flows::cost },
 ];
 
 fn main() -> ExitCode {

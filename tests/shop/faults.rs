@@ -1,6 +1,7 @@
 //! Which requests are made to fail. A rule reads `path=/orders,code=500,after=20,rate=50`; several are separated by `;`.
 //!
-//! * `path` (required): this path and everything under it (`/orders` also means `/orders/17`, and `/orders/` means what is under it alone); `/` is the page alone, `*` is every path.
+//! * `path` (required): this path and everything under it (`/orders` also means `/orders/17`, and `/orders/` means what is under it alone);
+//!   a `*` in it is any one name (`/orders/*/payment`); `/` is the page alone, `*` is every path.
 //! * `code`: 400 to 599.
 //! * `ms`: so many milliseconds later, at most 10,000. One of `code` and `ms` is required.
 //! * `after`: so many customer requests, on any path, pass first (default 0). Readiness, metrics and admin requests do not count.
@@ -60,10 +61,15 @@ impl FromStr for Faults {
 
 impl Rule {
     fn hits(&self, path: &str, number: u64) -> bool {
-        let under = |path: &str| self.path.len() > 1 && self.path.ends_with('/') && path.starts_with(&self.path);
-        let here = self.path == "*"
-            || under(path)
-            || path.strip_prefix(self.path.as_str()).is_some_and(|rest| rest.is_empty() || (rest.starts_with('/') && self.path != "/"));
+        let here = match self.path.as_str() {
+            "*" => true,
+            "/" => path == "/",
+            folder => {
+                let mut there = path.trim_start_matches('/').split('/');
+                let inside = folder.trim_matches('/').split('/').all(|name| there.next().is_some_and(|it| name == "*" || name == it));
+                inside && (!folder.ends_with('/') || there.next().is_some())
+            }
+        };
         here && number > self.after && percentile(number) < self.rate
     }
 }
@@ -167,6 +173,9 @@ mod tests {
         assert_eq!(orders.code_for("/orders-old", 1), None);
         let below = faults("path=/orders/,code=500");
         assert_eq!((below.code_for("/orders/17", 1), below.code_for("/orders", 1)), (Some(500), None));
+        let payment = faults("path=/orders/*/payment,code=500");
+        assert_eq!((payment.code_for("/orders/17/payment", 1), payment.code_for("/orders/17", 1)), (Some(500), None));
+        assert_eq!((payment.code_for("/orders", 1), payment.code_for("/other/17/payment", 1)), (None, None));
         assert_eq!(faults("path=/,code=500").code_for("/orders", 1), None);
         assert_eq!(faults("path=/,code=500").code_for("/", 1), Some(500));
         assert_eq!(faults("path=*,code=500").code_for("/orders", 1), Some(500));

@@ -1,7 +1,7 @@
 //! What the shop answers. Everything here is in memory and bounded; a pod knows only the orders that it took itself.
 //!
-//! Paths: `/`, `/products`, `/orders` (POST creates, GET counts all and those not cancelled,
-//! GET with `?item=mug` lists the latter whose item begins so), `/orders/{id}` (GET shows, DELETE cancels), `/slow?ms=800`,
+//! Paths: `/`, `/products`, `/orders` (POST creates, GET counts all and those not cancelled, GET with `?item=mug` lists the latter whose
+//! item begins so, and counts the cancelled), `/orders/{id}` (GET shows, DELETE cancels), `/orders/{id}/payment` (POST pays), `/slow?ms=800`,
 //! `/healthz` (ready?), `/livez` (alive?), `/metrics`, `/admin/ready?value=false`, `/admin/fail?path=/orders&code=500`, `/admin/heal`.
 
 use std::collections::BTreeMap;
@@ -25,8 +25,10 @@ use crate::metrics::Metrics;
 use crate::serve::Phase;
 use crate::store;
 
-/// 1000 orders × about 100 bytes = 0.1 MB at worst; the oldest leaves first.
-const ORDERS_KEPT: usize = 1000;
+/// 100,000 orders × about 100 bytes = 10 MB at worst; the oldest leaves first. As many as customers of the demo place in ten minutes.
+const ORDERS_KEPT: usize = 100_000;
+/// How long the bank takes.
+const PAYMENT: Duration = Duration::from_millis(100);
 const BODY_LIMIT: usize = 16 << 10;
 /// So many failing answers to probes are logged with their time; a measurement needs the first two.
 const PROBES_LOGGED: u64 = 20;
@@ -50,7 +52,17 @@ pub(crate) struct Shop {
 #[derive(Clone)]
 struct Order {
     item: String,
-    cancelled: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Placed,
+    /// It is paid from then on.
+    Paid {
+        from: Instant,
+    },
+    Cancelled,
 }
 
 /// An answer before the version is put on it; `handler` is its name in the metrics.
@@ -147,18 +159,29 @@ impl Shop {
             (&Method::GET, (Some("orders"), None, _)) if query.starts_with("item=") => {
                 let prefix = query.trim_start_matches("item=");
                 let orders = locked(&self.orders);
-                let open = orders.iter().filter(|(_, order)| !order.cancelled && order.item.starts_with(prefix));
-                Answer::json(handler, StatusCode::OK, json!({"orders": open.map(|(id, order)| order.json(*id)).collect::<Vec<_>>()}))
+                let (gone, open): (Vec<_>, Vec<_>) = orders
+                    .iter()
+                    .filter(|(_, order)| order.item.starts_with(prefix))
+                    .partition(|(_, order)| order.state == State::Cancelled);
+                let open: Vec<_> = open.into_iter().map(|(id, order)| order.json(*id)).collect();
+                Answer::json(handler, StatusCode::OK, json!({"orders": open, "cancelled": gone.len()}))
             }
             (&Method::GET, (Some("orders"), None, _)) => {
                 let orders = locked(&self.orders);
-                let open = orders.values().filter(|order| !order.cancelled).count();
+                let open = orders.values().filter(|order| order.state != State::Cancelled).count();
                 Answer::json(handler, StatusCode::OK, json!({"orders": orders.len(), "open": open}))
             }
-            (&Method::GET, (Some("orders"), Some(id), None)) => self.order(id, |order| order.clone()),
-            (&Method::DELETE, (Some("orders"), Some(id), None)) => self.order(id, |order| {
-                order.cancelled = true;
-                order.clone()
+            (&Method::GET, (Some("orders"), Some(id), None)) => self.order(handler, id, |_| true),
+            (&Method::DELETE, (Some("orders"), Some(id), None)) => self.order(handler, id, |order| {
+                order.state = State::Cancelled;
+                true
+            }),
+            (&Method::POST, (Some("orders"), Some(id), Some("payment"))) => self.order(handler, id, |order| {
+                let may = order.state == State::Placed;
+                if may {
+                    order.state = State::Paid { from: Instant::now() + PAYMENT };
+                }
+                may
             }),
             (&Method::GET, (Some("slow"), None, _)) => slow(query).await,
             _ if handler == "other" => Answer::json(handler, StatusCode::NOT_FOUND, json!({"error": "no such page"})),
@@ -223,7 +246,7 @@ impl Shop {
         let wish: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
         let item = wish.get("item").and_then(Value::as_str).unwrap_or("mug").chars().take(40).collect::<String>();
         let id = self.last_order.fetch_add(1, Ordering::Relaxed) + 1;
-        let order = Order { item, cancelled: false };
+        let order = Order { item, state: State::Placed };
         let content = order.json(id);
         let mut orders = locked(&self.orders);
         orders.insert(id, order);
@@ -233,11 +256,13 @@ impl Shop {
         Answer { location: Some(format!("/orders/{id}")), ..Answer::json("/orders", StatusCode::CREATED, content) }
     }
 
-    fn order(&self, id: &str, act: impl FnOnce(&mut Order) -> Order) -> Answer {
+    /// An order, after something was done with it; false where that is not to be done with it any more.
+    fn order(&self, handler: &'static str, id: &str, act: impl FnOnce(&mut Order) -> bool) -> Answer {
         let id = id.parse().unwrap_or_default();
-        match locked(&self.orders).get_mut(&id).map(act) {
-            Some(order) => Answer::json("/orders/{id}", StatusCode::OK, order.json(id)),
-            None => Answer::json("/orders/{id}", StatusCode::NOT_FOUND, json!({"error": "this pod has no such order"})),
+        match locked(&self.orders).get_mut(&id).map(|order| (act(order), order.json(id))) {
+            Some((true, order)) => Answer::json(handler, StatusCode::OK, order),
+            Some((false, order)) => Answer::json(handler, StatusCode::CONFLICT, order),
+            None => Answer::json(handler, StatusCode::NOT_FOUND, json!({"error": "this pod has no such order"})),
         }
     }
 
@@ -270,7 +295,13 @@ impl Shop {
 
 impl Order {
     fn json(&self, id: u64) -> Value {
-        json!({"id": id, "item": self.item, "state": if self.cancelled { "cancelled" } else { "placed" }})
+        let state = match self.state {
+            State::Placed => "placed",
+            State::Paid { from } if Instant::now() < from => "paying",
+            State::Paid { .. } => "paid",
+            State::Cancelled => "cancelled",
+        };
+        json!({"id": id, "item": self.item, "state": state})
     }
 }
 
@@ -303,6 +334,7 @@ fn handler_of(names: (Option<&str>, Option<&str>, Option<&str>)) -> &'static str
         (Some("products"), None, _) => "/products",
         (Some("orders"), None, _) => "/orders",
         (Some("orders"), Some(_), None) => "/orders/{id}",
+        (Some("orders"), Some(_), Some("payment")) => "/orders/{id}/payment",
         (Some("slow"), None, _) => "/slow",
         _ => "other",
     }

@@ -220,6 +220,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::Held { .. }
         | R::ApprovalRequired { .. }
         | R::OnlyObserved
+        | R::Unsettled
         | R::WouldDeliver { .. }
         | R::WindowClosed { .. }
         | R::CapReached { .. }

@@ -22,6 +22,7 @@ mod session;
 mod shape;
 pub mod status;
 mod stored;
+pub mod suites;
 mod traffic;
 mod workload;
 

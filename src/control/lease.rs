@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::LEADER_ADDRESS_ANNOTATION;
 use crate::clock::Clock;
+use crate::edge::kube::Outages;
 
 pub use next::{Holder, LeaseView, Move, NoIdentity, Seen, Term, next};
 pub use proof::{LeaderProof, Leadership, NotLeading};
@@ -119,6 +120,8 @@ pub struct Elector {
     leading: Option<Leading>,
     beat: i64,
     failing: bool,
+    /// Who is told when the API server does not answer, and when it does.
+    outages: Outages,
 }
 
 struct Leading {
@@ -146,8 +149,15 @@ impl Elector {
             leading: None,
             beat: 0,
             failing: false,
+            outages: Outages::default(),
         };
         (elector, Leadership::new(seen_by_others, found_by_others))
+    }
+
+    /// The same, which tells of outages here: nobody asks as regularly as we do.
+    #[must_use]
+    pub fn telling(self, outages: Outages) -> Self {
+        Self { outages, ..self }
     }
 
     /// The lead without an election, for ever: for a single process (`--no-leader-election`) and for simulations. Its
@@ -248,6 +258,9 @@ impl Elector {
 
     /// When to try again after an error; a term ends in time even if that is sooner.
     fn after(&mut self, error: &LeaseError) -> Instant {
+        if matches!(error, LeaseError::Slow { .. } | LeaseError::Failed(_)) {
+            self.outages.silent(self.clock.now());
+        }
         if !std::mem::replace(&mut self.failing, true) {
             tracing::warn!(lease = self.name, error = error as &dyn std::error::Error, "trying again each second");
         }
@@ -339,6 +352,7 @@ impl Elector {
         self.stored = lease;
         self.stale = false;
         self.failing = false;
+        self.outages.answered(self.clock.now());
     }
 
     /// What is stored, with our words in it; fields that we do not know stay.

@@ -35,7 +35,7 @@ use self::{
     turn::Ctx,
 };
 use crate::{
-    act::{Actor, announce::Announcer, ledger::ProbeRuns},
+    act::{Actor, announce::Announcer, ledger::ProbeRuns, suites::SuiteJobs},
     api::delivery::Delivery,
     clock::Clock,
     edge::{kube::Cluster, probe::Prober},
@@ -192,7 +192,8 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
     let scopes = Scope::all(&unique(&parts.options.namespaces));
     let synced: Vec<Arc<Synced>> = scopes.iter().map(|_| Arc::default()).collect();
     let election = CancellationToken::new();
-    let (elector, leadership) = elect(&parts, &election);
+    let cluster = Cluster::new(parts.client.clone());
+    let (elector, leadership) = elect(&parts, &cluster, &election);
     let health = Arc::new(Health::new(synced.clone(), leadership.clone()));
     // What runs beside the loop; it ends when this is dropped.
     let mut beside = JoinSet::new();
@@ -207,9 +208,9 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
         beside.spawn(definitions.keep_looking(next));
     }
     let (nudge, nudges) = unbounded_channel();
-    let cluster = Cluster::new(parts.client.clone());
     let runs = Arc::new(ProbeRuns::new(cluster.clone(), parts.clock.clone(), leadership.clone(), &parts.identity.holder(&*parts.clock)));
-    let board = Arc::new(ProbeBoard::new(parts.prober.clone(), runs.clone(), parts.clock.clone(), nudge.clone()));
+    let suites = Arc::new(SuiteJobs::new(cluster.clone(), parts.clock.clone(), leadership.clone()));
+    let board = Arc::new(ProbeBoard::new((parts.prober.clone(), suites), runs.clone(), parts.clock.clone(), nudge.clone()));
     let merges = Arc::new(MergeBoard::new(parts.sources.clone(), parts.clock.clone(), nudge));
     metrics.add(board.metrics())?;
     metrics.add(board.sweeps())?;
@@ -281,12 +282,12 @@ fn unique(namespaces: &[String]) -> Vec<String> {
     namespaces.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-fn elect(parts: &Parts, stop: &CancellationToken) -> (Option<JoinHandle<()>>, Leadership) {
+fn elect(parts: &Parts, cluster: &Cluster, stop: &CancellationToken) -> (Option<JoinHandle<()>>, Leadership) {
     match &parts.identity {
         Identity::Alone => (None, Elector::alone(&*parts.clock)),
         Identity::Candidate { namespace, lease, holder } => {
             let (elector, leadership) = Elector::new(parts.client.clone(), namespace, lease, holder.clone(), parts.clock.clone());
-            (Some(tokio::spawn(elector.run(stop.clone()))), leadership)
+            (Some(tokio::spawn(elector.telling(cluster.outages.clone()).run(stop.clone()))), leadership)
         }
     }
 }

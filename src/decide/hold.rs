@@ -19,11 +19,17 @@ pub fn reasons(case: &Case<'_>, release: Option<&ReleaseName>) -> Vec<Reason> {
         .iter()
         .cloned()
         .chain(terms::silent(case))
+        .chain(unsettled(case))
         .chain(cron_jobs::wrong(case))
         .chain(unable)
         .chain(people)
         .chain(shared::cause(case))
         .collect()
+}
+
+/// The API server was away, and those who move traffic may not know yet which pods are there now.
+pub fn unsettled(case: &Case<'_>) -> Option<Reason> {
+    case.seen.unsettled.is_some_and(|until| until > case.now).then_some(Reason::Unsettled)
 }
 
 /// The reasons lie in this Release: a newer one may be the mend.

@@ -147,7 +147,7 @@ fn come_home(case: &Case<'_>, rollout: &Rollout, to: &Release) -> Decision {
         .all(|w| to.template_hash(&w.name).and_then(|t| pin::pod_hash(w, &t)).is_none_or(|hash| pin::routable(case, w, &hash)));
     let since = size::changed(case, rollout).filter_map(|w| pin::stands_since(case, w, Side::Stable(to))).max().unwrap_or(case.now);
     let over = after(since, case.plan.settle);
-    if !routable {
+    if !routable || hold::unsettled(case).is_some() {
         return step::stay(case, rollout, reason, Wait::Poll);
     }
     // The routes last: what they come back to has its endpoints.

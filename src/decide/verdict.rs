@@ -6,7 +6,15 @@
 
 use std::time::Duration;
 
-use super::{Case, before, in_place, judge::book::Verdict, size};
+use super::{
+    Case, before, in_place,
+    judge::{
+        book::{Failure, Verdict},
+        terms::Purse,
+        words,
+    },
+    route, size,
+};
 use crate::model::{
     decision::Reason,
     phase::{Direction, Rollout, Stage, after},
@@ -61,10 +69,13 @@ pub fn judge(case: &Case<'_>, rollout: &Rollout) -> Judgement {
     let forward = rollout.direction == Direction::Forward;
     let asked = !case.seen.probes.voting.is_empty() && !commanded(rollout);
     match rollout.book.verdict() {
+        Verdict::Fail(failure) if may_be_one_client(case, rollout, &failure) => {
+            return Judgement::Suspend(words::one_client(&failure.says));
+        }
         // What was seen stays true when the probe that saw it is gone: its loss lifts nothing.
         Verdict::Fail(failure) => return Judgement::Fail(Reason::CanaryFailed { version, failure: failure.says }),
-        // Whatever is the matter with it: there is no use in another try.
-        Verdict::TooOften(failure) => return Judgement::Fail(Reason::CanaryFailed { version, failure }),
+        // A suite's tests are facts; and whatever is the matter with one that is good again each time, there is no use in another try.
+        Verdict::Proven(failure) | Verdict::TooOften(failure) => return Judgement::Fail(Reason::CanaryFailed { version, failure }),
         Verdict::Suspend(failure) => return Judgement::Suspend(failure),
         // What nobody can explain hides no other reason to hold, and none hides that.
         Verdict::Recheck(jump) => return Judgement::Recheck(jump),
@@ -80,6 +91,15 @@ pub fn judge(case: &Case<'_>, rollout: &Rollout) -> Judgement {
 #[must_use]
 pub fn commanded(rollout: &Rollout) -> bool {
     matches!(&rollout.direction, Direction::Return(why) if why.word == "RolledBackBy")
+}
+
+/// By a Service a client stays with its pod, and one that fails for reasons of its own looks like a bad version: no rule on counts tells them
+/// apart (research on the judge, §5). Another pod that fails does, and a probe.
+fn may_be_one_client(case: &Case<'_>, rollout: &Rollout, failure: &Failure) -> bool {
+    let alone = case.seen.probes.meters.as_ref().is_some_and(|meters| meters.failing < 2);
+    let by_service = !size::changed(case, rollout).any(|workload| route::leads(case, workload));
+    let probed = rollout.book.each_probe().any(|(_, probe)| matches!(probe.counts(), [confirmed, unsure, _] if confirmed + unsure > 0));
+    failure.purse == Purse::Errors && alone && by_service && !probed
 }
 
 fn silent(case: &Case<'_>, rollout: &Rollout) -> bool {

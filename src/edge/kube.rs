@@ -14,12 +14,15 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use kube::{
     Api, Client, Resource,
     api::{ListParams, VersionMatch},
     core::{ObjectList, Status},
 };
 use serde::de::DeserializeOwned;
+
+use crate::model::phase::after;
 
 /// For one call. The API server itself gives up on a read after 60 s; an answer that takes 10 s is as good as none to a
 /// rollout that must be able to turn back within 15 s.
@@ -185,11 +188,58 @@ where
     within(format!("read {what} {name}"), api.get_opt(name)).await
 }
 
+/// When the API server was away, and until when others may not know that it is back.
+///
+/// Clients ask anew after a pause that doubles and is stretched by chance to twice that at most: 0.8 s, 1.6 s … 30 s (client-go's reflectors,
+/// by which data planes and kube-proxy learn of endpoints). The pauses before the last add up to no more than the outage L, so the last is at
+/// most 2 · (L + 0.8 s), and never above 60 s.
+#[derive(Clone, Debug, Default)]
+pub struct Outages(Arc<Mutex<Outage>>);
+
+#[derive(Debug, Default)]
+struct Outage {
+    since: Option<Timestamp>,
+    unsettled: Option<Timestamp>,
+}
+
+/// The longest pause of such a client: 2 × 30 s.
+const PAUSE: Duration = Duration::from_mins(1);
+/// Its first one, rounded up.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+impl Outages {
+    /// It did not answer.
+    pub fn silent(&self, now: Timestamp) {
+        self.lock().since.get_or_insert(now);
+    }
+
+    /// It answered.
+    pub fn answered(&self, now: Timestamp) {
+        let mut outage = self.lock();
+        let Some(since) = outage.since.take() else { return };
+        let lasted = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+        let until = after(now, PAUSE.min((lasted + FIRST_PAUSE) * 2));
+        outage.unsettled = outage.unsettled.max(Some(until));
+    }
+
+    /// Until then others may not know what is stored now; none: they do.
+    #[must_use]
+    pub fn unsettled(&self, now: Timestamp) -> Option<Timestamp> {
+        self.lock().unsettled.filter(|until| *until > now)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Outage> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The API server, and what this process knows of its age.
 #[derive(Clone)]
 pub struct Cluster {
     /// To the API server.
     pub client: Client,
+    /// When it was away.
+    pub outages: Outages,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -205,7 +255,7 @@ impl Cluster {
     /// Knows nothing yet.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client, seen: Arc::default() }
+        Self { client, outages: Outages::default(), seen: Arc::default() }
     }
 
     /// An object of that kind has this version: no list is older from now on. Before the first list of a kind it says
@@ -367,6 +417,24 @@ mod tests {
         pods(&cluster).await.unwrap();
         pods(&cluster).await.unwrap();
         assert_eq!(*asked.lock().unwrap(), [QUORUM.to_owned(), QUORUM.to_owned(), cached("11"), QUORUM.to_owned(), cached("3")]);
+    }
+
+    #[test]
+    fn after_an_outage_others_may_know_less_for_twice_as_long_and_a_minute_at_most() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let outages = Outages::default();
+        outages.answered(at(1));
+        assert_eq!(outages.unsettled(at(1)), None);
+        outages.silent(at(10));
+        outages.silent(at(14));
+        outages.answered(at(15));
+        outages.answered(at(16));
+        assert_eq!((outages.unsettled(at(26)), outages.unsettled(at(27))), (Some(at(27)), None), "15 + 2 · (5 + 1)");
+        outages.silent(at(100));
+        outages.answered(at(1000));
+        outages.silent(at(1001));
+        outages.answered(at(1002));
+        assert_eq!(outages.unsettled(at(1002)), Some(at(1060)), "a hiccup makes it no shorter");
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,6 +13,7 @@ mod ledger;
 mod line;
 mod reach;
 mod scrape;
+mod suites;
 mod sweep;
 mod trust;
 
@@ -39,6 +40,9 @@ pub use ledger::{Alive, Entry, Ledger, Page, Room, Unwritten, Watch};
 use line::Line;
 pub use reach::Reach;
 use scrape::Pages;
+pub use suites::Suites;
+#[cfg(test)]
+pub(crate) use suites::scripted::Scripted as ScriptedSuites;
 pub use sweep::Swept;
 use trust::Trust;
 

@@ -435,6 +435,8 @@ reasons! {
     WouldDeliver { workload: String, version: String, way: String } => "nothing is written in mode Observe; in mode Deliver Deployment {workload} would be gated at {version}, and every change of its template would go over {way}",
     /// The probes say nothing.
     NoData { why: String } => "no verdict: {why}",
+    /// Others know late of what is new.
+    Unsettled => "the API server was away; those who move traffic may know late which pods are there now, so nothing moves forward for twice as long as that lasted, a minute at most",
     /// Users ask too seldom.
     NoTraffic { version: String } => "users ask {version} too seldom to judge it by their requests, and no probe votes; it stays at its step (spec.verify.noTraffic, or: kubectl haldane promote)",
     /// A step lasts until enough is known.

@@ -10,6 +10,7 @@ use std::time::Duration;
 mod aftermath;
 mod answered;
 mod heard;
+mod suite;
 mod valid;
 mod vars;
 
@@ -18,6 +19,7 @@ use super::route::Testers;
 pub use aftermath::{Item, RunName, Sweep};
 pub use answered::{AnsweredBy, Answerer, Run, Wanted};
 pub use heard::{Capture, Heard, Place, That, Untrue};
+pub use suite::{Asks, Ended, STARTS_WITHIN, Suite};
 pub use valid::{CheckError, Problem};
 pub use vars::{RUN, SECRETS, Vars};
 
@@ -34,6 +36,8 @@ pub struct Check {
     pub setup: Vec<Step>,
     /// What is asked, in order; the first failure ends the flow.
     pub steps: Vec<Step>,
+    /// What is run instead of steps.
+    pub suite: Option<Box<Suite>>,
     /// What is put right afterwards, whatever came of the steps; each of it, whatever came of the one before. It never votes.
     pub teardown: Vec<Step>,
     /// How what a run has made is found by its name.

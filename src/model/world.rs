@@ -55,6 +55,8 @@ pub struct Observation {
     pub commands: Vec<Command>,
     /// The policies that bind it, the nearest first.
     pub policies: Vec<Policy>,
+    /// The API server was away: until then those who move traffic may not know what is stored now.
+    pub unsettled: Option<Timestamp>,
     /// Who of all Deliveries was suspended or failed lately.
     pub troubled: Vec<Troubled>,
     /// What the probes saw.
@@ -351,6 +353,8 @@ pub struct Meters {
     pub edges: Option<[f64; EDGES]>,
     /// What is usual; none: nothing is known.
     pub usual: Option<Usual>,
+    /// Pods of the canary on which users' requests have failed in this rollout, as far as this leader has seen.
+    pub failing: usize,
     /// Who should show metrics and does not.
     pub silent: Option<Silent>,
 }

@@ -143,6 +143,7 @@ fn probe(name: &str, spec: &ProductionProbeSpec, trust: Option<Vec<u8>>, secrets
         host: host(&spec.target),
         setup,
         steps,
+        suite: None,
         teardown,
         sweep: spec.sweep.as_ref().map(|raw| Box::new(sweep(raw))),
         secrets,

@@ -215,6 +215,7 @@ impl Observer {
             jobs,
             holds,
             policies: bound.policies,
+            unsettled: self.cluster.outages.unsettled(now),
             troubled: self.fleet.troubled(&namespace, before(now, shared::WITHIN)),
             commands: releases::commands(&read.commands.all, &name),
             ..seen

@@ -21,7 +21,8 @@ use tokio::{
 use crate::{
     api::delivery::Delivery,
     clock::Clock,
-    edge::probe::{Ledger, Page, Prober},
+    decide::judge::probes::ProbeTerms,
+    edge::probe::{Ledger, Page, Prober, Suites},
     model::{
         probe::{Check, Scheme},
         route::Testers,
@@ -127,6 +128,7 @@ pub struct Door {
 pub struct ProbeBoard {
     prober: Arc<dyn Prober>,
     ledger: Arc<dyn Ledger>,
+    suites: Arc<dyn Suites>,
     clock: Arc<dyn Clock>,
     nudge: UnboundedSender<Key>,
     runs: IntCounterVec,
@@ -138,8 +140,8 @@ pub struct ProbeBoard {
 struct Slot {
     about: String,
     stage: String,
-    /// The probes that vote, and whether they change something.
-    voting: Vec<(String, bool)>,
+    /// The probes that vote.
+    voting: Vec<ProbeTerms>,
     book: Arc<Mutex<Book>>,
     running: BTreeMap<String, Running>,
     meter: Option<Meter>,
@@ -161,12 +163,17 @@ impl ProbeBoard {
     /// An empty board. `nudge` is told of a Delivery whose results are worth a look; runs that may change production are written down in
     /// the ledger.
     #[must_use]
-    pub fn new(prober: Arc<dyn Prober>, ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>, nudge: UnboundedSender<Key>) -> Self {
+    pub fn new(
+        (prober, suites): (Arc<dyn Prober>, Arc<dyn Suites>),
+        ledger: Arc<dyn Ledger>,
+        clock: Arc<dyn Clock>,
+        nudge: UnboundedSender<Key>,
+    ) -> Self {
         let runs =
             counter("probe_runs_total", "Probe flows by what came of them: pass, or the class of the failure.", &["via", "side", "result"]);
         let sweeps =
             counter("probe_sweeps_total", "Sweeps for what runs of probes have left, by what came of them: done, or left.", &["result"]);
-        Self { prober, ledger, clock, nudge, runs, sweeps, watched: Mutex::default() }
+        Self { prober, ledger, suites, clock, nudge, runs, sweeps, watched: Mutex::default() }
     }
 
     /// Counts every flow by way (pods, route), side (canary, stable, rest) and what came of it (pass, or the class). To be registered.
@@ -196,7 +203,7 @@ impl ProbeBoard {
             slot.running.clear();
             slot.stage.clone_from(&wanted.stage);
         }
-        slot.voting = wanted.probes.iter().filter(|p| p.votes).map(|p| (p.check.name.clone(), p.check.mutates())).collect();
+        slot.voting = wanted.probes.iter().filter(|p| p.votes).map(|p| terms(&p.check)).collect();
         lock(&slot.book).begin_after(wanted.after);
         if wanted.stage.is_empty() {
             lock(&slot.book).knows(&wanted.about);
@@ -228,8 +235,7 @@ impl ProbeBoard {
         let turned = book.turned();
         let next = book.next(slot.running.keys());
         let by_route = slot.running.values().filter_map(|running| running.by_route(&book)).collect();
-        let voting =
-            slot.voting.iter().filter(|(name, _)| !book.is_mute(name)).map(|(name, mutating)| book.terms(name, *mutating)).collect();
+        let voting = slot.voting.iter().filter(|probe| !book.is_mute(&probe.name)).map(|probe| book.terms(probe)).collect();
         Probes {
             meters: slot.meter.as_ref().map(Meter::known),
             voting,
@@ -277,6 +283,7 @@ impl ProbeBoard {
         let asker = round::Asker {
             prober: self.prober.clone(),
             ledger: self.ledger.clone(),
+            suites: self.suites.clone(),
             clock: self.clock.clone(),
             nudge: self.nudge.clone(),
             runs: self.runs.clone(),
@@ -331,6 +338,11 @@ impl Running {
             changed
         });
     }
+}
+
+/// What is known of a probe by its spec alone.
+fn terms(check: &Check) -> ProbeTerms {
+    ProbeTerms { name: check.name.clone(), mutating: check.mutates(), suite: check.suite.is_some(), ..ProbeTerms::default() }
 }
 
 fn lock(book: &Mutex<Book>) -> std::sync::MutexGuard<'_, Book> {

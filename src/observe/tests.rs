@@ -17,7 +17,7 @@ use crate::{
     clock::SystemClock,
     edge::{
         kube::Cluster,
-        probe::{Entry, InMemory, Prober, Swept},
+        probe::{Entry, InMemory, Prober, ScriptedSuites, Swept},
     },
     model::{
         decision::Reason,
@@ -159,7 +159,12 @@ async fn observed(allowed: bool) -> (Observation, Vec<String>) {
         }
     });
     let (nudge, _nudges) = tokio::sync::mpsc::unbounded_channel();
-    let board = Arc::new(ProbeBoard::new(Arc::new(Silent), Arc::new(InMemory::default()), Arc::new(SystemClock), nudge.clone()));
+    let board = Arc::new(ProbeBoard::new(
+        (Arc::new(Silent), Arc::new(ScriptedSuites::default())),
+        Arc::new(InMemory::default()),
+        Arc::new(SystemClock),
+        nudge.clone(),
+    ));
     let merges = Arc::new(MergeBoard::new(None, Arc::new(SystemClock), nudge));
     let observer = Observer::new(Cluster::new(kube::Client::new(server, "demo")), board, merges, <_>::default(), "haldane-system");
     let delivery: Delivery = serde_json::from_value(json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "Delivery",

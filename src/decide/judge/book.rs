@@ -106,6 +106,8 @@ pub enum Verdict {
     TooOften(String),
     /// Errors jumped under all of the traffic: open the split again and ask on.
     Recheck(String),
+    /// A whole suite failed on the canary alone, twice.
+    Proven(String),
     /// They jump again, and side by side it was no worse so often that it is not asked once more.
     Unexplained(String),
     /// Both sides fail: nobody can be blamed.
@@ -391,6 +393,9 @@ impl Book {
             return Verdict::Fail(failed.clone());
         }
         let said = || self.said.clone().unwrap_or_default();
+        if self.each_probe().any(|(terms, probe)| probe.is_proven(terms)) {
+            return Verdict::Proven(words::proven(&said()));
+        }
         if self.probes.iter().any(Probe::flaps) {
             return Verdict::TooOften(words::too_often(&said()));
         }
@@ -418,12 +423,13 @@ impl Book {
         mirror.map_or(0.0, |mirror| together(mirror, absolute))
     }
 
-    /// Good samples at this stage of the one of these probes that has the fewest, whichever way they came; 0 where there is none.
+    /// Good samples at this stage of the one of these probes that has the fewest, whichever way they came; 0 where there is none. A suite that
+    /// passed once has shown enough for all stages.
     #[must_use]
     pub fn good_of_each<'a>(&self, probes: impl IntoIterator<Item = &'a str>) -> u32 {
         let good = |name: &str| {
             let known = self.terms.probes.iter().zip(&self.probes);
-            known.filter(|(terms, _)| terms.is_of(name)).fold(0_u32, |sum, (_, probe)| sum.saturating_add(probe.stage))
+            known.filter(|(terms, _)| terms.is_of(name)).fold(0_u32, |sum, (terms, probe)| sum.saturating_add(probe.good(terms)))
         };
         probes.into_iter().map(good).min().unwrap_or(0)
     }

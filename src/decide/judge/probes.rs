@@ -17,6 +17,9 @@ use super::arms::Arms;
 pub const PAIRS: u8 = 5;
 /// Of one that does: 4⁻³ = 1/64, so that one broken probe is out after three samples.
 pub const MUTATING_PAIRS: u8 = 3;
+/// Of a suite: of tests that ran twice on both sides with the same seed, failed on the canary alone both times, and ran at the same moment on
+/// stable, one is enough. That is a fact of its own and not the book's bound, which 4⁻² = 1/16 could not keep.
+pub const SUITE_PAIRS: u8 = 2;
 /// How many good samples in a row end the first doubt about a probe; as many more each later one.
 const RECOVERED: u8 = 2;
 /// How often traffic may be taken off and given back, as a probe says.
@@ -61,6 +64,9 @@ pub struct ProbeTerms {
     /// Its flow changes something: samples have three pairs.
     #[serde(skip_serializing_if = "is_default")]
     pub mutating: bool,
+    /// It is a suite: samples have two pairs, and both failing on the canary alone is a verdict.
+    #[serde(skip_serializing_if = "is_default")]
+    pub suite: bool,
     /// Runs of it on stable before the rollout.
     pub runs: u32,
     /// Failures among them.
@@ -95,7 +101,11 @@ impl ProbeTerms {
     /// Pairs of a sample of it.
     #[must_use]
     pub fn pairs(&self) -> u8 {
-        if self.mutating { MUTATING_PAIRS } else { PAIRS }
+        match (self.suite, self.mutating) {
+            (true, _) => SUITE_PAIRS,
+            (false, true) => MUTATING_PAIRS,
+            (false, false) => PAIRS,
+        }
     }
 
     /// It seldom fails on stable, as far as is known.
@@ -236,6 +246,20 @@ impl Probe {
         self.flaps > FLAPS
     }
 
+    /// What a suite has to show in a rollout: that it passed once. The others are asked anew at each stage.
+    pub(super) fn good(&self, terms: &ProbeTerms) -> u32 {
+        match (terms.suite, self.counts) {
+            (true, [_, _, 0]) => 0,
+            (true, _) => u32::MAX,
+            (false, _) => self.stage,
+        }
+    }
+
+    /// A whole sample of a suite failed on the canary alone.
+    pub(super) fn is_proven(&self, terms: &ProbeTerms) -> bool {
+        terms.suite && self.counts[0] > 0
+    }
+
     /// Counts a pair. `whole`: the canary has all of the traffic.
     pub(super) fn pair(&mut self, terms: &ProbeTerms, turn: Turn, says: Says, whole: bool) {
         match turn {
@@ -256,7 +280,13 @@ impl Probe {
             self.close(terms, Class::Unsure, false);
         }
         match says {
-            Says::CanaryOnly => self.open = 1,
+            Says::CanaryOnly => {
+                self.open = 1;
+                // The second pair may take as long as the first: minutes, in which nobody should meet what it found.
+                if terms.suite {
+                    self.doubted(false);
+                }
+            }
             Says::Good => self.close(terms, Class::Good, false),
             Says::StableOnly => self.close(terms, Class::Good, true),
             Says::Both => self.remember(true),
@@ -388,6 +418,21 @@ mod tests {
         assert!(probe(&mutating, "CccCccCcc").0.wealth() >= 2500.0);
         let unknown = ProbeTerms::default();
         assert!(probe(&unknown, "CccccCcccc").0.wealth() >= 2500.0, "without history as well");
+    }
+
+    #[test]
+    fn a_suite_takes_traffic_off_at_once_and_is_a_verdict_when_it_failed_twice() {
+        let suite = ProbeTerms { suite: true, ..known() };
+        let (once, suspended) = probe(&suite, "C");
+        assert!(suspended && once.doubt == 2 && !once.is_proven(&suite));
+        let (passed, _) = probe(&suite, "C,");
+        assert!(!passed.is_proven(&suite) && passed.counts == [0, 1, 0], "one that passed the second time was no more than unsure");
+        assert!(probe(&suite, "Cc").0.is_proven(&suite));
+        assert!(!probe(&suite, "Cb").0.is_proven(&suite) && !probe(&suite, "Cs").0.is_proven(&suite), "stable failed as well");
+        assert!(!probe(&known(), "Ccccc").0.is_proven(&known()), "only suites are");
+        let mut good = probe(&suite, ".").0;
+        good.next_stage();
+        assert_eq!((good.good(&suite), good.good(&known()), Probe::default().good(&suite)), (u32::MAX, 0, 0));
     }
 
     #[test]

@@ -90,6 +90,19 @@ fn percent(part: u64, all: u64) -> String {
     format!("{}.{:02} %", hundredths / 100, hundredths % 100)
 }
 
+/// A suite failed on the canary alone, and again when it was repeated.
+pub(super) fn proven(said: &str) -> String {
+    format!("{said}; twice")
+}
+
+/// All that failed, failed on one pod.
+#[must_use]
+pub fn one_client(says: &str) -> String {
+    format!(
+        "{says}; all of it on one pod, as one client that stays with its pod would do, so nothing is proven before another pod or a probe fails"
+    )
+}
+
 /// Suspended and given back too often.
 pub(super) fn too_often(said: &str) -> String {
     format!("{said}; it was good again each time that its traffic was taken off, and is not tried once more")

@@ -27,7 +27,7 @@ use crate::{
         decision::{Reason, Wait},
         phase::{Phase, after},
         plan::{PlannedWorkload, Source},
-        version::ReleaseName,
+        version::{ReleaseName, Weight},
         world::{Command, Hold, Pin, RestSample, Trouble},
     },
 };
@@ -163,6 +163,35 @@ fn a_person_holds_the_way_up_but_never_the_way_back() {
     toy.canary_fails = true;
     toy.until(live_and_quiet);
     assert_eq!(toy.live(), "v1");
+}
+
+#[test]
+fn after_an_outage_nothing_moves_forward_or_home_before_others_know_and_everything_goes_back() {
+    let mut toy = Toy::by_route(4);
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Canary");
+    toy.seen.unsettled = Some(after(toy.now, Duration::from_mins(20)));
+    for _ in 0..60 {
+        toy.pass();
+    }
+    assert_eq!((toy.phase(), toy.last.as_ref().unwrap().reason.word()), ("Canary", "Unsettled"));
+    toy.now = after(toy.now, Duration::from_mins(20));
+    toy.until(|t| t.phase() == "Finalizing");
+    toy.seen.unsettled = Some(after(toy.now, Duration::from_mins(20)));
+    for _ in 0..60 {
+        toy.pass();
+    }
+    assert_eq!((toy.phase(), toy.seen.routes[0].most), ("Finalizing", Weight::FULL), "stable's new pods may be known to nobody yet");
+    toy.now = after(toy.now, Duration::from_mins(20));
+    toy.until(live_and_quiet);
+    assert_eq!(toy.live(), "v2");
+    toy.set_image("v3");
+    toy.until(|t| t.phase() == "Canary");
+    toy.seen.unsettled = Some(after(toy.now, Duration::from_mins(20)));
+    toy.canary_fails = true;
+    toy.until(live_and_quiet);
+    assert_eq!(toy.live(), "v2");
+    assert!(toy.seen.unsettled.is_some_and(|until| until > toy.now), "it did not wait");
 }
 
 #[test]

@@ -41,6 +41,10 @@ impl Shop {
     fn with(a_second: u64, probes: bool) -> Self {
         let mut toy = Toy::by_route(4);
         toy.plan.steps.remove(0);
+        Self::of(toy, a_second, probes)
+    }
+
+    fn of(mut toy: Toy, a_second: u64, probes: bool) -> Self {
         toy.plan.measures = Some(std::sync::Arc::new(Measures {
             from: From::Scrape { port: "http".into(), path: "/metrics".into() },
             counter: "requests".into(),
@@ -308,6 +312,34 @@ fn slowness_that_is_not_certain_yet_gets_no_more_of_the_traffic() {
     shop.until(live_and_quiet);
     assert_eq!(shop.toy.live(), "v1");
     assert!(shop.told().contains("latency: ") && shop.told().contains("were slower than stable's"), "{}", shop.told());
+}
+
+#[test]
+fn by_a_service_failures_of_one_pod_alone_may_be_one_client_and_take_traffic_off_but_nothing_back() {
+    let shop = |failing: usize| {
+        let mut shop = Shop::of(Toy::adopted(4), 100, true);
+        (shop.canary_fails, shop.stable_fails) = (100_000, 5_000);
+        shop.toy.seen.probes.meters.as_mut().unwrap().failing = failing;
+        shop.ship();
+        shop.until(|toy| toy.phase() == "Canary");
+        shop
+    };
+    let mut one = shop(1);
+    one.until(|toy| toy.state.phase.rollout().is_some_and(|rollout| rollout.suspended.is_some()));
+    assert!(one.told().contains("all of it on one pod, as one client that stays with its pod would do"), "{}", one.told());
+    let begun = one.toy.now;
+    while after(begun, Duration::from_mins(5)) > one.toy.now {
+        one.pass();
+        assert!(one.toy.state.phase.rollout().is_some_and(|rollout| rollout.suspended.is_some()), "{}", one.told());
+    }
+    one.toy.seen.probes.meters.as_mut().unwrap().failing = 2;
+    one.until(live_and_quiet);
+    assert_eq!(one.toy.live(), "v1");
+    assert!(one.told().contains("failed on canary") && !one.told().contains("one client"), "{}", one.told());
+    let mut two = shop(2);
+    two.until(live_and_quiet);
+    assert_eq!(two.toy.live(), "v1");
+    assert!(two.told().contains("failed on canary"), "{}", two.told());
 }
 
 #[test]

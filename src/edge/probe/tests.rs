@@ -46,6 +46,7 @@ fn check(steps: Vec<Step>) -> Check {
         host: "shop.example.com".into(),
         setup: Vec::new(),
         steps,
+        suite: None,
         teardown: Vec::new(),
         sweep: None,
         secrets: Vars::default(),

@@ -256,6 +256,7 @@ mod tests {
             secrets,
             deadline: Check::DEADLINE,
             trust: None,
+            suite: None,
             tester: None,
             answered_by: None,
         }

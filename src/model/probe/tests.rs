@@ -21,6 +21,7 @@ fn check(change: impl FnOnce(&mut Check)) -> Check {
         host: "shop.example.com".into(),
         setup: Vec::new(),
         steps: vec![step("GET", "/orders?token=s3cr3t")],
+        suite: None,
         teardown: Vec::new(),
         sweep: None,
         secrets: Vars::default(),

@@ -105,6 +105,7 @@ pub async fn put_right(
         secrets,
         deadline: all(&how.setup).iter().map(|step| step.deadline).max().unwrap_or(Duration::ZERO).max(Check::DEADLINE),
         trust,
+        suite: None,
         tester: None,
         answered_by: None,
     };

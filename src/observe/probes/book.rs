@@ -36,6 +36,8 @@ pub(super) struct Book {
     due: BTreeMap<String, Timestamp>,
     last: Option<Timestamp>,
     turns: BTreeMap<String, usize>,
+    /// When suites ended that say enough for a while.
+    ran: BTreeMap<String, Instant>,
     answerers: BTreeMap<String, Answerers>,
     outlives: Outlives,
 }
@@ -189,9 +191,9 @@ impl Book {
     }
 
     /// What is known of a probe before the rollout.
-    pub(super) fn terms(&self, probe: &str, mutating: bool) -> ProbeTerms {
-        let (runs, flakes) = self.outlives.history.as_ref().and_then(|known| known.runs.get(probe)).copied().unwrap_or_default();
-        ProbeTerms { name: probe.to_owned(), mutating, runs, flakes, ..ProbeTerms::default() }
+    pub(super) fn terms(&self, probe: &ProbeTerms) -> ProbeTerms {
+        let (runs, flakes) = self.outlives.history.as_ref().and_then(|known| known.runs.get(&probe.name)).copied().unwrap_or_default();
+        ProbeTerms { runs, flakes, ..probe.clone() }
     }
 
     /// Adds a run at rest. Whether that takes the probe its voice, or gives it back.
@@ -250,6 +252,16 @@ impl Book {
         let now = *turn;
         *turn = turn.wrapping_add(1);
         now.checked_rem(among).unwrap_or(0)
+    }
+
+    /// When this suite ended last, in whichever stage.
+    pub(super) fn ran(&self, suite: &str) -> Option<Instant> {
+        self.ran.get(suite).copied()
+    }
+
+    /// It has ended now, and need not run again soon.
+    pub(super) fn has_run(&mut self, suite: &str) {
+        self.ran.insert(suite.to_owned(), Instant::now());
     }
 
     /// When this probe runs next; none: it has nobody to ask.

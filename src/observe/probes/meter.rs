@@ -119,6 +119,7 @@ impl Meter {
             before: BTreeMap::new(),
             history: History::default(),
             open: None,
+            failing: <_>::default(),
             told: (false, false, false),
         };
         Self { told, known, task: tokio::spawn(reader.run(heard)) }
@@ -158,6 +159,8 @@ struct Reader {
     before: BTreeMap<String, Counted>,
     history: History,
     open: Option<Open>,
+    /// What is remembered of a rollout while nothing is compared in it: where requests have failed.
+    failing: (String, BTreeSet<String>),
     /// What a look at the Delivery would make of it: it is read, somebody shows nothing, and has done so for long.
     told: (bool, bool, bool),
 }
@@ -168,6 +171,8 @@ struct Open {
     terms: Terms,
     whole: bool,
     collector: Collector,
+    /// Pods of the canary on which requests have failed.
+    failing: BTreeSet<String>,
 }
 
 /// What one pod has counted since the look before.
@@ -208,10 +213,13 @@ impl Reader {
             // Whether all of the traffic is on it is not the meter's to say.
             let whole = open.whole;
             put(&told.book, open.collector.cut(now, whole));
+            self.failing = (open.about, open.failing);
         }
         if let (Course::Shared { terms, whole }, None) = (&told.metered.course, &self.open) {
             let collector = Collector::new(terms, *whole, now);
-            self.open = Some(Open { about: told.about.clone(), terms: (**terms).clone(), whole: *whole, collector });
+            let (about, failing) = std::mem::take(&mut self.failing);
+            let failing = if about == told.about { failing } else { BTreeSet::new() };
+            self.open = Some(Open { about: told.about.clone(), terms: (**terms).clone(), whole: *whole, collector, failing });
         }
     }
 
@@ -239,6 +247,8 @@ impl Reader {
             self.history.add(now, each);
         }
         if let Some(open) = &mut self.open {
+            let fails = |grown: &&Grown<'_>| grown.readings.values().any(|reading| reading.side.failed > 0);
+            open.failing.extend(canary.iter().filter(fails).map(|grown| grown.pod.pod.clone()));
             let blocks = scraped(&mut open.collector, now, &canary, &stable);
             let weighty = blocks.iter().any(is_weighty);
             put(&told.book, blocks);
@@ -310,6 +320,7 @@ impl Reader {
             known.looked = true;
         }
         known.usual = usual.or(known.usual);
+        known.failing = self.open.as_ref().map_or(self.failing.1.len(), |open| open.failing.len());
         known.silent = silent.map(|why| {
             let since = known.silent.as_ref().map_or(now, |silent| silent.since);
             Silent { since, why }

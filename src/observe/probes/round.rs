@@ -19,15 +19,15 @@ use tokio::{
 use super::{
     Asks, Door, Key, Target, Watched,
     book::{Book, Side},
-    lock,
+    lock, terms,
 };
 use crate::{
     clock::Clock,
-    decide::judge::probes::{MUTATING_PAIRS, PAIRS, Seen, Turn},
-    edge::probe::{Entry, Ledger, Prober, Room},
+    decide::judge::probes::{PAIRS, Seen, Turn},
+    edge::probe::{Entry, Ledger, Prober, Room, Suites},
     model::{
         phase::after,
-        probe::{Answerer, Check, Outcome, Run},
+        probe::{Answerer, Check, Outcome, Run, Suite},
     },
 };
 
@@ -48,6 +48,7 @@ const NO_STABLE: &str = "no stable pod is ready";
 pub(super) struct Asker {
     pub(super) prober: Arc<dyn Prober>,
     pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) suites: Arc<dyn Suites>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) nudge: UnboundedSender<Key>,
     pub(super) runs: IntCounterVec,
@@ -76,11 +77,13 @@ enum By<'a> {
 /// The ways, as they are counted.
 const PODS: &str = "pods";
 pub(super) const ROUTE: &str = "route";
+const SUITE: &str = "suite";
 
 impl Asker {
     /// Runs until it is dropped.
     pub(super) async fn run(self, mut told: watch::Receiver<(Watched, bool)>) {
-        let mut last: Option<Instant> = None;
+        // What a suite has shown, it has shown for other stages as well.
+        let mut last: Option<Instant> = lock(&self.book).ran(&told.borrow().0.check.name);
         let mut doubted = false;
         // Where the next round begins: at the pod after the one that failed.
         let mut first = 0;
@@ -124,8 +127,11 @@ impl Asker {
             let then = self.round(&probe, door.as_ref(), &told, &mut first).await;
             entered = door;
             doubted = then == Then::Soon;
-            if doubted {
+            if doubted || probe.check.suite.is_some() {
                 last = Some(Instant::now());
+            }
+            if probe.check.suite.is_some() && !doubted {
+                lock(&self.book).has_run(&probe.check.name);
             }
         }
     }
@@ -181,7 +187,9 @@ impl Asker {
         // Where the route alone is to be asked, pods are asked all the same while there is no way by it.
         let pods = probe.pods || door.is_none() || known().is_none();
         let begin = first.checked_rem(canary.len()).unwrap_or(0);
-        let in_turn = canary.iter().enumerate().cycle().skip(begin).take(canary.len());
+        // One pod of many says for all what a suite can say; the next one is another round's.
+        let most = if probe.check.suite.is_some() { 1 } else { canary.len() };
+        let in_turn = canary.iter().enumerate().cycle().skip(begin).take(canary.len().min(most));
         let mut well = true;
         for (at, target) in in_turn.filter(|_| pods) {
             if !still_asked(told, target) {
@@ -208,11 +216,16 @@ impl Asker {
     /// One sample: pairs as long as the canary alone fails. Whether the first of them went well.
     async fn sample(&self, probe: &Watched, told: &watch::Receiver<(Watched, bool)>, by: &By<'_>) -> bool {
         let began = Instant::now();
+        // Both sides of it draw the same lots, and so does what repeats it.
+        let seeded = Watched { check: seeded(&probe.check), ..probe.clone() };
+        let probe = &seeded;
         if !self.pair(probe, told, by, Turn::First).await {
             return true;
         }
-        self.pair(probe, told, by, Turn::AtOnce).await;
-        let others = usize::from(if probe.check.mutates() { MUTATING_PAIRS } else { PAIRS }) - 1;
+        if probe.check.suite.is_none() {
+            self.pair(probe, told, by, Turn::AtOnce).await;
+        }
+        let others = usize::from(terms(&probe.check).pairs()) - 1;
         for after in REPEATS.into_iter().take(others) {
             sleep_until(began + after).await;
             if !self.pair(probe, told, by, Turn::Repeat).await {
@@ -272,9 +285,10 @@ impl Asker {
     async fn rest(&self, probe: &Watched, pods: &[Target]) {
         let name = &probe.check.name;
         let before = lock(&self.book).healthy(name);
+        let check = seeded(&probe.check);
         for _ in 0..2 {
             let Some(target) = self.turn(name, pods) else { return };
-            let run = self.ask((probe, &probe.check), (target.at, target.at), PODS, "rest").await;
+            let run = self.ask((probe, &check), (target.at, target.at), PODS, "rest").await;
             let wrong = match seen(run.outcome) {
                 Seen::Void(_) => return,
                 Seen::Pass => None,
@@ -302,6 +316,9 @@ impl Asker {
         via: &str,
         side: &str,
     ) -> Run {
+        if let Some(suite) = &check.suite {
+            return self.run_suite(check, suite, at, side).await;
+        }
         let entry = probe.page.as_ref().map(|page| Entry { ledger: self.ledger.clone(), page: page.clone() });
         let run = self.prober.run(check, at, home, entry).await;
         let told = {
@@ -315,6 +332,13 @@ impl Asker {
         let result = run.outcome.class().map_or("pass", |class| class.label());
         self.runs.with_label_values(&[via, side, result]).inc();
         run
+    }
+
+    async fn run_suite(&self, check: &Check, suite: &Suite, at: SocketAddr, side: &str) -> Run {
+        let namespace = self.key.namespace.clone().unwrap_or_default();
+        let outcome = self.suites.run(&namespace, check, suite, at).await;
+        self.runs.with_label_values(&[SUITE, side, outcome.class().map_or("pass", |class| class.label())]).inc();
+        Run::from(outcome)
     }
 
     pub(super) fn turn<'a>(&self, of: &str, among: &'a [Target]) -> Option<&'a Target> {
@@ -341,6 +365,15 @@ pub(super) fn label(side: Side) -> &'static str {
         Side::Canary => "canary",
         Side::Stable => "stable",
     }
+}
+
+/// With another seed, if it draws lots.
+fn seeded(check: &Arc<Check>) -> Arc<Check> {
+    let Some(suite) = &check.suite else { return check.clone() };
+    let mut random = [0; 4];
+    // Without randomness it is the seed of before, which is a seed all the same.
+    let seed = aws_lc_rs::rand::fill(&mut random).map_or(suite.seed, |()| u32::from_le_bytes(random));
+    Arc::new(Check { suite: Some(Box::new(Suite { seed, ..(**suite).clone() })), ..(**check).clone() })
 }
 
 /// Waits until then; for ever, if it is never.

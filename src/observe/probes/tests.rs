@@ -15,7 +15,7 @@ use crate::{
         probes::{ProbeTerms, Seen, Turn, by_route},
         terms::Terms,
     },
-    edge::probe::{Entry, InMemory, Room, Swept},
+    edge::probe::{Entry, InMemory, Room, ScriptedSuites, Swept},
     model::{
         phase::after,
         probe::{AnsweredBy, Answerer, Class, Expect, Outcome, Run, RunName, Scheme, Step, Sweep, Vars, Wanted},
@@ -23,6 +23,8 @@ use crate::{
         world::Told,
     },
 };
+
+mod suites;
 
 /// How long every flow takes.
 const FLOW: Duration = Duration::from_millis(10);
@@ -121,6 +123,7 @@ struct Bench {
     board: ProbeBoard,
     prober: Arc<Scripted>,
     ledger: Arc<InMemory>,
+    suites: Arc<ScriptedSuites>,
     nudges: UnboundedReceiver<Key>,
 }
 
@@ -130,8 +133,9 @@ fn bench() -> Bench {
     *prober.to_testers.lock().unwrap() = ("v2", true);
     let (nudge, nudges) = unbounded_channel();
     let ledger = Arc::new(InMemory::default());
-    let board = ProbeBoard::new(prober.clone(), ledger.clone(), Arc::new(Ticking(Instant::now())), nudge);
-    Bench { board, prober, ledger, nudges }
+    let suites = Arc::new(ScriptedSuites::default());
+    let board = ProbeBoard::new((prober.clone(), suites.clone()), ledger.clone(), Arc::new(Ticking(Instant::now())), nudge);
+    Bench { board, prober, ledger, suites, nudges }
 }
 
 fn key() -> Key {
@@ -181,6 +185,7 @@ fn check() -> Arc<Check> {
         host: "shop".to_owned(),
         setup: Vec::new(),
         steps: vec![step],
+        suite: None,
         teardown: Vec::new(),
         sweep: None,
         secrets: Vars::default(),

@@ -100,6 +100,7 @@ fn probe(port: Option<&str>) -> Probe {
         host: "shop".to_owned(),
         setup: Vec::new(),
         steps: Vec::new(),
+        suite: None,
         teardown: Vec::new(),
         sweep: None,
         secrets: Vars::default(),

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::edge::probe::{Entry, InMemory, Swept};
+use crate::edge::probe::{Entry, InMemory, ScriptedSuites, Suites, Swept};
 use crate::{
     decide::judge::{
         bet::Side,
@@ -101,7 +101,8 @@ fn bench(rates: &[(u16, (u64, u64))]) -> Bench {
     let rates = Mutex::new(rates.iter().copied().collect());
     let pods = Arc::new(Pods { began, rates, restarted: Mutex::default(), asked: Mutex::default() });
     let (nudge, nudges) = unbounded_channel();
-    Bench { board: ProbeBoard::new(pods.clone(), Arc::new(InMemory::default()), Arc::new(Ticking(began)), nudge), pods, nudges }
+    let probers = (pods.clone() as Arc<dyn Prober>, Arc::new(ScriptedSuites::default()) as Arc<dyn Suites>);
+    Bench { board: ProbeBoard::new(probers, Arc::new(InMemory::default()), Arc::new(Ticking(began)), nudge), pods, nudges }
 }
 
 fn key() -> Key {

@@ -1,0 +1,84 @@
+//! Suites: minutes long, one pod a round, and once is enough for a while.
+
+use super::*;
+use crate::model::probe::Suite;
+
+/// A suite that is run once a minute at most. It takes a minute.
+fn suite(canary: u16, stable: u16) -> Watch {
+    let mut watch = pair(canary, stable);
+    for probe in &mut watch.probes {
+        let suite = Suite {
+            cron_job: "e2e".to_owned(),
+            job: serde_json::Value::Null,
+            within: Duration::from_mins(5),
+            fails_with: vec![1],
+            seed: 0,
+        };
+        probe.check = Arc::new(Check { steps: Vec::new(), suite: Some(Box::new(suite)), ..(*probe.check).clone() });
+        probe.every = Duration::from_mins(10);
+    }
+    watch
+}
+
+fn at_stage(stage: &str, watch: Watch) -> Watch {
+    Watch { stage: stage.to_owned(), ..watch }
+}
+
+impl Bench {
+    /// The pods that suites ran against, and with which seeds.
+    fn suites(&self) -> (Vec<u16>, Vec<u32>) {
+        self.suites.ran.lock().unwrap().iter().map(|(at, seed)| (at.port(), *seed)).unzip()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_canary_pod_of_many_is_asked_beside_one_of_stable_with_the_same_lots() {
+    let bench = bench();
+    bench.board.watch(&key(), suite(3, 2));
+    bench.pass(61_000).await;
+    let (asked, seeds) = bench.suites();
+    assert_eq!(asked, [1, 101]);
+    assert!(matches!(seeds.as_slice(), [one, other] if one == other), "{seeds:?}");
+    assert_eq!(bench.samples().iter().map(|s| (s.canary.clone(), s.stable.clone())).collect::<Vec<_>>(), [(Seen::Pass, Seen::Pass)]);
+    assert_eq!((bench.runs("suite", "canary", "pass"), bench.runs("pods", "canary", "pass")), (1, 0));
+    let terms = bench.board.read(&key()).voting;
+    assert!(terms.iter().all(|terms| terms.suite && terms.pairs() == 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_it_has_shown_holds_for_the_next_stage_and_it_is_repeated_when_it_is_due() {
+    let bench = bench();
+    bench.board.watch(&key(), at_stage("Canary 0", suite(1, 1)));
+    bench.pass(61_000).await;
+    bench.board.watch(&key(), at_stage("Canary 1", suite(1, 1)));
+    bench.pass(9 * 60_000).await;
+    assert_eq!(bench.suites().0, [1, 101], "not for a stage alone");
+    bench.pass(3 * 60_000).await;
+    assert_eq!(bench.suites().0, [1, 101, 1, 101]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_fails_on_the_canary_alone_is_repeated_once_and_with_the_same_lots() {
+    let bench = bench();
+    bench.suites.codes.lock().unwrap().push((target(1).at, 1));
+    bench.board.watch(&key(), suite(1, 1));
+    bench.pass(121_000).await;
+    let (asked, seeds) = bench.suites();
+    assert_eq!(asked.get(..4), Some([1, 101, 1, 101].as_slice()));
+    assert!(seeds.iter().take(4).all(|seed| Some(seed) == seeds.first()), "{seeds:?}");
+    let samples = bench.samples();
+    assert_eq!(samples.iter().map(|s| s.turn).collect::<Vec<_>>(), [Turn::First, Turn::Repeat]);
+    let said = |s: &Sample| s.canary == Seen::Fail("suite e2e ended with exit code 1".to_owned()) && s.stable == Seen::Pass;
+    assert!(samples.iter().all(said), "{samples:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exit_code_that_says_nothing_is_no_sample() {
+    let bench = bench();
+    bench.suites.codes.lock().unwrap().push((target(1).at, 2));
+    bench.board.watch(&key(), suite(1, 1));
+    bench.pass(61_000).await;
+    assert!(
+        matches!(bench.samples().as_slice(), [Sample { canary: Seen::Void(why), .. }] if why.contains("exit code 2, which says nothing"))
+    );
+}

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Case, before, in_place, judge::book::Verdict, size};
+use super::{Case, before, external, in_place, judge::book::Verdict, size};
 use crate::model::{
     decision::Reason,
     phase::{Direction, Rollout, Stage, after},
@@ -34,6 +34,10 @@ pub enum Judgement {
 /// Judges the version on its way.
 #[must_use]
 pub fn judge(case: &Case<'_>, rollout: &Rollout) -> Judgement {
+    // A person who was asked, or who asked others, knows what no probe does.
+    if let Some(failed) = external::failed(case, rollout) {
+        return Judgement::Fail(failed);
+    }
     if rollout.stage == Stage::Preparing {
         return before::judge(case, rollout);
     }

@@ -10,6 +10,8 @@ mod bad_input;
 mod before;
 #[path = "routes/cron.rs"]
 mod cron;
+#[path = "routes/external.rs"]
+mod external;
 #[path = "routes/flows.rs"]
 mod flows;
 #[path = "routes/helm.rs"]

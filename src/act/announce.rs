@@ -158,6 +158,8 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::CannotRunTwo { .. }
         | R::BeforeFailed { .. }
         | R::BeforeRefused { .. }
+        | R::ExternalFailed { .. }
+        | R::ExternalUnasked { .. }
         | R::BeforeRunsByItself { .. }
         | R::CronJobMissing { .. }
         | R::CronJobForeign { .. }
@@ -219,6 +221,8 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::DeliveryDeleted
         | R::Held { .. }
         | R::ApprovalRequired { .. }
+        | R::ExternalWaits { .. }
+        | R::ExternalPassed { .. }
         | R::OnlyObserved
         | R::Unsettled
         | R::WouldDeliver { .. }

@@ -10,6 +10,7 @@ pub mod canary;
 mod conditions;
 mod cron_job;
 mod error;
+pub mod evidence;
 mod finalizer;
 pub mod ledger;
 mod owners;

@@ -14,7 +14,7 @@ use crate::{
         release::Outcome,
         status::{
             Back, DeliveryStatus, Evidence, FoughtStatus, Gated, HaltedStatus, LiveVersion, ProbeEvidence, QUARANTINE, QuarantineEntry,
-            RolloutStatus, SinceWhy, Told,
+            RolloutStatus, SinceWhy, SoughtStatus, Told,
         },
     },
     decide::judge::{
@@ -24,6 +24,7 @@ use crate::{
         words,
     },
     model::{
+        external::Sought,
         phase::{Adopted, Direction, Fought, Live, Phase, Quarantined, Rollout, Stage, State, Why},
         version::{Identity, ReleaseName, TemplateHash},
     },
@@ -33,6 +34,8 @@ use crate::{
 pub(super) const MESSAGE: usize = 1024;
 /// How many `CronJobs` have run before, as the schema bounds it.
 const PREPARED: usize = 4;
+/// How many words are asked for, as the schema bounds it.
+const SOUGHT: usize = 4;
 /// Length of a text in the evidence.
 const EVIDENCE: usize = 512;
 /// Length of a sentence on requests.
@@ -83,6 +86,11 @@ fn phase(status: &DeliveryStatus, live: bool, now: Timestamp) -> Phase {
             book: known.unwrap_or_else(|| Book::open(Terms::default())),
             suspended: rollout.suspended_since.as_ref().map(|time| time.0),
             prepared: rollout.prepared.clone(),
+            sought: rollout
+                .external
+                .iter()
+                .map(|s| Sought { name: s.name.clone(), at: s.at, since: s.since.0, passed: s.passed })
+                .collect(),
             capacity: rollout.capacity.unwrap_or_default(),
             approved: rollout.approved.iter().filter_map(|step| usize::try_from(*step).ok()?.checked_sub(1)).collect(),
             fought: rollout.fought.as_ref().map(|f| Fought { template: TemplateHash::new(&f.template), at: f.at.0 }),
@@ -200,6 +208,12 @@ fn in_flight(rollout: &Rollout, previous: Option<&ReleaseName>) -> RolloutStatus
         suspended_since: rollout.suspended.map(time),
         halted: rollout.halted.as_ref().map(|why| HaltedStatus { why: told(why), at: rollout.stage.label().to_owned() }),
         prepared: rollout.prepared.iter().take(PREPARED).cloned().collect(),
+        external: rollout
+            .sought
+            .iter()
+            .take(SOUGHT)
+            .map(|s| SoughtStatus { name: cut(&s.name, 63), at: s.at, since: time(s.since), passed: s.passed })
+            .collect(),
         capacity: Some(rollout.capacity).filter(|capacity| *capacity != Capacity::Full),
         approved: rollout.approved.iter().filter_map(|step| i32::try_from(step + 1).ok()).collect(),
         fought: rollout.fought.as_ref().map(|f| FoughtStatus { template: f.template.to_string(), at: time(f.at) }),

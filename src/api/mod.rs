@@ -25,6 +25,8 @@ pub mod verify;
 pub const DEFAULT_POLICY: &str = "default";
 /// The label that says which Delivery an object of ours belongs to.
 pub const DELIVERY_LABEL: &str = "haldane.dev/delivery";
+/// The label on what was bet on in the last rollout of a Release, by its name.
+pub const EVIDENCE_LABEL: &str = "haldane.dev/evidence";
 /// The label on a ProbeRun that says which ProductionProbe ran.
 pub const PROBE_LABEL: &str = "haldane.dev/probe";
 /// The label that marks the pods (and only the pods) of the new side: `haldane.dev/track: canary`.

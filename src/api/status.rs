@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{delivery::Capacity, release::Outcome};
+use super::{delivery::Capacity, release::Outcome, verify::ExternalAt};
 
 /// How many past rollouts the status keeps: 5 × 150 bytes.
 pub const HISTORY: usize = 5;
@@ -207,6 +207,10 @@ pub struct RolloutStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4), inner(length(min = 1, max = 52)))]
     pub prepared: Vec<String>,
+    /// The words of others that were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub external: Vec<SoughtStatus>,
     /// How many pods may be there beside stable; absent: as many as it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,
@@ -219,6 +223,20 @@ pub struct RolloutStatus {
     /// What was seen so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,
+}
+
+/// Somebody else's word, see spec.verify.external.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SoughtStatus {
+    /// Whose.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// Before what.
+    pub at: ExternalAt,
+    /// It is asked for since then.
+    pub since: MicroTime,
+    /// It was given, and the version may go on.
+    pub passed: bool,
 }
 
 /// A template that somebody else wrote into a Deployment while it rolled to the proven one.

@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{delivery::NAME, duration::Span};
+use super::{delivery::NAME, duration::Span, probe::SecretKey};
 
 /// What judges a new version.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,12 @@ pub struct Verify {
     /// How long requests take, as the app itself measures it. Needs `requests`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<LatencySpec>,
+    /// Somebody else's word: a change board, a calendar, a suite of tests. Each is asked by a POST, again and again until it has said
+    /// something, and the version waits for it. Never asked on a way back. Default: nobody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub external: Vec<ExternalSpec>,
     /// Of so many good versions one may be taken back wrongly. Default 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 20, max = 100_000))]
@@ -115,4 +121,41 @@ pub struct ProbeRef {
     /// Its name.
     #[schemars(length(min = 1, max = 63), regex(pattern = NAME))]
     pub name: String,
+}
+
+/// Somebody whose word is waited for. The POST has a JSON body with `check`, `at`, `namespace`, `delivery`, `release`, `version`, `image`,
+/// `weight` (its share of the traffic in percent), `key` (the same for the same question, however often it is asked), and, where they are known,
+/// `commit` and `url`. An answer of 200 to 299 lets the version go on, unless it is JSON with a member `verdict`: that is Pass, Hold or
+/// Fail. Fail takes the version back. Hold, another answer, or none, makes it wait. Of an answer nothing is shown or kept but that
+/// word and the status; redirects are not followed.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExternalSpec {
+    /// What people call it.
+    #[schemars(length(min = 1, max = 63), regex(pattern = NAME))]
+    pub name: String,
+    /// Before what its word is waited for.
+    pub at: ExternalAt,
+    /// Where it is asked: `https://…`, or within the cluster `http://<service>.<namespace>.svc…`. Put no secret into it: it is no Secret.
+    #[schemars(length(min = 1, max = 1024), regex(pattern = "^https?://[0-9A-Za-z.-]+(:[0-9]{1,5})?([/?][!-~]*)?$"))]
+    #[x_kube(validation = Rule::new("self.startsWith('https://') || self.matches('^http://[^/?:]+[.]svc([.]cluster[.]local)?([:/?]|$)')").message("url: http:// is for names of this cluster alone (<service>.<namespace>.svc); use https://"))]
+    pub url: String,
+    /// What the question is signed with: the header `X-Haldane-Signature` is `sha256=` and the HMAC-SHA256, in hex, of the header
+    /// `X-Haldane-Timestamp` (seconds since 1970), a dot, and the body. 16 characters at least. Default: it is not signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretKey>,
+    /// How long one answer may take. What takes longer is asked for again. Default 10s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('30s')").message("within: between 1s and 30s"))]
+    pub within: Option<Span>,
+}
+
+/// Before what a word is waited for. Start: before the version gets its first pod, and before what `rollout.before` runs. Promote: before it
+/// gets all of the traffic.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExternalAt {
+    /// Before its first pod.
+    Start,
+    /// Before all of the traffic.
+    Promote,
 }

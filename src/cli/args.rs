@@ -10,7 +10,8 @@ use crate::api::duration::Span;
 const EXIT_CODES: &str = "\
 Exit codes:
   0   done; with `wait` and `release --wait`: the version is live
-  1   `wait`, `release --wait`: it was rolled back; an order: void, it did not apply; `doctor`: something is wrong
+  1   `wait`, `release --wait`: it was rolled back; an order: void, it did not apply; `doctor`: something is wrong;
+      `replay`: it does not come to what was recorded
   2   `wait`, `release --wait`: undecided, superseded or refused
   3   timeout: neither one nor the other yet
   4   timeout, and nothing moves until a person acts (a hold, or a reason that does not go by itself)
@@ -63,6 +64,8 @@ pub(crate) enum Verb {
     Status(Status),
     /// Why it is where it is: the sentence, then the evidence
     Why(Why),
+    /// The verdict on a version once more, bet by bet, from what was recorded of it
+    Replay(Replay),
     /// Make a Release of an image (for a Delivery with `source: {manual: {}}`)
     Release(ReleaseArgs),
     /// Wait for what is in flight
@@ -139,6 +142,14 @@ pub(crate) struct Status {
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Output,
+}
+
+/// `replay`
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// A Release, or a file with its evidence: kubectl get controllerrevision -l haldane.dev/evidence=RELEASE -o json
+    #[arg(value_name = "FILE|RELEASE")]
+    pub(crate) of: String,
 }
 
 /// `why`

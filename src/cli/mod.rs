@@ -13,13 +13,14 @@ mod json;
 mod order;
 mod paint;
 mod release;
+mod replay;
 mod seen;
 mod status;
 mod wait;
 mod why;
 mod yaml;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser as _, error::ErrorKind};
@@ -86,11 +87,17 @@ async fn command(cli: &Cli) -> Result<End> {
         println!("kubectl-haldane {} (haldane.dev/v1alpha1)", env!("CARGO_PKG_VERSION"));
         return Ok(End::Done);
     }
+    if let Verb::Replay(args) = &cli.verb
+        && Path::new(&args.of).is_file()
+    {
+        return replay::of_file(Path::new(&args.of));
+    }
     let cluster = Cluster::connect(&cli.target).await?;
     match &cli.verb {
         Verb::Init(args) => init::run(&cluster, args).await,
         Verb::Status(args) => status::run(&cluster, args).await,
         Verb::Why(args) => why::run(&cluster, args).await,
+        Verb::Replay(args) => replay::run(&cluster, args).await,
         Verb::Release(args) => release::run(&cluster, args).await,
         Verb::Wait(args) => wait::run(&cluster, args).await,
         Verb::Promote(args) => order::run(&cluster, Action::Promote, args).await,

@@ -16,6 +16,7 @@ use super::{
     pace::{self, Retry},
 };
 use crate::{
+    act::evidence::Open,
     api::{delivery::Delivery, status::DeliveryStatus},
     model::decision::Reason,
 };
@@ -32,6 +33,8 @@ pub struct Memory {
     pub failures: u32,
     /// A status that could not be stored.
     pub unwritten: Option<Unwritten>,
+    /// What was bet on in the rollout in flight.
+    pub evidence: Option<Open>,
 }
 
 /// A status that could not be stored.
@@ -226,9 +229,9 @@ mod tests {
         assert_eq!(memory.status("new"), None);
 
         let (memories, key) = (Memories::default(), Key::new("shop", "checkout"));
-        memories.keep(&key, Memory { term: "1.a".to_owned(), failures: 3, unwritten: None });
+        memories.keep(&key, Memory { term: "1.a".to_owned(), failures: 3, unwritten: None, evidence: None });
         assert_eq!(memories.take(&key, "2.b").failures, 0);
-        memories.keep(&key, Memory { term: "2.b".to_owned(), failures: 3, unwritten: None });
+        memories.keep(&key, Memory { term: "2.b".to_owned(), failures: 3, unwritten: None, evidence: None });
         assert_eq!(memories.take(&key, "2.b").failures, 3);
     }
 }

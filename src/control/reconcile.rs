@@ -238,8 +238,17 @@ impl Reconciler {
         let forward = advances(&state, &decision.next);
         let entered = decision.effects.is_empty() && decision.wait == Wait::Now;
         let (of, uid) = (ObjectRef::from_obj(&stored), stored.uid().unwrap_or_default());
+        let rolled = state.phase.rollout().is_some().then(|| (stored.clone(), decision.next.clone()));
         let recorded = Recorded { stored, delivery, plan, seen, decision, done, now, forward };
         let kept = Box::pin(self.record(proof, recorded, memory)).await;
+        // What is not recorded and moves forward has not happened.
+        let happened = !(forward && matches!(kept, Kept::Later(_)));
+        match rolled.filter(|_| happened) {
+            Some((about, next)) => {
+                Box::pin(self.actor.follow(proof, &about, &mut memory.evidence, (&state, &next), &seen.probes.samples)).await;
+            }
+            None => memory.evidence = memory.evidence.take().filter(|_| !happened),
+        }
         match (&kept, memory.status(&uid)) {
             (Kept::Stored(left), _) => {
                 self.fleet.left(&of, left.status.as_ref().unwrap_or(&<_>::default()), left.resource_version().as_deref());

@@ -94,7 +94,9 @@ fn settled(rollout: &Rollout, outcome: Outcome, reason: &Reason) -> Effect {
 fn anew(case: &Case<'_>, rollout: &Rollout) -> Option<Decision> {
     let order = command::pending(case, |action| matches!(action, Action::Retry | Action::Promote))?;
     let book = Book::begun(rollout.book.terms().clone(), case.now);
-    let asked = Rollout { book, halted: None, ..rollout.clone() };
+    let mut asked = Rollout { book, halted: None, ..rollout.clone() };
+    // Whoever said no is asked again.
+    asked.sought.retain(|sought| sought.passed);
     let mut decision = Decision::stay(&case.state.to(Phase::Rolling(asked), case.now), words::of(case, rollout), Wait::Now);
     let version = verdict::version_of(case, rollout);
     decision.effects.push(settled(rollout, Outcome::Rolling, &Reason::ReleaseSeen { version }));

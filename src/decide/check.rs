@@ -1,7 +1,7 @@
 //! What may never happen, asked of every decision before it is carried out, and in every test. A decision that breaks one
 //! of these is a defect of ours: it is not carried out, it is logged and counted, and production stays as it is.
 
-use super::{Case, approval, route, size};
+use super::{Case, approval, external, route, size};
 use crate::model::{
     decision::{Decision, Effect},
     phase::{Direction, Phase, Stage, State},
@@ -36,6 +36,11 @@ pub fn check(plan: &Plan, state: &State, seen: &Observation, decision: &Decision
                 pins.push((service, pin));
             }
             Effect::CreateCanary { .. } if prepares(&decision.next) => broken("I2", "starts a canary before what runs before it has run")?,
+            Effect::CreateCanary { .. } | Effect::RunBefore { .. }
+                if decision.next.phase.rollout().is_some_and(|r| external::bars(&case, r)) =>
+            {
+                broken("I20", "starts a pod before somebody else's word")?;
+            }
             Effect::RunBefore { .. } => runs_before(state, decision)?,
             Effect::CreateCanary { workload, .. } => kept_apart(&case, seen.workload(workload), &pins, decision)?,
             Effect::DeleteCanary { workload } => carries_nothing(seen, workload, &pins, &routes)?,
@@ -179,11 +184,15 @@ fn not_below_traffic(seen: &Observation, name: &WorkloadName, replicas: u32) -> 
     if carries && replicas < floor { broken("I1", format!("makes a canary that serves smaller than {floor}")) } else { Ok(()) }
 }
 
-/// I20: no step forward without the approval that it needs.
+/// I20: no step forward without the approval, or the word, that it needs.
 fn approved(case: &Case<'_>, decision: &Decision) -> Result<(), Broken> {
     let (Some(before), Some(next)) = (case.state.phase.rollout(), decision.next.phase.rollout()) else { return Ok(()) };
     match approval::missing(case, before, &next.stage) {
-        Some(place) => broken("I20", format!("enters step {} without its approval", place + 1)),
+        Some(place) => broken("I20", format!("enters step {} without its approval", place + 1))?,
+        None => {}
+    }
+    match external::missing(case, before, &next.stage) {
+        Some(missing) => broken("I20", format!("goes on without the word of {}", missing.name)),
         None => Ok(()),
     }
 }

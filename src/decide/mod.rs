@@ -11,6 +11,7 @@ pub mod candidate;
 pub mod check;
 pub mod command;
 pub mod cron_jobs;
+pub mod external;
 pub mod health;
 pub mod hold;
 pub mod home;

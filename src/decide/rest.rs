@@ -325,6 +325,7 @@ fn roll(case: &Case<'_>, release: &ReleaseName, from: &ReleaseName, direction: D
         approved: Vec::new(),
         halted: None,
         prepared: Vec::new(),
+        sought: Vec::new(),
         capacity,
     };
     Decision::stay(&case.state.to(Phase::Rolling(rollout), case.now), reason, Wait::Now)

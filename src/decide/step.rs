@@ -7,7 +7,7 @@
 //! before anything is done for it. Only the way back and a suspension act first and store afterwards.
 
 use super::{
-    Case, approval, barrier, before, candidate, command, cron_jobs, hold, in_place,
+    Case, approval, barrier, before, candidate, command, cron_jobs, external, hold, in_place,
     judge::{self, book::Book, probes::ProbeTerms},
     pin,
     pin::Side,
@@ -99,8 +99,12 @@ fn answer(case: &Case<'_>, rollout: &Rollout) -> Decision {
     if let Some(approved) = approval::given(case, rollout) {
         return approved;
     }
+    if let Some(asked) = external::next(case, rollout) {
+        return asked;
+    }
     let mut holds = held(case, rollout);
     holds.extend(barrier::hold(case, rollout, &judgement).or_else(|| approval::awaited(case, rollout)));
+    holds.extend(external::awaited(case, rollout));
     if let Judgement::Hold(reason) = &judgement {
         holds.push(reason.clone());
     }
@@ -185,7 +189,7 @@ fn superseding(case: &Case<'_>, rollout: &Rollout, holds: &[Reason], judgement: 
     // A probe that its own file names and that cannot be asked: the next commit may mend that.
     let own = here.and_then(|here| here.config.as_ref()).map(|config| config.probes.as_slice()).unwrap_or_default();
     let unasked = case.seen.problems.iter().filter_map(Reason::probe).any(|probe| own.iter().any(|named| named == probe));
-    let awaits = holds.iter().any(|hold| hold.waits_for().is_some());
+    let awaits = holds.iter().any(|hold| hold.waits_for().is_some() || matches!(hold, Reason::ExternalWaits { .. }));
     let stopped = rollout.suspended.is_some()
         || matches!(judgement, Judgement::Hold(_))
         || hold::of_its_own(case, &rollout.release)
@@ -244,6 +248,7 @@ fn up(case: &Case<'_>, rollout: &Rollout, (to, from): (&Release, &Release), mut 
         let mut effects = standing.effects.clone();
         effects.extend(match rollout.stage {
             Stage::Preparing => before::made(case, rollout, to, &holds),
+            Stage::Preflight if external::bars(case, rollout) => Vec::new(),
             _ => arrange(case, rollout, to, from),
         });
         effects.extend(queued(case));

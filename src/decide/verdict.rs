@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::{
-    Case, before, in_place,
+    Case, before, external, in_place,
     judge::{
         book::{Failure, Verdict},
         terms::Purse,
@@ -42,6 +42,10 @@ pub enum Judgement {
 /// Judges the version on its way.
 #[must_use]
 pub fn judge(case: &Case<'_>, rollout: &Rollout) -> Judgement {
+    // A person who was asked, or who asked others, knows what no probe does.
+    if let Some(failed) = external::failed(case, rollout) {
+        return Judgement::Fail(failed);
+    }
     if rollout.stage == Stage::Preparing {
         return before::judge(case, rollout);
     }

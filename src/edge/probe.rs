@@ -16,6 +16,7 @@ mod scrape;
 mod suites;
 mod sweep;
 mod trust;
+mod word;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,12 +24,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use rustls_pki_types::ServerName;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::prometheus::{Prometheus, Series};
 use crate::clock::Stopwatch;
+use crate::model::external::Question;
 use crate::model::probe::{Check, Class, Outcome, Run, RunName, Scheme};
 
 use fault::rounded;
@@ -45,6 +48,7 @@ pub use suites::Suites;
 pub(crate) use suites::scripted::Scripted as ScriptedSuites;
 pub use sweep::Swept;
 use trust::Trust;
+pub use word::Answer;
 
 /// Flows at once in this process. 8 × (128 KiB read buffer + 64 KiB of body to send) = 1.5 MiB, and 8 × ~1 ms of CPU for a TLS
 /// handshake = 8 ms, well under [`LAG`]: flows do not make each other late. 200 at once did (research 05 §2.4).
@@ -84,6 +88,12 @@ pub trait Prober: Send + Sync {
         let _ = query;
         Box::pin(async { Err(NO_PROMETHEUS.to_owned()) })
     }
+
+    /// What somebody else says to this question now.
+    fn word<'a>(&'a self, question: &'a Question, now: Timestamp) -> BoxFuture<'a, Answer> {
+        let _ = (question, now);
+        Box::pin(async { Answer::wait("was not sent: nobody can be asked from here") })
+    }
 }
 
 /// Asks over real sockets. Clones share the places and the parsed CAs.
@@ -95,6 +105,7 @@ pub struct HttpProber {
 
 struct Shared {
     places: Semaphore,
+    questions: Semaphore,
     trust: Trust,
     pages: Pages,
     reach: Reach,
@@ -109,7 +120,8 @@ impl HttpProber {
     }
 
     fn with_lag(reach: Reach, lag: Duration) -> Self {
-        let shared = Shared { places: Semaphore::new(MAX_FLOWS), trust: Trust::default(), pages: Pages::default(), reach, lag };
+        let (places, questions) = (Semaphore::new(MAX_FLOWS), Semaphore::new(word::MAX_QUESTIONS));
+        let shared = Shared { places, questions, trust: Trust::default(), pages: Pages::default(), reach, lag };
         Self { shared: Arc::new(shared), prometheus: None }
     }
 
@@ -276,6 +288,14 @@ impl Prober for HttpProber {
                 Some(prometheus) => prometheus.series(query).await,
                 None => Err(NO_PROMETHEUS.to_owned()),
             }
+        })
+    }
+
+    fn word<'a>(&'a self, question: &'a Question, now: Timestamp) -> BoxFuture<'a, Answer> {
+        Box::pin(async move {
+            let Ok(_place) = self.shared.questions.acquire().await else { return Answer::wait("was not sent") };
+            let asker = word::Asker { trust: &self.shared.trust, reach: self.shared.reach, lookup: word::system };
+            asker.ask(question, now).await
         })
     }
 }

@@ -357,6 +357,14 @@ reasons! {
     CronJobDelivered { cron_job: String, by: String } => "CronJob {cron_job} already belongs to Delivery {by}; take it out of spec.cronJobs of one of the two",
     /// It could not follow.
     CronJobsNotGranted { namespace: String } => "Haldane may not patch CronJobs in namespace {namespace}, so none would follow a version; give it that right (ClusterRole haldane-delivery has it), or take them out of spec.cronJobs",
+    /// Somebody else has not said anything yet.
+    ExternalWaits { version: String, check: String, before: &'static str, said: String, since: String } => "{version} waits for the word of {check} before {before}: its question {said}; it is asked again and again since {since}",
+    /// Somebody else says that it may go on.
+    ExternalPassed { version: String, check: String, before: &'static str } => "{check} lets {version} go on to {before}",
+    /// Somebody else says no.
+    ExternalFailed { version: String, check: String, before: &'static str, status: u16 } => "{version} was taken back by the word of {check}, whatever was measured: before {before} it answered {status} and Fail",
+    /// Nobody can be asked.
+    ExternalUnasked { check: String, why: String } => "{check} of spec.verify.external cannot be asked: {why}",
     /// The canary starts and is asked before anybody reaches it.
     Preflight { version: String } => "the canary of {version} starts and is probed; nobody else reaches it",
     /// At a step.
@@ -560,6 +568,7 @@ impl Reason {
             self,
             Self::Held { .. }
                 | Self::ApprovalRequired { .. }
+                | Self::ExternalWaits { .. }
                 | Self::WindowClosed { .. }
                 | Self::CapReached { .. }
                 | Self::SharedCause { .. }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::version::{Identity, ReleaseName, TemplateHash};
+use super::{
+    external::Sought,
+    version::{Identity, ReleaseName, TemplateHash},
+};
 use crate::{
     api::{delivery::Capacity, release::Outcome},
     decide::judge::book::Book,
@@ -119,6 +122,8 @@ pub struct Rollout {
     pub halted: Option<Why>,
     /// The `CronJobs` that have run for it, by name.
     pub prepared: Vec<String>,
+    /// The words of others that were asked for.
+    pub sought: Vec<Sought>,
     /// How many pods may be there beside stable: what the plan said when it began, so that no change of it finds the traffic on a
     /// canary that is too large or too small.
     pub capacity: Capacity,

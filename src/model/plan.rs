@@ -4,6 +4,7 @@ use std::{borrow::Cow, collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
     cron_job::PlannedCronJob,
+    external::{Address, PlannedExternal},
     measure::{self, Matchers, Measures},
     phase::Adopted,
     policy::Limits,
@@ -39,6 +40,8 @@ const ONE_IN: u32 = 1000;
 /// The default of most set-ups of Prometheus.
 const SCRAPED: Duration = Duration::from_secs(15);
 const METRICS: &str = "/metrics";
+/// Somebody else's answer.
+const ANSWER: Duration = Duration::from_secs(10);
 const CONFIG: &str = ".haldane.yaml";
 
 /// How one app is delivered.
@@ -70,6 +73,8 @@ pub struct Plan {
     pub probes: Vec<String>,
     /// How the app counts its requests, if it is judged by them.
     pub measures: Option<Arc<Measures>>,
+    /// Whose word is waited for.
+    pub external: Vec<PlannedExternal>,
     /// Of so many good versions one may be taken back.
     pub one_false_rollback_in: u32,
     /// What happens where users ask too seldom.
@@ -139,6 +144,9 @@ pub enum PlanError {
     /// What is failed, or whose requests, cannot be read.
     #[error("spec.verify.requests.{0}")]
     Series(String),
+    /// Nobody can be asked there.
+    #[error("spec.verify.external[{0}].url {1}")]
+    External(usize, String),
 }
 
 impl TryFrom<&DeliverySpec> for Plan {
@@ -161,7 +169,8 @@ impl Plan {
         let named = spec.source.iter().flat_map(|s| &s.github).map(|github| &github.repository);
         let unnamed = named.into_iter().find(|name| Repository::parse(name).is_none()).cloned().map(PlanError::Repository);
         let unread = measures(spec.verify.as_ref()).and_then(Result::err).map(PlanError::Series);
-        let flaw = plan.flaw().or(unnamed).or(unread);
+        let unasked = externals(spec.verify.as_ref()).enumerate().find_map(|(at, made)| Some(PlanError::External(at, made.err()?)));
+        let flaw = plan.flaw().or(unnamed).or(unread).or(unasked);
         let mut known = BTreeSet::new();
         plan.workloads.retain(|workload| known.insert(workload.name.clone()));
         plan.steps.sort_by_key(|step| step.weight);
@@ -199,6 +208,7 @@ impl Plan {
             before: rollout.before.into_iter().map(|b| PlannedCronJob { name: b.cron_job_ref.name, containers: b.containers }).collect(),
             probes: spec.verify.iter().flat_map(|v| v.probes.iter().map(|p| p.name.clone())).collect(),
             measures: measures(spec.verify.as_ref()).and_then(Result::ok).map(Arc::new),
+            external: externals(spec.verify.as_ref()).filter_map(Result::ok).collect(),
             one_false_rollback_in: spec.verify.as_ref().and_then(|v| v.one_false_rollback_in).unwrap_or(ONE_IN),
             no_traffic: spec.verify.as_ref().and_then(|v| v.no_traffic).unwrap_or_default(),
             limits: Limits::default(),
@@ -260,6 +270,19 @@ fn measures(verify: Option<&Verify>) -> Option<Result<Measures, String>> {
     };
     let only = requests.only.as_ref().map(|only| read("only", only)).transpose();
     Some(read("failed", &requests.failed).and_then(|failed| only.map(|only| made(failed, only))))
+}
+
+/// Those whose word is waited for; or what is wrong with where they are asked.
+fn externals(verify: Option<&Verify>) -> impl Iterator<Item = Result<PlannedExternal, String>> {
+    verify.into_iter().flat_map(|verify| &verify.external).map(|spec| {
+        Ok(PlannedExternal {
+            name: spec.name.clone(),
+            at: spec.at,
+            to: Address::parse(&spec.url)?,
+            secret: spec.secret_ref.as_ref().map(|secret| (secret.name.clone(), secret.key.clone())),
+            within: spec.within.map_or(ANSWER, |span| span.0),
+        })
+    })
 }
 
 /// The steps of a plan that names none.

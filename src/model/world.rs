@@ -9,6 +9,7 @@ use super::{
     before::Job,
     cron_job::CronJob,
     decision::Reason,
+    external::Word as Said,
     phase::{State, Why},
     policy::Policy,
     repo_config::RepoConfig,
@@ -61,6 +62,8 @@ pub struct Observation {
     pub troubled: Vec<Troubled>,
     /// What the probes saw.
     pub probes: Probes,
+    /// What others say whose word is asked for, by their names.
+    pub external: BTreeMap<String, Said>,
     /// What is known of the branch, or the tag, that versions come from; nothing, where they come from elsewhere.
     pub merges: Merges,
 }

@@ -10,8 +10,8 @@ pub mod put_right;
 
 use crate::{
     api::probe::{
-        Capture as RawCapture, Method, ProductionProbe, ProductionProbeSpec, Request as RawRequest, Scheme as RawScheme, SecretVariable,
-        Step as RawStep, Sweep as RawSweep, Target as RawTarget, Via, Vote,
+        Capture as RawCapture, Method, ProductionProbe, ProductionProbeSpec, Request as RawRequest, Scheme as RawScheme, SecretKey,
+        SecretVariable, Step as RawStep, Sweep as RawSweep, Target as RawTarget, Via, Vote,
     },
     edge::{
         kube::{KubeError, get},
@@ -105,22 +105,32 @@ async fn trust(client: &Client, namespace: &str, target: &RawTarget) -> Result<R
 
 /// The Secrets that it names; what cannot be had, in a sentence.
 async fn secrets(client: &Client, namespace: &str, named: &[SecretVariable]) -> Result<Result<Vars, String>, KubeError> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let mut vars = Vars::default();
     for variable in named {
-        let (secret, key) = (&variable.secret_ref.name, &variable.secret_ref.key);
-        let read = match get(&api, "Secret", secret).await {
-            Err(KubeError::Refused { .. }) => return Ok(Err(refused(secret, namespace))),
-            read => read?,
-        };
-        let value = read.and_then(|read| read.data?.remove(key)).map(|bytes| String::from_utf8(bytes.0));
-        match value {
-            Some(Ok(value)) => vars.set(&format!("{SECRETS}{}", variable.name), value.trim_end_matches(['\r', '\n']).to_owned()),
-            Some(Err(_)) => return Ok(Err(format!("the key {key} of Secret {secret} is not text; see secrets[].secretRef"))),
-            None => return Ok(Err(format!("Secret {secret} with the key {key} does not exist; create it or change secrets[].secretRef"))),
+        let SecretKey { name: secret, key } = &variable.secret_ref;
+        match self::secret(client, namespace, &variable.secret_ref, "secrets[].secretRef").await?.map(String::from_utf8) {
+            Ok(Ok(value)) => vars.set(&format!("{SECRETS}{}", variable.name), value.trim_end_matches(['\r', '\n']).to_owned()),
+            Ok(Err(_)) => return Ok(Err(format!("the key {key} of Secret {secret} is not text; see secrets[].secretRef"))),
+            Err(why) => return Ok(Err(why)),
         }
     }
     Ok(Ok(vars))
+}
+
+/// The value of one key of a Secret that this field names; why it cannot be had, in a sentence.
+pub(super) async fn secret(
+    client: &Client,
+    namespace: &str,
+    SecretKey { name, key }: &SecretKey,
+    field: &str,
+) -> Result<Result<Vec<u8>, String>, KubeError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let read = match get(&api, "Secret", name).await {
+        Err(KubeError::Refused { .. }) => return Ok(Err(refused(name, namespace))),
+        read => read?,
+    };
+    let value = read.and_then(|read| read.data?.remove(key)).map(|bytes| bytes.0);
+    Ok(value.ok_or_else(|| format!("Secret {name} with the key {key} does not exist; create it or change {field}")))
 }
 
 fn refused(secret: &str, namespace: &str) -> String {

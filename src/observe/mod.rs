@@ -31,6 +31,7 @@ mod before;
 pub mod checks;
 mod cron_jobs;
 mod decoded;
+mod external;
 pub mod fleet;
 pub mod gateways;
 mod granted;
@@ -173,7 +174,17 @@ impl Observer {
         let seen = Observation { releases, ..seen };
         // Which probes are asked may be the word of the version that is asked.
         let (own, plan) = (plan, &*plan.with(seen.config(state)));
-        let (mut services, surroundings, (probes, unusable), (routes, unrouted), canary_services, (cron_jobs, barred), jobs, unlike) = try_join!(
+        let (
+            mut services,
+            surroundings,
+            (probes, unusable),
+            (routes, unrouted),
+            canary_services,
+            (cron_jobs, barred),
+            jobs,
+            unlike,
+            (questions, unasked_words),
+        ) = try_join!(
             services::read(&self.cluster, &namespace, &name, &selecting, Moment { rolling, routable }),
             try_join_all(workloads.iter().map(|w| problems::of_surroundings(&self.cluster, &namespace, w))),
             checks::read(&self.cluster.client, (&namespace, &name), plan),
@@ -182,6 +193,7 @@ impl Observer {
             self.cron_jobs(&namespace, plan, read, now),
             before::read(&self.cluster, (&namespace, &name), plan),
             self.unlike(&namespace, &name, (plan, state), &read.found),
+            external::read(&self.cluster.client, (&namespace, &name), (plan, state), &read.releases),
         )?;
         workloads.iter_mut().zip(unlike).for_each(|(workload, unlike)| workload.differs = unlike);
         let selected: Vec<String> = services.iter().map(|s| s.name.clone()).collect();
@@ -195,6 +207,7 @@ impl Observer {
         problems.extend(services::problems(plan, &selecting));
         problems.extend(unrouted);
         problems.extend(barred);
+        problems.extend(unasked_words);
         problems.extend(services::shared(plan, &read.services, &read.found, &others));
         // What the live version alone wants to be asked must not stand in the way of the next one.
         let of_delivery = |problem: &Reason| rolling || problem.probe().is_none_or(|probe| own.probes.iter().any(|named| named == probe));
@@ -227,7 +240,8 @@ impl Observer {
         let (watch, unasked) = targets::watch(state, &seen, (plan, &probes), &ports);
         seen.problems.extend(unasked);
         let key = probes::Key::from_obj(delivery);
-        self.board.watch(&key, watch);
+        self.board.watch(&key, probes::Watch { questions, ..watch });
+        seen.external = self.board.words(&key);
         seen.probes = self.board.read(&key);
         seen.problems.extend(problems::of_probes(&seen.probes));
         self.branch(&key, &namespace, plan, read, &mut seen);

@@ -24,6 +24,7 @@ use crate::{
     decide::judge::probes::ProbeTerms,
     edge::probe::{Ledger, Page, Prober, Suites},
     model::{
+        external::{Question, Word},
         probe::{Check, Scheme},
         route::Testers,
         world::{ByRoute, Probes},
@@ -36,9 +37,11 @@ pub mod meter;
 mod round;
 mod steady;
 mod sweep;
+mod word;
 
 use book::Book;
 use meter::{Meter, Metered};
+use word::Asking;
 
 /// Which Delivery.
 pub type Key = ObjectRef<Delivery>;
@@ -58,6 +61,8 @@ pub struct Watch {
     pub probes: Vec<Watched>,
     /// What the app counts of its users' requests, if it is judged by them.
     pub meter: Option<Metered>,
+    /// Whose word is asked for.
+    pub questions: Vec<Question>,
 }
 
 /// One probe and whom it asks.
@@ -145,6 +150,7 @@ struct Slot {
     book: Arc<Mutex<Book>>,
     running: BTreeMap<String, Running>,
     meter: Option<Meter>,
+    asking: BTreeMap<String, Asking>,
 }
 
 /// The task of one probe; it ends with this.
@@ -216,6 +222,7 @@ impl ProbeBoard {
             wanted.is_some_and(|p| running.serves(p))
         });
         slot.meter = wanted.meter.map(|metered| self.metered(key, slot.meter.take(), metered, (&slot.about, &slot.book)));
+        self.ask(key, &mut slot.asking, wanted.questions);
         for probe in wanted.probes {
             match slot.running.get(&probe.check.name) {
                 Some(running) => running.tell(probe, wanted.eager),
@@ -250,6 +257,14 @@ impl ProbeBoard {
         }
     }
 
+    /// What others say whose word is asked for, by their names; those who have not said anything are absent.
+    #[must_use]
+    pub fn words(&self, key: &Key) -> BTreeMap<String, Word> {
+        let all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let asking = all.get(key).into_iter().flat_map(|slot| &slot.asking);
+        asking.filter_map(|(name, asking)| Some((name.clone(), asking.word()?))).collect()
+    }
+
     /// A run of this probe was put right after its process had gone, or not, and then what is left of it.
     pub fn put_right(&self, key: &Key, probe: &str, left: Option<&str>) {
         let all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
@@ -278,6 +293,20 @@ impl ProbeBoard {
         Meter::begin(parts, metered, about, book)
     }
 
+    /// Asks these, and nothing else; who is asked already is not asked anew.
+    fn ask(&self, key: &Key, asking: &mut BTreeMap<String, Asking>, questions: Vec<Question>) {
+        asking.retain(|name, _| questions.iter().any(|question| question.name == *name));
+        for question in questions {
+            if asking.get(&question.name).is_some_and(|asking| asking.asks(&question)) {
+                continue;
+            }
+            let parts = word::Parts { prober: self.prober.clone(), clock: self.clock.clone(), nudge: self.nudge.clone(), key: key.clone() };
+            let name = question.name.clone();
+            let again = asking.remove(&name).is_some();
+            asking.insert(name, Asking::begin(parts, question, again));
+        }
+    }
+
     fn start(&self, key: &Key, book: &Arc<Mutex<Book>>, probe: Watched, eager: bool) -> Running {
         let (probe, told) = watch::channel((probe, eager));
         let asker = round::Asker {
@@ -304,6 +333,7 @@ impl Slot {
             book: Arc::default(),
             running: BTreeMap::new(),
             meter: None,
+            asking: BTreeMap::new(),
         }
     }
 }

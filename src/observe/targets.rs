@@ -54,6 +54,7 @@ pub(super) fn watch(state: &State, seen: &Observation, (plan, probes): (&Plan, &
         after: rollout.and_then(|r| r.book.until()),
         probes: watched,
         meter: metered::metered(state, seen, plan, ports),
+        questions: Vec::new(),
     };
     (watch, problems)
 }

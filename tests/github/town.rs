@@ -278,6 +278,7 @@ impl Home {
             before: vec![],
             probes: vec![],
             measures: None,
+            external: vec![],
             one_false_rollback_in: 1000,
             no_traffic: <_>::default(),
             limits: <_>::default(),

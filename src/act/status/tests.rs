@@ -2,7 +2,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    api::delivery::{Capacity, DeliverySpec, WorkloadRef},
+    api::{
+        delivery::{Capacity, DeliverySpec, WorkloadRef},
+        verify::ExternalAt,
+    },
     decide::judge::{
         book::{Book, Dated, Input, Pair},
         probes::{ProbeTerms, Seen, Turn},
@@ -10,6 +13,7 @@ use crate::{
     },
     model::{
         decision::{Reason, Wait},
+        external::Sought,
         phase::{Adopted, Fought, Live, Quarantined, State},
         version::{Identity, TemplateHash},
     },
@@ -109,11 +113,14 @@ prop_compose! {
         fought in prop::option::of(("[0-9a-f]{16}", second())),
         approved in prop::collection::vec(0usize..21, 0..=4), halted in prop::option::of(why()),
         prepared in prop::collection::vec("[a-z]{1,12}", 0..=4), small in any::<bool>(),
+        sought in prop::collection::vec(("[a-z]{1,12}", any::<bool>(), second(), any::<bool>()), 0..=4),
     ) -> Phase {
         let fought = fought.map(|(template, at)| Fought { template: TemplateHash::new(template), at });
         let direction = back.map_or(Direction::Forward, Direction::Return);
         let capacity = if small { Capacity::Small } else { Capacity::Full };
-        Phase::Rolling(Rollout { release, from, direction, started_at, stage, book, suspended, fought, approved, halted, prepared, capacity })
+        let asked = |(name, start, since, passed)| Sought { name, at: if start { ExternalAt::Start } else { ExternalAt::Promote }, since, passed };
+        let sought = sought.into_iter().map(asked).collect();
+        Phase::Rolling(Rollout { release, from, direction, started_at, stage, book, suspended, fought, approved, halted, prepared, sought, capacity })
     }
 }
 
@@ -225,6 +232,9 @@ fn full() -> (Decision, DeliveryStatus) {
             approved: (0..21).collect(),
             halted: None,
             prepared: vec![],
+            sought: (0..4)
+                .map(|n| Sought { name: format!("{n:063}"), at: ExternalAt::Promote, since: seconds(1), passed: false })
+                .collect(),
             capacity: Capacity::Small,
         }),
         since: seconds(1),
@@ -291,6 +301,7 @@ fn a_rollout_that_ends_is_history_once() {
         approved: vec![],
         halted: None,
         prepared: vec![],
+        sought: vec![],
         capacity: Capacity::Full,
     };
     let live = |name: &str| Some(Live { release: ReleaseName::new(name), since: seconds(1) });

@@ -14,7 +14,7 @@
 //! | [`block`] | how long a block of errors is, and the try on stable itself |
 //! | [`collect`] | scrapes → blocks, on the observer's side |
 //! | [`book`] | inputs → evidence → verdict |
-//! | [`state`], [`record`] | as it is stored; the same verdict again from what was seen |
+//! | [`state`], [`record`], [`journal`] | as it is stored; the same verdict again from what was seen |
 //! | [`words`] | what people read |
 //!
 //! Absent on purpose: clocks, chance, logarithms, and knowledge of rollouts; what a verdict leads to is the matter of [`super::verdict`].
@@ -27,6 +27,7 @@ pub mod block;
 pub mod book;
 mod bytes;
 pub mod collect;
+pub mod journal;
 pub mod latency;
 pub mod logs;
 pub mod mirror;

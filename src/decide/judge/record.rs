@@ -48,6 +48,11 @@ impl Record {
         &self.terms
     }
 
+    /// What is agreed from now on: probes were admitted.
+    pub(super) fn agree(&mut self, terms: Terms) {
+        self.terms = terms;
+    }
+
     /// As it is stored.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

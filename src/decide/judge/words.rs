@@ -1,6 +1,14 @@
 //! The sentences of the judge: where, how many of how many on either side, and how sure.
 
-use super::{bet::Share, book::Book, latency::EDGES, mirror::ENOUGH, probes::Probe, sums::Sums, terms::Purse};
+use super::{
+    bet::{Share, Tally},
+    book::{Book, Input},
+    latency::EDGES,
+    mirror::ENOUGH,
+    probes::{Probe, Seen},
+    sums::Sums,
+    terms::Purse,
+};
 
 const EDGE_NAMES: [&str; EDGES] = ["p50", "p90", "p99"];
 
@@ -101,6 +109,52 @@ pub fn one_client(says: &str) -> String {
     format!(
         "{says}; all of it on one pod, as one client that stays with its pod would do, so nothing is proven before another pod or a probe fails"
     )
+}
+
+/// What one input says against the canary, or that something changes, for people; none: it speaks for going on alone.
+#[must_use]
+pub fn told(input: &Input) -> Option<(&'static str, String)> {
+    let all = |tallies: &mut dyn Iterator<Item = &Tally>| {
+        let mut sums = Sums::default();
+        tallies.for_each(|tally| sums.add(tally));
+        sums
+    };
+    Some(match input {
+        Input::Errors(strata) => (Purse::Errors.word(), compared(all(&mut strata.iter().map(|(_, tally)| tally)), "failed")),
+        Input::Latency(edges) => {
+            let slow = edges.iter().zip(EDGE_NAMES).map(|(tally, name)| {
+                format!(
+                    "{} of {} and {} of {} slower than {name}",
+                    tally.canary.failed, tally.canary.asked, tally.stable.failed, tally.stable.asked
+                )
+            });
+            (Purse::Latency.word(), format!("canary and stable: {}", slow.collect::<Vec<_>>().join(", ")))
+        }
+        Input::Logs(lines) => {
+            let lines =
+                lines.iter().map(|(signature, tally)| format!("\"{signature}\" {} to {}", tally.canary.failed, tally.stable.failed));
+            (Purse::Logs.word(), format!("canary and stable: {}", lines.collect::<Vec<_>>().join(", ")))
+        }
+        Input::Platform { pod_minutes, events } => (Purse::Platform.word(), format!("{events} in {pod_minutes} pod-minutes of the canary")),
+        Input::Pair(pair) => {
+            let (canary, stable) = (answered(&pair.canary), answered(&pair.stable));
+            (Purse::Probes.word(), format!("{}: canary {canary}, stable {stable}", pair.probe))
+        }
+        Input::Alone(side) => ("alone", format!("{} of {} failed under all of the traffic; nothing is bet", side.failed, side.asked)),
+        Input::Whole(true) => ("traffic", "all of it goes to the canary".to_owned()),
+        Input::Whole(false) => ("traffic", "both sides share it".to_owned()),
+        Input::Stage => ("stage", "a stage begins".to_owned()),
+        Input::Mirror { .. } => return None,
+    })
+}
+
+fn answered(seen: &Seen) -> String {
+    match seen {
+        Seen::Pass => "passed".to_owned(),
+        Seen::Fail(says) => format!("failed ({says})"),
+        Seen::Busy(says) => format!("was busy ({says})"),
+        Seen::Void(says) => format!("gave no answer ({says})"),
+    }
 }
 
 /// Suspended and given back too often.

@@ -140,6 +140,7 @@ impl Toy {
                 cron_jobs: vec![],
                 probes: vec!["home".into()],
                 measures: None,
+                external: vec![],
                 one_false_rollback_in: 1000,
                 no_traffic: <_>::default(),
                 limits: <_>::default(),

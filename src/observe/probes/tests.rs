@@ -198,7 +198,15 @@ fn check() -> Arc<Check> {
 
 fn asking(asks: Asks, every: u64) -> Watch {
     let probe = Watched { check: check(), every: Duration::from_secs(every), votes: true, pods: true, page: None, route_of: None, asks };
-    Watch { about: "v2".to_owned(), stage: "Preflight".to_owned(), eager: false, after: None, probes: vec![probe], meter: None }
+    Watch {
+        about: "v2".to_owned(),
+        stage: "Preflight".to_owned(),
+        eager: false,
+        after: None,
+        probes: vec![probe],
+        meter: None,
+        questions: vec![],
+    }
 }
 
 /// Canary pods are 1…, stable pods 101….

@@ -143,6 +143,7 @@ fn state(stage: Option<Stage>) -> State {
         approved: vec![],
         halted: None,
         prepared: vec![],
+        sought: vec![],
         capacity: Capacity::Full,
     };
     State { phase: Phase::Rolling(rollout), ..at_rest }

@@ -66,6 +66,10 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
 
+    /// As a suite of tests: writes a `JUnit` report here, a test for each path, and ends with exit code 1 if a request failed
+    #[arg(long)]
+    pub(crate) junit: Option<PathBuf>,
+
     /// Writes one CSV line per request
     #[arg(long)]
     pub(crate) log: Option<PathBuf>,

@@ -18,8 +18,10 @@ mod watch;
 #[cfg(test)]
 mod end_to_end;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -34,14 +36,14 @@ use crate::outcome::Outcome;
 use crate::schedule::{Ran, Schedule};
 use crate::watch::Watch;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     // One thread is enough for a few thousand requests a second, and leaves the machine to those that are measured.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(&args))
 }
 
-async fn run(args: &Args) -> anyhow::Result<()> {
+async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let clock = Clock::start();
     let log = args.log.as_ref().map(File::create).transpose().context("--log")?;
     let json = args.json.as_ref().map(File::create).transpose().context("--json")?;
@@ -53,10 +55,25 @@ async fn run(args: &Args) -> anyhow::Result<()> {
         log: log.map(BufWriter::new),
         quiet: args.quiet,
         clock,
+        tests: BTreeMap::new(),
     };
     let (ran, kept) = tokio::join!(schedule.run(outcomes), book.keep(inbox));
     kept.context("--log")?;
-    book.finish(ran?, json)
+    let tests = std::mem::take(&mut book.tests);
+    book.finish(ran?, json)?;
+    let Some(junit) = &args.junit else { return Ok(ExitCode::SUCCESS) };
+    std::fs::write(junit, report_of(&tests)).context("--junit")?;
+    let well = tests.values().all(|(_, failed)| *failed == 0) && !tests.is_empty();
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// A test for each path: it fails if one of its requests did.
+fn report_of(tests: &BTreeMap<String, (u64, u64)>) -> String {
+    let test = |(name, (asked, failed)): (&String, &(u64, u64))| {
+        let failure = if *failed > 0 { format!("<failure message=\"{failed} of {asked} failed\"/>") } else { String::new() };
+        format!("<testcase classname=\"load\" name=\"{}\">{failure}</testcase>", name.replace('&', "&amp;").replace('<', "&lt;"))
+    };
+    format!("<testsuites><testsuite name=\"load\">{}</testsuite></testsuites>\n", tests.iter().map(test).collect::<String>())
 }
 
 /// Everything that is written down, kept by one task.
@@ -66,6 +83,8 @@ struct Book {
     log: Option<BufWriter<File>>,
     quiet: bool,
     clock: Clock,
+    /// Requests and failures by path.
+    tests: BTreeMap<String, (u64, u64)>,
 }
 
 impl Book {
@@ -90,6 +109,8 @@ impl Book {
 
     fn enter(&mut self, outcome: &Outcome) -> std::io::Result<()> {
         self.ledger.record(outcome);
+        let (asked, failed) = self.tests.entry(outcome.ask.name.clone()).or_default();
+        (*asked, *failed) = (*asked + 1, *failed + u64::from(outcome.failed()));
         for line in self.watches.iter_mut().filter_map(|watch| watch.see(outcome)) {
             println!("{line}");
         }

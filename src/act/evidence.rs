@@ -65,8 +65,8 @@ pub struct Open {
     release: ReleaseName,
     started_at: Timestamp,
     journal: Journal,
-    /// The revision that is stored; 0: none.
-    revision: i64,
+    /// The revisions that are stored: one, or none; more where a process ended in between.
+    stored: Vec<i64>,
     owner: Option<String>,
     new: bool,
     due: Instant,
@@ -121,15 +121,16 @@ impl Actor {
         let api: Api<ControllerRevision> = Api::namespaced(self.cluster.client.clone(), namespace);
         let labels = ListParams::default().labels(&format!("{EVIDENCE_LABEL}={}", rollout.release));
         let failed = |error| ActError::of("the evidence", namespace, error);
-        let found = api.list(&labels).await.map_err(failed)?.items.into_iter().max_by_key(|revision| revision.revision);
-        let stored = found.as_ref().and_then(|found| Evidence::read(&found.data.as_ref()?.0.get(DATA)?.clone()));
+        let found = api.list(&labels).await.map_err(failed)?.items;
+        let newest = found.iter().max_by_key(|revision| revision.revision);
+        let stored = newest.and_then(|newest| Evidence::read(newest.data.as_ref()?.0.get(DATA)?));
         let stored = stored.filter(|stored| stored.started_at.as_microsecond() == rollout.started_at.as_microsecond());
         let journal = stored.and_then(|stored| Journal::resumed(&stored.journal, &rollout.book));
         Ok(Open {
             release: rollout.release.clone(),
             started_at: rollout.started_at,
             journal: journal.unwrap_or_else(|| Journal::since(&rollout.book)),
-            revision: found.map_or(0, |found| found.revision),
+            stored: found.iter().map(|found| found.revision).collect(),
             owner: None,
             new: false,
             due: Instant::now() + OFTEN,
@@ -145,7 +146,7 @@ impl Actor {
             None => text(&calls.get(Kind::Release, release).await?, "/metadata/uid").to_owned(),
         };
         open.owner = Some(owner.clone());
-        let (old, revision) = (open.revision, open.revision + 1);
+        let revision = open.stored.iter().max().map_or(1, |newest| newest + 1);
         let evidence = Evidence { release: release.to_owned(), started_at: open.started_at, journal: open.journal.kept() };
         let object = json!({
             "apiVersion": "apps/v1",
@@ -157,13 +158,15 @@ impl Actor {
             "data": {DATA: evidence},
             "revision": revision,
         });
-        // One of that number that is there was not read: the next number is free.
-        open.revision = revision;
-        if !calls.create(Kind::ControllerRevision, &name(release, revision), &object).await? {
+        let made = calls.create(Kind::ControllerRevision, &name(release, revision), &object).await?;
+        let before = std::mem::replace(&mut open.stored, vec![revision]);
+        if !made {
+            // Another wrote one of that number: the next is free.
+            open.stored.extend(before);
             open.due = Instant::now();
             return Ok(false);
         }
-        if old > 0 {
+        for old in before {
             calls.delete(Kind::ControllerRevision, &name(release, old), None).await?;
         }
         Ok(true)

@@ -4,18 +4,21 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use haldane::{act::evidence::Evidence, decide::judge::book::Verdict, model::external::Word};
+
 use crate::{
-    app::{self, APP, NAMESPACE, V2},
+    app::{self, APP, NAMESPACE, V2, V3},
     script::held_for,
     sim::{
-        Store,
+        Behaviour, Store,
         api::{
-            kinds::{DELIVERY, KINDS},
+            kinds::{CONTROLLER_REVISION, DELIVERY, DEPLOYMENT, KINDS},
             write::Deletion,
         },
         json as place,
+        world::behaviour::Answers,
     },
-    town::Town,
+    town::{Town, lock},
 };
 
 const SEED: u64 = 11;
@@ -117,5 +120,83 @@ async fn an_approval_outlives_the_controller() {
     town.live("v2").await;
     let answer = KINDS.iter().find(|k| k.kind == "Command").and_then(|kind| town.get(kind, "yes")).unwrap();
     assert_eq!(answer["status"]["result"], "Done");
+    town.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_word_that_was_given_outlives_the_controller_and_one_that_was_not_is_asked_for_again() {
+    let town = Town::built(SEED).await;
+    town.start();
+    town.api.seed(&app::hurried_probe(APP));
+    let mut delivery = app::hurried(APP);
+    delivery["spec"]["verify"]["external"] = json!([{"name": "board", "at": "Start", "url": "https://changes.example.com/"}]);
+    town.api.seed(&delivery);
+    town.phase("Live").await;
+    town.set_image(V2);
+    held(&town, "ExternalWaits").await;
+    town.until("its answer is told", |s| {
+        s.find(&DELIVERY, NAMESPACE, APP).unwrap()["status"]["message"].to_string().contains("answered 503")
+    })
+    .await;
+    assert_eq!(town.api.read(|store| store.list(&DEPLOYMENT, NAMESPACE).count()), 1, "there is no canary");
+    let asked = lock(&town.orders).asked;
+    town.stop();
+    town.start();
+    town.pass(Duration::from_secs(60)).await;
+    assert!(lock(&town.orders).asked > asked, "the next one does not ask");
+    lock(&town.orders).word = Some(Word::Pass);
+    // It is stored that it was given, and the process ends before it has made anything of that.
+    town.until("the word is stored", |s| s.find(&DELIVERY, NAMESPACE, APP).unwrap()["status"]["rollout"]["external"][0]["passed"] == true)
+        .await;
+    town.stop();
+    lock(&town.orders).word = Some(Word::Fail(200));
+    town.start();
+    town.live("v2").await;
+    town.check();
+}
+
+/// What is kept of the versions that were judged, by their place: the first is the oldest.
+fn evidence(town: &Town) -> Vec<Evidence> {
+    let kept = |o: &&Value| !o["metadata"]["labels"]["haldane.dev/evidence"].is_null();
+    town.api.read(|store| store.list(&CONTROLLER_REVISION, NAMESPACE).filter(kept).map(|o| Evidence::read(o).unwrap()).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_verdict_is_recomputed_to_the_last_bit_and_its_record_goes_with_its_release() {
+    let town = Town::open(SEED).await;
+    town.behave(V2, Behaviour::answering(Answers::Always(500)));
+    town.set_image(V2);
+    town.phase("RolledBack").await;
+    town.rest().await;
+    let kept = evidence(&town);
+    assert_eq!(kept.len(), 1, "{}", town.report());
+    let replayed = kept[0].journal.replay().unwrap();
+    assert!(replayed.is_the_same() && replayed.from.is_none());
+    let Verdict::Fail(failure) = replayed.book().verdict() else { panic!("{:?}", replayed.book().verdict()) };
+    let told = town.status()["message"].to_string();
+    assert!(told.contains(&failure.says.replace('"', "\\\"")), "{told}\n{}", failure.says);
+    town.set_image(V3);
+    town.live("v3").await;
+    town.rest().await;
+    let replayed: Vec<_> = evidence(&town).iter().map(|kept| kept.journal.replay().unwrap()).collect();
+    assert!(replayed.len() == 2 && replayed.iter().all(|r| r.is_the_same() && r.from.is_none()), "{}", town.report());
+    delete(&town, "Release", NAMESPACE, &kept[0].release);
+    town.pass(Duration::from_secs(5)).await;
+    assert_eq!(evidence(&town).len(), 1, "its record went with it");
+    town.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_lost_process_had_not_written_down_is_told_and_the_rest_recomputed() {
+    let town = Town::open(SEED).await;
+    town.set_image(V2);
+    // Nothing is written in the first minute.
+    town.phase("Canary").await;
+    town.stop();
+    town.start();
+    town.live("v2").await;
+    town.rest().await;
+    let replayed = evidence(&town)[0].journal.replay().unwrap();
+    assert!(replayed.is_the_same() && replayed.from.is_some());
     town.check();
 }

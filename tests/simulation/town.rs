@@ -14,8 +14,11 @@ use futures::future::{BoxFuture, FutureExt as _};
 use haldane::{
     clock::Clock,
     control::{Identity, Options, Parts, run},
-    edge::probe::{Entry, Prober, Swept},
-    model::probe::{Check, Class, Outcome, Run, RunName},
+    edge::probe::{self, Entry, Prober, Swept},
+    model::{
+        external::{Question, Word},
+        probe::{Check, Class, Outcome, Run, RunName},
+    },
 };
 use jiff::Timestamp;
 use serde_json::Value;
@@ -67,6 +70,9 @@ pub struct Town {
 pub struct Orders {
     pub open: BTreeSet<RunName>,
     pub all: usize,
+    /// What somebody else says whose word a version waits for, and how often that was asked.
+    pub word: Option<Word>,
+    pub asked: usize,
 }
 
 /// A process that Kubernetes starts again.
@@ -332,6 +338,8 @@ impl Town {
             let kinds = [&DEPLOYMENT, &CRON_JOB, &SERVICE, &HTTP_ROUTE, &DELIVERY, &RELEASE, &CONTROLLER_REVISION];
             let objects =
                 kinds.iter().flat_map(|kind| store.list(kind, NAMESPACE).map(|o| (format!("{} {}", kind.kind, json::name(o)), masked(o))));
+            // What was bet on is never the same twice.
+            let objects = objects.filter(|(_, object)| object["metadata"]["labels"]["haldane.dev/evidence"].is_null());
             let mut all: serde_json::Map<String, Value> = objects.collect();
             let mut pods: Vec<String> = store.list(&POD, NAMESPACE).map(|p| json::text(p, "/spec/containers/0/image").to_owned()).collect();
             pods.sort();
@@ -571,6 +579,16 @@ impl Prober for SimProber {
 
     fn sweep<'a>(&'a self, _: &'a Check, _: SocketAddr, _: &'a (dyn Fn(&RunName) -> bool + Send + Sync)) -> BoxFuture<'a, Swept> {
         std::future::ready(Swept::default()).boxed()
+    }
+
+    fn word<'a>(&'a self, _: &'a Question, _: Timestamp) -> BoxFuture<'a, probe::Answer> {
+        Box::pin(async move {
+            self.moment().await;
+            let mut orders = lock(&self.orders);
+            orders.asked += 1;
+            let word = orders.word.clone().unwrap_or_else(|| Word::Wait("was answered 503".to_owned()));
+            probe::Answer { word, again: Duration::from_secs(15) }
+        })
     }
 
     fn metrics<'a>(&'a self, at: SocketAddr, _: &'a str) -> BoxFuture<'a, Result<String, String>> {

@@ -274,12 +274,16 @@ mod tests {
         let (first, rest) = decisions.split_at(30);
         let kept = written(first).kept();
         let mut journal = Journal::resumed(&kept, &first.last().unwrap().1).unwrap();
-        rest.iter().for_each(|(seen, book)| drop(journal.follow(seen, book)));
+        for (seen, book) in rest {
+            journal.follow(seen, book);
+        }
         assert_eq!(journal.kept(), written(&decisions).kept());
         // It was stored a while before the leader went.
         assert_eq!(Journal::resumed(&kept, &rest.first().unwrap().1), None);
         let mut journal = Journal::since(&rest.first().unwrap().1);
-        rest.iter().for_each(|(seen, book)| drop(journal.follow(seen, book)));
+        for (seen, book) in rest {
+            journal.follow(seen, book);
+        }
         let replayed = journal.kept().replay().unwrap();
         assert!(replayed.is_the_same());
         assert_eq!(replayed.from.as_ref(), Some(&rest.first().unwrap().1));

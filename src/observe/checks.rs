@@ -6,12 +6,13 @@ use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, core::DeserializeGuard};
 
+pub mod by_hand;
 pub mod put_right;
 
 use crate::{
     api::probe::{
-        Capture as RawCapture, Method, ProductionProbe, ProductionProbeSpec, Request as RawRequest, Scheme as RawScheme, SecretVariable,
-        Step as RawStep, Sweep as RawSweep, Target as RawTarget, Via, Vote,
+        Burst as RawBurst, Capture as RawCapture, Method, ProductionProbe, ProductionProbeSpec, Request as RawRequest, Scheme as RawScheme,
+        SecretVariable, Step as RawStep, Sweep as RawSweep, Target as RawTarget, Via, Vote,
     },
     edge::{
         kube::{KubeError, get},
@@ -20,8 +21,9 @@ use crate::{
     model::{
         decision::Reason,
         plan::Plan,
-        probe::{AnsweredBy, Body, Capture, Check, Expect, Place, SECRETS, Scheme, Step, Sweep, That, Until, Vars, Wanted},
+        probe::{AnsweredBy, Body, Capture, Check, Compare, Expect, Knock, Place, SECRETS, Scheme, Step, Sweep, That, Until, Vars, Wanted},
     },
+    observe::probes::Burst,
 };
 
 const ROLLOUT: Duration = Duration::from_secs(15);
@@ -42,6 +44,8 @@ pub(super) struct Probe {
     pub(super) port: Option<String>,
     /// While a version rolls out.
     pub(super) rollout: Duration,
+    /// At the beginning of each stage of it.
+    pub(super) burst: Option<Burst>,
     /// At rest.
     pub(super) always: Duration,
     /// It decides.
@@ -89,7 +93,7 @@ async fn one(
         }
     };
     let trust = trust(client, namespace, &raw.spec.target).await?;
-    let secrets = secrets(client, namespace, &raw.spec.secrets).await?;
+    let secrets = secrets(client, namespace, &raw.spec.secrets, |secret| refused(secret, namespace)).await?;
     let made = trust.and_then(|trust| probe(name, &raw.spec, trust, secrets?));
     let made = made.map(|probe| Probe { page: put_right::page(namespace, delivery, &raw, &probe.check), ..probe });
     Ok(made.map_err(|why| Reason::ProbeInvalid { probe: name.to_owned(), why }))
@@ -104,13 +108,18 @@ async fn trust(client: &Client, namespace: &str, target: &RawTarget) -> Result<R
 }
 
 /// The Secrets that it names; what cannot be had, in a sentence.
-async fn secrets(client: &Client, namespace: &str, named: &[SecretVariable]) -> Result<Result<Vars, String>, KubeError> {
+async fn secrets(
+    client: &Client,
+    namespace: &str,
+    named: &[SecretVariable],
+    refused: impl Fn(&str) -> String,
+) -> Result<Result<Vars, String>, KubeError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let mut vars = Vars::default();
     for variable in named {
         let (secret, key) = (&variable.secret_ref.name, &variable.secret_ref.key);
         let read = match get(&api, "Secret", secret).await {
-            Err(KubeError::Refused { .. }) => return Ok(Err(refused(secret, namespace))),
+            Err(KubeError::Refused { .. }) => return Ok(Err(refused(secret))),
             read => read?,
         };
         let value = read.and_then(|read| read.data?.remove(key)).map(|bytes| String::from_utf8(bytes.0));
@@ -131,7 +140,7 @@ fn refused(secret: &str, namespace: &str) -> String {
 }
 
 fn probe(name: &str, spec: &ProductionProbeSpec, trust: Option<Vec<u8>>, secrets: Vars) -> Result<Probe, String> {
-    let route = spec.target.via.contains(&Via::Route);
+    let route = spec.target.via.contains(&Via::Route) && !spec.steps.is_empty();
     let schedule = spec.schedule.clone().unwrap_or_default();
     let service = spec.target.service_ref.name.clone();
     let all = |steps: &[RawStep]| steps.iter().map(step).collect::<Vec<Step>>();
@@ -143,6 +152,7 @@ fn probe(name: &str, spec: &ProductionProbeSpec, trust: Option<Vec<u8>>, secrets
         host: host(&spec.target),
         setup,
         steps,
+        knock: knock(spec),
         teardown,
         sweep: spec.sweep.as_ref().map(|raw| Box::new(sweep(raw))),
         secrets,
@@ -166,12 +176,25 @@ fn probe(name: &str, spec: &ProductionProbeSpec, trust: Option<Vec<u8>>, secrets
         service,
         rollout: schedule.rollout.map_or(ROLLOUT, |span| span.0),
         always: schedule.always.map_or(ALWAYS, |span| span.0),
+        burst: schedule.burst.as_ref().and_then(burst),
         votes: spec.vote.unwrap_or_default() == Vote::Vote,
         pods: !route || spec.target.via.contains(&Via::Pods),
         route,
         host: spec.target.host.clone(),
         page: None,
     })
+}
+
+/// Exactly one of these and of steps, as the API server demands.
+fn knock(spec: &ProductionProbeSpec) -> Option<Knock> {
+    let grpc = spec.grpc.as_ref().map(|grpc| Knock::Grpc { service: grpc.service.clone().unwrap_or_default() });
+    grpc.or_else(|| spec.tcp.as_ref().map(|_| Knock::Tcp))
+}
+
+/// None: it has no runs.
+fn burst(raw: &RawBurst) -> Option<Burst> {
+    let runs = u32::try_from(raw.runs).ok()?;
+    Some(Burst { runs, every: raw.within.0.checked_div(runs)? })
 }
 
 fn scheme(target: &RawTarget) -> Scheme {
@@ -207,6 +230,7 @@ fn request(name: &str, raw: &RawRequest) -> Step {
         expect: Expect::default(),
         capture: Vec::new(),
         until: None,
+        compare: None,
         deadline: Step::DEADLINE,
     }
 }
@@ -219,6 +243,7 @@ fn step(raw: &RawStep) -> Step {
         expect: Expect { status: expect.status, within, that: expect.that.into_iter().map(That).collect() },
         capture: raw.capture.iter().filter_map(capture).collect(),
         until,
+        compare: raw.compare.as_ref().map(|compare| Compare { ignore: compare.ignore.clone() }),
         // A step that may take long by its own words gets the time to be seen late, not only cut off.
         deadline: Step::DEADLINE
             .max(within.unwrap_or_default().saturating_mul(2))

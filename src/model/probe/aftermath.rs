@@ -216,6 +216,7 @@ mod tests {
             expect: Expect::default(),
             capture: capture.iter().map(|(name, from)| Capture { name: (*name).into(), from: from.clone() }).collect(),
             until: None,
+            compare: None,
             deadline: Step::DEADLINE,
         }
     }
@@ -258,6 +259,7 @@ mod tests {
             trust: None,
             tester: None,
             answered_by: None,
+            knock: None,
         }
     }
 

@@ -4,6 +4,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::{TRACK_CANARY, TRACK_LABEL};
 
 /// An API server that knows these objects, by the last part of their path.
 fn server(objects: Value) -> (Client, Arc<Mutex<Vec<String>>>) {

@@ -81,6 +81,7 @@ async fn answer(State((delivery, writes)): State<(Arc<Value>, Writes)>, method: 
         "/apis/haldane.dev/v1alpha1/namespaces/shop/deliveries" => {
             Some(json!({"kind": "DeliveryList", "apiVersion": "haldane.dev/v1alpha1", "metadata": {}, "items": [delivery.as_ref()]}))
         }
+        "/apis/haldane.dev/v1alpha1/namespaces/shop/productionprobes/order" => Some(order_bot()),
         _ => kept.map(|mut command| {
             command["metadata"]["name"] = json!("checkout-abort-x1");
             command["status"] = json!({"result": "Done", "message": "carried out"});
@@ -93,6 +94,14 @@ async fn answer(State((delivery, writes)): State<(Arc<Value>, Writes)>, method: 
         return (StatusCode::NOT_FOUND, status.to_string());
     };
     (StatusCode::OK, found.to_string())
+}
+
+fn order_bot() -> Value {
+    json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "ProductionProbe", "metadata": {"name": "order", "namespace": "shop"}, "spec": {
+        "target": {"serviceRef": {"name": "checkout"}}, "mutates": true,
+        "secrets": [{"name": "token", "secretRef": {"name": "bot", "key": "token"}}],
+        "steps": [{"name": "place", "request": {"method": "POST", "path": "/orders", "json": {"ref": "synth-${run.id}"},
+            "headers": [{"name": "Authorization", "value": "Bearer ${secrets.token}"}]}, "expect": {"status": [201]}}]}})
 }
 
 async fn plugin(args: &[&str]) -> (i32, String) {
@@ -128,6 +137,23 @@ async fn the_table_shows_the_stored_sentence() {
     let (code, text) = server.run(&["status"]).await;
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("checkout   v2        v1     Canary") && text.contains("v2 bakes"), "{text}");
+}
+
+#[tokio::test]
+async fn a_probe_is_sketched_without_a_secret_and_changes_nothing_without_a_word() {
+    let server = Server::start("probe", rolling()).await;
+    let (code, text) = server.run(&["probe", "run", "pp/order", "--dry-run"]).await;
+    assert_eq!(code, 0, "{text}");
+    let expected = "# steps: place, expects 201\ncurl -sS -i -X POST 'http://checkout/orders' -H 'Content-Type: application/json' \
+                    -H 'Authorization: Bearer '\"${TOKEN}\" -d '{\"ref\":\"synth-'\"${RUN_ID}\"'\"}'\n";
+    assert_eq!(text, expected);
+    let (code, text) = server.run(&["probe", "run", "order"]).await;
+    assert_eq!((code, text.as_str()), (2, "error: ProductionProbe order changes production; see --dry-run, and run it with --yes\n"));
+    let (code, text) = server.run(&["probe", "run", "order", "--yes"]).await;
+    assert!(code == 2 && text.contains("Secret bot with the key token does not exist"), "{code} {text}");
+    let (code, text) = server.run(&["probe", "run", "gone"]).await;
+    assert_eq!((code, text.as_str()), (2, "error: there is no ProductionProbe gone in namespace shop\n"));
+    assert_eq!(server.written(), []);
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ mod flows;
 mod helm;
 #[path = "routes/killed.rs"]
 mod killed;
+#[path = "routes/kinds.rs"]
+mod kinds;
 #[path = "routes/mid_rollout.rs"]
 mod mid_rollout;
 #[path = "routes/prometheus.rs"]
@@ -28,6 +30,8 @@ mod requests;
 mod rules;
 #[path = "routes/small.rs"]
 mod small;
+#[path = "routes/suites.rs"]
+mod suites;
 
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    delivery::{NAME, ServiceRef},
+    delivery::{CronJobRef, NAME, ServiceRef},
     duration::Span,
 };
 
@@ -26,7 +26,14 @@ use super::{
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[x_kube(
-    validation = Rule::new("(has(self.mutates) && self.mutates) || self.steps.all(s, !has(s.request.method) || s.request.method in ['GET', 'HEAD', 'OPTIONS'])").message("mutates: set it to true to say that steps other than GET, HEAD and OPTIONS may change production"),
+    validation = Rule::new("(has(self.steps) ? 1 : 0) + (has(self.grpc) ? 1 : 0) + (has(self.tcp) ? 1 : 0) + (has(self.job) ? 1 : 0) == 1").message("say what is asked: exactly one of steps, grpc, tcp, job"),
+    validation = Rule::new("!has(self.job) || !has(self.schedule) || ((!has(self.schedule.rollout) || duration(self.schedule.rollout) >= duration('1m')) && (!has(self.schedule.always) || duration(self.schedule.always) >= duration('1m')) && !has(self.schedule.burst))").message("job: a suite runs once a minute at most, and in no burst"),
+    validation = Rule::new("!has(self.schedule) || !has(self.schedule.burst) || !(has(self.mutates) && self.mutates)").message("burst: only for a probe that changes nothing"),
+    validation = Rule::new("has(self.steps) || !(has(self.setup) || has(self.teardown) || has(self.sweep) || has(self.secrets) || (has(self.mutates) && self.mutates))").message("setup, teardown, sweep, secrets and mutates: only with steps"),
+    validation = Rule::new("has(self.steps) || !has(self.target.via) || !('Route' in self.target.via)").message("via Route: only with steps; the others ask pods at their own addresses"),
+    validation = Rule::new("(!has(self.setup) || self.setup.all(s, !has(s.compare))) && (!has(self.teardown) || self.teardown.all(s, !has(s.compare)))").message("compare: only in steps, not in setup or teardown"),
+    validation = Rule::new("!has(self.steps) || self.steps.filter(s, has(s.compare)).size() <= 5").message("compare: at most five steps of a probe"),
+    validation = Rule::new("(has(self.mutates) && self.mutates) || !has(self.steps) || self.steps.all(s, !has(s.request.method) || s.request.method in ['GET', 'HEAD', 'OPTIONS'])").message("mutates: set it to true to say that steps other than GET, HEAD and OPTIONS may change production"),
     validation = Rule::new("(has(self.mutates) && self.mutates) || !has(self.sweep)").message("mutates: a probe with a sweep changes production; set it to true"),
     validation = Rule::new("!has(self.maxOpen) || has(self.teardown)").message("maxOpen: only runs with a teardown are written down"),
     validation = Rule::new("(has(self.mutates) && self.mutates) || !has(self.teardown)").message("mutates: a probe with a teardown changes production; set it to true"),
@@ -56,10 +63,23 @@ pub struct ProductionProbeSpec {
     #[schemars(length(max = 10))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub setup: Vec<Step>,
-    /// The requests, in order; the first that is not as expected ends the run.
+    /// The requests, in order; the first that is not as expected ends the run. Exactly one of steps, grpc, tcp and job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 20))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub steps: Vec<Step>,
+    /// Asks the target by the gRPC health protocol (grpc.health.v1.Health/Check, over HTTP/2; over TLS with scheme HTTPS). Fine is SERVING,
+    /// within 10s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<GrpcHealth>,
+    /// Opens a connection to the port and closes it; with scheme HTTPS also the TLS handshake, with the certificate verified. Fine is what
+    /// is done within 10s. It says no more than that somebody listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<TcpConnect>,
+    /// Runs a suite of tests of yours as a Job, in whichever image: against a pod of the canary and, at the same moment, against one of
+    /// stable. It has to pass once in a rollout; one that fails on the canary alone, twice in a row, takes the version back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<SuiteJob>,
     /// Requests that put right what the steps have made, after each run, whatever came of it and each whatever came of the one before;
     /// they go to a pod of the version that is proven. One that uses a value that was never captured is left out. They never decide;
     /// a probe whose teardown fails three times in a row is stopped, and people are told. Each run is written down as a ProbeRun before
@@ -77,6 +97,39 @@ pub struct ProductionProbeSpec {
     #[schemars(range(min = 1, max = 100))]
     pub max_open: Option<i32>,
 }
+
+/// A question by the gRPC health protocol.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GrpcHealth {
+    /// The service, as shop.v1.Orders. Default: the server as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255), regex(pattern = "^[!-~]*$"))]
+    pub service: Option<String>,
+}
+
+/// A suite of tests. Its containers are told by their environment: HALDANE_TARGET (the address of the pod, as http://10.1.2.3:8080),
+/// HALDANE_HOST, HALDANE_URL and HALDANE_CONNECT_TO (curl's --connect-to), HALDANE_RUN_ID, HALDANE_DEADLINE_SECONDS, HALDANE_SEED (the same on
+/// both sides). Exit code 0 passes; what is neither that nor in failsWith says nothing. Of a JUnit report in its termination log, or at the
+/// end of its log, the names of the tests that failed are told.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SuiteJob {
+    /// The CronJob that it is made of, in this namespace. It must be suspended: Haldane alone runs it.
+    pub cron_job_ref: CronJobRef,
+    /// How long it may run. Default 10m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('10s') && duration(self) <= duration('1h')").message("within: between 10s and 1h"))]
+    pub within: Option<Span>,
+    /// The exit codes that say: the target is wrong. Default 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(range(min = 1, max = 255)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub fails_with: Vec<i32>,
+}
+
+/// A connection, and nothing more.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TcpConnect {}
 
 /// Looks for what runs have made and deletes it: that of a run whose teardown could not know it, at once, and every hour that of runs
 /// which are long over. At most 50 objects at a time.
@@ -229,6 +282,22 @@ pub struct Schedule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("always: between 1s and 24h"))]
     pub always: Option<Span>,
+    /// Runs close together at the beginning of each step of a rollout, for faults that are rare: 20 runs find one that one request in ten
+    /// meets with a chance of 88 %. Only where no step changes anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<Burst>,
+}
+
+/// Runs close together, at even distances, one a second at most. After them, and where rollout is shorter than their distance, that counts.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("duration(self.within).getSeconds() >= self.runs").message("burst: at most one run a second; give within more time"))]
+pub struct Burst {
+    /// How many, against each pod of the canary.
+    #[schemars(range(min = 2, max = 60))]
+    pub runs: i32,
+    /// In which time, as 2m.
+    #[x_kube(validation = Rule::new("duration(self) >= duration('10s') && duration(self) <= duration('10m')").message("within: between 10s and 10m"))]
+    pub within: Span,
 }
 
 /// Whether the probe decides. Vote (the default): failures on the canary alone take it back. Report: it is
@@ -261,6 +330,24 @@ pub struct Step {
     /// Ask again until the answer is as expected. Only for what may be asked twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Until>,
+    /// Compares the canary's answer with what stable answers to the same step, also where both are as expected: a status that stable never
+    /// gives, a field of its JSON that is lost, or one of another type fails the canary. Values are never looked at; new fields are fine.
+    /// An empty object compares the whole answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compare: Option<Compare>,
+}
+
+/// How the answers of the two versions are compared: by status and, where stable's is JSON, by the names and types of its fields. A field
+/// that all of stable's answers had since it serves may not be missing, or null; any other may. The elements of a list are taken
+/// together, and so are members whose names are no names of fields (ids). Of more than 500 fields the rest is left out, and below 12 levels.
+/// Not compared are answers of more than 256 KiB, versions that revert another, and a way back.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Compare {
+    /// Fields that are not compared, with all that is in them, as the reason names them: $.order.note, $.items[*].price, $.byId.*.note.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 256), regex(pattern = r"^[$](\.([A-Za-z_][-A-Za-z0-9_]*|[*])|\[[*]\])+$")))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub ignore: Vec<String>,
 }
 
 /// A value of an answer.

@@ -11,8 +11,8 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0   done; with `wait` and `release --wait`: the version is live
   1   `wait`, `release --wait`: it was rolled back; an order: void, it did not apply; `doctor`: something is wrong;
-      `replay`: it does not come to what was recorded
-  2   `wait`, `release --wait`: undecided, superseded or refused
+      `replay`: it does not come to what was recorded; `probe run`: it failed
+  2   `wait`, `release --wait`: undecided, superseded or refused; `probe run`: it could not be run, and says nothing
   3   timeout: neither one nor the other yet
   4   timeout, and nothing moves until a person acts (a hold, or a reason that does not go by itself)
   5   it could not be done: no cluster, no right, no such object, or refused before anything was written
@@ -90,6 +90,9 @@ pub(crate) enum Verb {
     Ungate(Ungate),
     /// A restart through the gate: new pods of the same image, behind a canary like any change
     Restart(Restart),
+    /// A ProductionProbe, by hand
+    #[command(subcommand)]
+    Probe(Probe),
     /// What is wrong here, on which object, and the command that mends it
     Doctor(Doctor),
     /// The version of this plugin
@@ -295,6 +298,33 @@ pub(crate) struct Restart {
     /// Only say what would be written
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// `probe`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Probe {
+    /// Run it once, from here, through a port-forward to a pod behind its Service, and say what came of each step
+    Run(ProbeRun),
+}
+
+/// `probe run`
+#[derive(Debug, Args)]
+pub(crate) struct ProbeRun {
+    /// The ProductionProbe
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// The pod; default: a ready one of what is proven
+    #[arg(long)]
+    pub(crate) pod: Option<String>,
+    /// A pod of the canary
+    #[arg(long, conflicts_with = "pod")]
+    pub(crate) canary: bool,
+    /// Send nothing and read no Secret: only say what would be sent
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// It may change production (for a probe with `mutates: true`)
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// `doctor`

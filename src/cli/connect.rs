@@ -29,6 +29,7 @@ const BY: usize = 128;
 pub(crate) struct Cluster {
     pub(crate) client: Client,
     pub(crate) namespace: String,
+    config: Config,
     /// The user's name in the kubeconfig.
     user: Option<String>,
     clock: SystemClock,
@@ -43,13 +44,20 @@ impl Cluster {
         config.connect_timeout = Some(CALL);
         config.read_timeout = Some(CALL);
         let namespace = target.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        let client = Client::try_from(config).context("the kubeconfig does not make a client")?;
-        Ok(Self { client, namespace, user, clock: SystemClock })
+        let client = Client::try_from(config.clone()).context("the kubeconfig does not make a client")?;
+        Ok(Self { client, namespace, config, user, clock: SystemClock })
     }
 
     /// The present moment.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// A client whose connections may be silent for as long as somebody on the other side thinks.
+    pub(crate) fn patient(&self) -> Result<Client> {
+        let mut config = self.config.clone();
+        config.read_timeout = None;
+        Client::try_from(config).context("the kubeconfig does not make a client")
     }
 
     /// Objects of a kind in the namespace.

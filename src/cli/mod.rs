@@ -6,12 +6,14 @@
 mod args;
 mod connect;
 mod doctor;
+mod forward;
 mod gate;
 mod hold;
 mod init;
 mod json;
 mod order;
 mod paint;
+mod probe;
 mod release;
 mod replay;
 mod seen;
@@ -110,6 +112,7 @@ async fn command(cli: &Cli) -> Result<End> {
         Verb::Unhold(args) => hold::unhold(&cluster, args).await,
         Verb::Ungate(args) => gate::ungate(&cluster, args).await,
         Verb::Restart(args) => gate::restart(&cluster, args).await,
+        Verb::Probe(args) => probe::run(&cluster, args).await,
         Verb::Doctor(args) => doctor::run(&cluster, args).await,
         Verb::Version => Ok(End::Done),
     }

@@ -14,10 +14,16 @@ use super::{
     paint::{Cell, Paint, Style, ago, row},
     status::{tree, view},
 };
-use crate::api::{
-    delivery::{Approval, Delivery, StepSpec},
-    release::{Release, ReleaseConfig},
-    status::{Evidence, SinceWhy},
+use crate::{
+    api::{
+        delivery::{Approval, Delivery, StepSpec},
+        probe::{ProductionProbe, ProductionProbeSpec},
+        release::{Release, ReleaseConfig},
+        status::{Evidence, SinceWhy},
+    },
+    decide::judge::probes::by_route,
+    model::probe::Step,
+    observe::checks::by_hand::as_written,
 };
 
 /// How many Events are shown.
@@ -30,6 +36,9 @@ struct Why {
     #[serde(skip_serializing_if = "Option::is_none")]
     release: Option<Release>,
     events: Vec<Value>,
+    /// How to ask by hand what failed last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    by_hand: Vec<String>,
 }
 
 /// Prints it.
@@ -47,12 +56,42 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Why) -> Result<End> {
         None => involved(&delivery),
     };
     let events = events(cluster, &about).await.unwrap_or_default();
-    let why = Why { delivery: view::quiet(delivery), release, events };
+    let by_hand = if release.is_none() { by_hand(cluster, &delivery).await } else { Vec::new() };
+    let why = Why { delivery: view::quiet(delivery), release, events, by_hand };
     match args.output {
         args::Output::Json => println!("{}", serde_json::to_string_pretty(&why)?),
         args::Output::Text => print!("{}", text(&why, cluster.now(), Paint::stdout())),
     }
     Ok(End::Done)
+}
+
+/// How to ask by hand what failed last, from the probe as it is written now. Nothing, where it was no probe, or is not to be had.
+async fn by_hand(cluster: &Cluster, delivery: &Delivery) -> Vec<String> {
+    let status = delivery.status.clone().unwrap_or_default();
+    let canary = status.rollout.is_some();
+    let failed = status.rollout.and_then(|rollout| rollout.evidence?.failure);
+    let Some(said) = failed.or_else(|| status.last_rollback.map(|last| last.message)) else { return Vec::new() };
+    let named = delivery.spec.verify.iter().flat_map(|verify| &verify.probes);
+    let Some((name, said)) = named.filter_map(|probe| Some((&probe.name, failure_of(&said, &probe.name)?))).next() else {
+        return Vec::new();
+    };
+    let Ok(Some(probe)) = within("productionprobes", cluster.of::<ProductionProbe>().get_opt(name)).await else { return Vec::new() };
+    asked_by_hand(name, &probe.spec, said, canary)
+}
+
+/// What is said of a probe in a sentence about it.
+fn failure_of<'a>(said: &'a str, probe: &str) -> Option<&'a str> {
+    said.split_once(&format!("{probe}: ")).or_else(|| said.split_once(&format!("{}: ", by_route(probe)))).map(|(_, said)| said)
+}
+
+fn asked_by_hand(name: &str, spec: &ProductionProbeSpec, said: &str, canary: bool) -> Vec<String> {
+    let Ok(check) = as_written(name, spec) else { return Vec::new() };
+    let yes = if check.mutates() { " --yes" } else { "" };
+    let side = if canary { " --canary" } else { "" };
+    let begins = |step: &Step| said.starts_with(&format!("{} {} ", step.method, step.shown_path()));
+    let step = check.all_steps().map(|(_, step)| step).find(|step| begins(step));
+    let whole = format!("kubectl haldane probe run {name}{side}{yes}");
+    std::iter::once(whole).chain(step.map(|step| check.curl(step, None))).collect()
 }
 
 /// The objects whose Events tell the story: the Delivery and what it wants.
@@ -104,6 +143,9 @@ fn text(why: &Why, now: Timestamp, paint: Paint) -> String {
     }
     if let Some(last) = status.last_rollback.as_ref().filter(|_| why.release.is_none()) {
         blocks.push(format!("Last rollback: {}\n", tree::last_rollback(last, now)));
+    }
+    if !why.by_hand.is_empty() {
+        blocks.push(format!("By hand:\n{}\n", why.by_hand.join("\n")));
     }
     let rows = why.events.iter().map(|e| {
         let style = if json::text(e, "/type") == "Warning" { Style::Bad } else { Style::Plain };
@@ -225,7 +267,8 @@ mod tests {
             event("2026-01-01T11:59:00Z", "Release", "newer"),
             event("2026-01-01T11:59:30Z", "Deployment", "of another kind with the same name"),
         ]);
-        let why = Why { delivery: delivery(), release: None, events };
+        let by_hand = vec!["kubectl haldane probe run place-order --canary".to_owned()];
+        let why = Why { delivery: delivery(), release: None, events, by_hand };
         let expected = "\
 v2 gets 20 % of new connections by pods (asked 5 %) and bakes
 
@@ -238,11 +281,32 @@ Against it:     3.20; 1000 is a verdict, for of so many good versions one at mos
 place-order:    11 good (4 at this stage), 1 unsure, 0 failed
 Last failure:   place-order: POST /orders answered 500 on canary, 201 on stable
 
+By hand:
+kubectl haldane probe run place-order --canary
+
 EVENT   REASON      MESSAGE
 60s     Suspended   newer
 2m      Suspended   older
 ";
         assert_eq!(text(&why, now(), Paint(false)), expected);
+    }
+
+    #[test]
+    fn what_failed_can_be_asked_by_hand() {
+        let spec = json!({"target": {"serviceRef": {"name": "shop"}}, "mutates": true, "steps": [
+            {"name": "list", "request": {"path": "/orders"}},
+            {"name": "place", "request": {"method": "POST", "path": "/orders", "headers": [{"name": "Authorization", "value": "Bearer tok3n"}]}},
+            {"name": "read", "request": {"path": "/orders/1"}}]});
+        let asked = |sentence: &str| {
+            let said = failure_of(sentence, "buy").unwrap_or("nothing of it");
+            asked_by_hand("buy", &serde_json::from_value(spec.clone()).unwrap(), said, true)
+        };
+        let whole = "kubectl haldane probe run buy --canary --yes";
+        let post = r#"curl -sS -i -X POST 'http://shop/orders' -H 'Authorization: '"${AUTHORIZATION}""#;
+        assert_eq!(asked("v2 was taken back: buy: POST /orders answered 500 on canary, passed on stable"), [whole, post]);
+        assert_eq!(asked("buy by the route: GET /orders answered 500")[1], "curl -sS -i 'http://shop/orders'");
+        assert_eq!(asked("buy: TCP port 80 found the connection refused"), [whole]);
+        assert_eq!(asked("sell: GET /orders answered 500"), [whole]);
     }
 
     #[test]

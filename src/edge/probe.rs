@@ -8,6 +8,7 @@
 mod exchange;
 mod fault;
 mod flow;
+mod knock;
 mod lag;
 mod ledger;
 mod line;
@@ -167,6 +168,8 @@ impl HttpProber {
         let took = watch.elapsed().saturating_sub(flow.writing);
         drop(line);
         run.left = flow.put_right(homeward).await;
+        run.name = Some(flow.run.clone());
+        run.done = std::mem::take(&mut flow.done);
         run.unwritten = flow.unwritten.take().map(|why| why.to_string());
         let unsaid = check.answered_by.as_ref().filter(|by| by.is_unsaid(&run.answered));
         match ended {
@@ -200,6 +203,7 @@ impl HttpProber {
             Scheme::Http => None,
             Scheme::Https => {
                 let config = self.shared.trust.config(check.trust.as_deref()).await.map_err(|error| error.to_string())?;
+                let config = trust::speaking(config, check.knock.as_ref());
                 let name = ServerName::try_from(check.server_name().to_owned()).map_err(|_| "host: not a name for TLS".to_owned())?;
                 Some((config, name))
             }

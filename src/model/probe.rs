@@ -1,7 +1,7 @@
 //! What a probe asks of production, and what came of it. Nothing here connects, waits or decides about a rollout.
 //!
-//! Deliberately absent from every result: what the target answered. A status code and timings leave; a body or a header
-//! never does, because results end up in status, events and chat, where a tenant's data has no business. One header is read to
+//! Deliberately absent from every result: what the target answered. A status code, timings, and the names and types of fields leave; a
+//! value never does, because results end up in status, events and chat, where a tenant's data has no business. One header is read to
 //! compare who answered, see [`Answerer`]; nothing can show its value.
 
 use std::fmt;
@@ -9,7 +9,9 @@ use std::time::Duration;
 
 mod aftermath;
 mod answered;
+mod curl;
 mod heard;
+mod shape;
 mod suite;
 mod valid;
 mod vars;
@@ -17,8 +19,10 @@ mod vars;
 use super::route::Testers;
 
 pub use aftermath::{Item, RunName, Sweep};
-pub use answered::{AnsweredBy, Answerer, Run, Wanted};
+pub use answered::{AnsweredBy, Answerer, Done, Run, Wanted};
+pub use curl::shell_name;
 pub use heard::{Capture, Heard, Place, That, Untrue};
+pub use shape::{Compare, Shape};
 pub use suite::{Asks, Ended, STARTS_WITHIN, Suite};
 pub use valid::{CheckError, Problem};
 pub use vars::{RUN, SECRETS, Vars};
@@ -36,6 +40,8 @@ pub struct Check {
     pub setup: Vec<Step>,
     /// What is asked, in order; the first failure ends the flow.
     pub steps: Vec<Step>,
+    /// What is asked instead of steps.
+    pub knock: Option<Knock>,
     /// What is run instead of steps.
     pub suite: Option<Box<Suite>>,
     /// What is put right afterwards, whatever came of the steps; each of it, whatever came of the one before. It never votes.
@@ -52,6 +58,18 @@ pub struct Check {
     pub tester: Option<Testers>,
     /// How it is known who answered. `None`: whoever is asked answers.
     pub answered_by: Option<AnsweredBy>,
+}
+
+/// A question without steps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Knock {
+    /// Whether the port takes a connection and, with [`Scheme::Https`], whether the TLS handshake ends well.
+    Tcp,
+    /// What `grpc.health.v1.Health/Check` says.
+    Grpc {
+        /// Of this service; empty: of the server as a whole.
+        service: String,
+    },
 }
 
 /// How the target is spoken to.
@@ -82,6 +100,8 @@ pub struct Step {
     pub capture: Vec<Capture>,
     /// It is asked again and again until the answer is right.
     pub until: Option<Until>,
+    /// Its answer is compared with that of the other version.
+    pub compare: Option<Compare>,
     /// From the first attempt to connect to the last byte of the body, see [`Step::DEADLINE`].
     pub deadline: Duration,
 }
@@ -359,6 +379,7 @@ impl fmt::Debug for Step {
             .field("expect", &self.expect)
             .field("capture", &self.capture)
             .field("until", &self.until)
+            .field("compare", &self.compare)
             .field("deadline", &self.deadline)
             .finish()
     }

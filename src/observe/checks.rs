@@ -3,15 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::try_join_all;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{Api, Client, core::DeserializeGuard};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service as RawService};
+use kube::{Api, Client, ResourceExt as _, core::DeserializeGuard};
+use serde_json::Value;
 
+pub mod by_hand;
 pub mod put_right;
 
+use super::{cron_jobs, problems::labels, services};
 use crate::{
     api::probe::{
-        Capture as RawCapture, Method, ProductionProbe, ProductionProbeSpec, Request as RawRequest, Scheme as RawScheme, SecretKey,
-        SecretVariable, Step as RawStep, Sweep as RawSweep, Target as RawTarget, Via, Vote,
+        Burst as RawBurst, Capture as RawCapture, Method, ProductionProbe, ProductionProbeSpec, Request as RawRequest, Scheme as RawScheme,
+        SecretKey, SecretVariable, Step as RawStep, Sweep as RawSweep, Target as RawTarget, Via, Vote,
     },
     edge::{
         kube::{KubeError, get},
@@ -20,12 +23,18 @@ use crate::{
     model::{
         decision::Reason,
         plan::Plan,
-        probe::{AnsweredBy, Body, Capture, Check, Expect, Place, SECRETS, Scheme, Step, Sweep, That, Until, Vars, Wanted},
+        probe::{
+            AnsweredBy, Body, Capture, Check, Compare, Expect, Knock, Place, SECRETS, Scheme, Step, Suite, Sweep, That, Until, Vars, Wanted,
+        },
     },
+    observe::probes::Burst,
 };
 
 const ROLLOUT: Duration = Duration::from_secs(15);
 const ALWAYS: Duration = Duration::from_mins(3);
+/// Of a suite, which takes minutes.
+const SUITE_ROLLOUT: Duration = Duration::from_mins(10);
+const SUITE_ALWAYS: Duration = Duration::from_hours(1);
 /// How often the right answer is asked for again.
 const EVERY: Duration = Duration::from_secs(1);
 /// The key of a `ConfigMap` that holds a certificate authority.
@@ -42,6 +51,8 @@ pub(super) struct Probe {
     pub(super) port: Option<String>,
     /// While a version rolls out.
     pub(super) rollout: Duration,
+    /// At the beginning of each stage of it.
+    pub(super) burst: Option<Burst>,
     /// At rest.
     pub(super) always: Duration,
     /// It decides.
@@ -61,9 +72,10 @@ pub(super) async fn read(
     client: &Client,
     (namespace, delivery): (&str, &str),
     plan: &Plan,
+    services: &[RawService],
 ) -> Result<(Vec<Probe>, Vec<Reason>), KubeError> {
     let api: Api<DeserializeGuard<ProductionProbe>> = Api::namespaced(client.clone(), namespace);
-    let read = try_join_all(plan.probes.iter().map(|name| one(client, &api, (namespace, delivery), name))).await?;
+    let read = try_join_all(plan.probes.iter().map(|name| one(client, &api, (namespace, delivery), (name, services)))).await?;
     let (mut probes, mut problems) = (Vec::new(), Vec::new());
     for probe in read {
         match probe {
@@ -78,7 +90,7 @@ async fn one(
     client: &Client,
     api: &Api<DeserializeGuard<ProductionProbe>>,
     (namespace, delivery): (&str, &str),
-    name: &str,
+    (name, services): (&str, &[RawService]),
 ) -> Result<Result<Probe, Reason>, KubeError> {
     let raw = match get(api, "ProductionProbe", name).await? {
         None => return Ok(Err(Reason::ProbeMissing { probe: name.to_owned() })),
@@ -89,8 +101,9 @@ async fn one(
         }
     };
     let trust = trust(client, namespace, &raw.spec.target).await?;
-    let secrets = secrets(client, namespace, &raw.spec.secrets).await?;
-    let made = trust.and_then(|trust| probe(name, &raw.spec, trust, secrets?));
+    let secrets = secrets(client, namespace, &raw.spec.secrets, |secret| refused(secret, namespace)).await?;
+    let suite = suite(client, namespace, &raw.spec, services).await?;
+    let made = trust.and_then(|trust| probe(name, &raw.spec, (trust, secrets?), suite?));
     let made = made.map(|probe| Probe { page: put_right::page(namespace, delivery, &raw, &probe.check), ..probe });
     Ok(made.map_err(|why| Reason::ProbeInvalid { probe: name.to_owned(), why }))
 }
@@ -104,11 +117,16 @@ async fn trust(client: &Client, namespace: &str, target: &RawTarget) -> Result<R
 }
 
 /// The Secrets that it names; what cannot be had, in a sentence.
-async fn secrets(client: &Client, namespace: &str, named: &[SecretVariable]) -> Result<Result<Vars, String>, KubeError> {
+async fn secrets(
+    client: &Client,
+    namespace: &str,
+    named: &[SecretVariable],
+    refused: impl Fn(&str) -> String,
+) -> Result<Result<Vars, String>, KubeError> {
     let mut vars = Vars::default();
     for variable in named {
         let SecretKey { name: secret, key } = &variable.secret_ref;
-        match self::secret(client, namespace, &variable.secret_ref, "secrets[].secretRef").await?.map(String::from_utf8) {
+        match self::secret(client, namespace, &variable.secret_ref, ("secrets[].secretRef", &refused)).await?.map(String::from_utf8) {
             Ok(Ok(value)) => vars.set(&format!("{SECRETS}{}", variable.name), value.trim_end_matches(['\r', '\n']).to_owned()),
             Ok(Err(_)) => return Ok(Err(format!("the key {key} of Secret {secret} is not text; see secrets[].secretRef"))),
             Err(why) => return Ok(Err(why)),
@@ -117,31 +135,32 @@ async fn secrets(client: &Client, namespace: &str, named: &[SecretVariable]) -> 
     Ok(Ok(vars))
 }
 
-/// The value of one key of a Secret that this field names; why it cannot be had, in a sentence.
+/// The value of one key of a Secret that this field names; why it cannot be had, in a sentence, and if it may not be read, what to do.
 pub(super) async fn secret(
     client: &Client,
     namespace: &str,
     SecretKey { name, key }: &SecretKey,
-    field: &str,
+    (field, refused): (&str, impl Fn(&str) -> String),
 ) -> Result<Result<Vec<u8>, String>, KubeError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let read = match get(&api, "Secret", name).await {
-        Err(KubeError::Refused { .. }) => return Ok(Err(refused(name, namespace))),
+        Err(KubeError::Refused { .. }) => return Ok(Err(refused(name))),
         read => read?,
     };
     let value = read.and_then(|read| read.data?.remove(key)).map(|bytes| bytes.0);
     Ok(value.ok_or_else(|| format!("Secret {name} with the key {key} does not exist; create it or change {field}")))
 }
 
-fn refused(secret: &str, namespace: &str) -> String {
+pub(super) fn refused(secret: &str, namespace: &str) -> String {
     format!(
         "Secret {secret} may not be read; let Haldane: kubectl create role haldane-probes --verb=get --resource=secrets --resource-name={secret} -n \
          {namespace}; kubectl create rolebinding haldane-probes --role=haldane-probes --serviceaccount=haldane-system:haldane -n {namespace}"
     )
 }
 
-fn probe(name: &str, spec: &ProductionProbeSpec, trust: Option<Vec<u8>>, secrets: Vars) -> Result<Probe, String> {
-    let route = spec.target.via.contains(&Via::Route);
+fn probe(name: &str, spec: &ProductionProbeSpec, (trust, secrets): (Option<Vec<u8>>, Vars), suite: Option<Suite>) -> Result<Probe, String> {
+    let (rollout, always) = if suite.is_some() { (SUITE_ROLLOUT, SUITE_ALWAYS) } else { (ROLLOUT, ALWAYS) };
+    let route = spec.target.via.contains(&Via::Route) && !spec.steps.is_empty();
     let schedule = spec.schedule.clone().unwrap_or_default();
     let service = spec.target.service_ref.name.clone();
     let all = |steps: &[RawStep]| steps.iter().map(step).collect::<Vec<Step>>();
@@ -153,7 +172,8 @@ fn probe(name: &str, spec: &ProductionProbeSpec, trust: Option<Vec<u8>>, secrets
         host: host(&spec.target),
         setup,
         steps,
-        suite: None,
+        knock: knock(spec),
+        suite: suite.map(Box::new),
         teardown,
         sweep: spec.sweep.as_ref().map(|raw| Box::new(sweep(raw))),
         secrets,
@@ -175,14 +195,57 @@ fn probe(name: &str, spec: &ProductionProbeSpec, trust: Option<Vec<u8>>, secrets
         check: Arc::new(check),
         port: spec.target.service_ref.port.clone(),
         service,
-        rollout: schedule.rollout.map_or(ROLLOUT, |span| span.0),
-        always: schedule.always.map_or(ALWAYS, |span| span.0),
+        rollout: schedule.rollout.map_or(rollout, |span| span.0),
+        always: schedule.always.map_or(always, |span| span.0),
+        burst: schedule.burst.as_ref().and_then(burst),
         votes: spec.vote.unwrap_or_default() == Vote::Vote,
         pods: !route || spec.target.via.contains(&Via::Pods),
         route,
         host: spec.target.host.clone(),
         page: None,
     })
+}
+
+/// The suite that it runs, if it does; what keeps it from that, in a sentence.
+async fn suite(
+    client: &Client,
+    namespace: &str,
+    spec: &ProductionProbeSpec,
+    services: &[RawService],
+) -> Result<Result<Option<Suite>, String>, KubeError> {
+    let Some(job) = &spec.job else { return Ok(Ok(None)) };
+    let name = &job.cron_job_ref.name;
+    let Some(raw) = cron_jobs::one(client, namespace, name).await? else {
+        return Ok(Err(format!("CronJob {name} does not exist; create it or change job.cronJobRef")));
+    };
+    let template = raw.data.pointer("/spec/jobTemplate/spec").cloned().unwrap_or_default();
+    let labels = labels(template.get("template").unwrap_or(&Value::Null));
+    if raw.data.pointer("/spec/suspend").and_then(Value::as_bool) != Some(true) {
+        return Ok(Err(format!("CronJob {name} is not suspended, so it also runs by itself; set spec.suspend to true in it")));
+    }
+    if let Some(service) = services.iter().find(|service| services::reaches(service, &labels)) {
+        let service = service.name_any();
+        return Ok(Err(format!("Service {service} would send customers to the pods of CronJob {name}; give its pods other labels")));
+    }
+    Ok(Ok(Some(Suite {
+        cron_job: name.clone(),
+        job: template,
+        within: job.within.map_or(Suite::WITHIN, |span| span.0),
+        fails_with: if job.fails_with.is_empty() { vec![1] } else { job.fails_with.clone() },
+        seed: 0,
+    })))
+}
+
+/// Exactly one of these and of steps, as the API server demands.
+fn knock(spec: &ProductionProbeSpec) -> Option<Knock> {
+    let grpc = spec.grpc.as_ref().map(|grpc| Knock::Grpc { service: grpc.service.clone().unwrap_or_default() });
+    grpc.or_else(|| spec.tcp.as_ref().map(|_| Knock::Tcp))
+}
+
+/// None: it has no runs.
+fn burst(raw: &RawBurst) -> Option<Burst> {
+    let runs = u32::try_from(raw.runs).ok()?;
+    Some(Burst { runs, every: raw.within.0.checked_div(runs)? })
 }
 
 fn scheme(target: &RawTarget) -> Scheme {
@@ -218,6 +281,7 @@ fn request(name: &str, raw: &RawRequest) -> Step {
         expect: Expect::default(),
         capture: Vec::new(),
         until: None,
+        compare: None,
         deadline: Step::DEADLINE,
     }
 }
@@ -230,6 +294,7 @@ fn step(raw: &RawStep) -> Step {
         expect: Expect { status: expect.status, within, that: expect.that.into_iter().map(That).collect() },
         capture: raw.capture.iter().filter_map(capture).collect(),
         until,
+        compare: raw.compare.as_ref().map(|compare| Compare { ignore: compare.ignore.clone() }),
         // A step that may take long by its own words gets the time to be seen late, not only cut off.
         deadline: Step::DEADLINE
             .max(within.unwrap_or_default().saturating_mul(2))
@@ -264,7 +329,7 @@ mod tests {
     use super::*;
 
     fn made(spec: Value, trust: Option<&str>) -> Result<Probe, String> {
-        probe("place-order", &serde_json::from_value(spec).unwrap(), trust.map(|t| t.as_bytes().to_vec()), Vars::default())
+        probe("place-order", &serde_json::from_value(spec).unwrap(), (trust.map(|t| t.as_bytes().to_vec()), Vars::default()), None)
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use futures::future::try_join_all;
 use k8s_openapi::api::{batch::v1::CronJob as RawCronJob, core::v1::Service as RawService};
 use kube::{
-    Api, ResourceExt as _,
+    Api, Client, ResourceExt as _,
     core::{ApiResource, DynamicObject, SelectorExt as _},
 };
 use serde_json::Value;
@@ -30,9 +30,14 @@ pub(super) async fn read(
     services: &[RawService],
     found: &[Found],
 ) -> Result<Vec<CronJob>, KubeError> {
-    let api: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), namespace, &ApiResource::erase::<RawCronJob>(&()));
-    let read = try_join_all(names.map(|name| get(&api, "CronJob", name))).await?;
+    let read = try_join_all(names.map(|name| one(&cluster.client, namespace, name))).await?;
     Ok(read.into_iter().flatten().map(|raw| cron_job(&raw, services, found)).collect())
+}
+
+/// One as it is stored; none: it is not there.
+pub(super) async fn one(client: &Client, namespace: &str, name: &str) -> Result<Option<DynamicObject>, KubeError> {
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<RawCronJob>(&()));
+    get(&api, "CronJob", name).await
 }
 
 fn cron_job(raw: &DynamicObject, services: &[RawService], found: &[Found]) -> CronJob {

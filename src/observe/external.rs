@@ -51,7 +51,8 @@ pub(super) async fn read(
 async fn secret(client: &Client, namespace: &str, planned: &PlannedExternal) -> Result<Result<Option<Secret>, String>, KubeError> {
     let Some((name, key)) = planned.secret.clone() else { return Ok(Ok(None)) };
     let short = format!("the key {key} of Secret {name} has less than {} characters; make one with: openssl rand -hex 32", Secret::LEAST);
-    let read = checks::secret(client, namespace, &SecretKey { name, key }, FIELD).await?;
+    let read =
+        checks::secret(client, namespace, &SecretKey { name, key }, (FIELD, |secret: &str| checks::refused(secret, namespace))).await?;
     Ok(read.and_then(|bytes| Secret::new(&bytes).map(Some).ok_or(short)))
 }
 

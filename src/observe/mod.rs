@@ -187,7 +187,7 @@ impl Observer {
         ) = try_join!(
             services::read(&self.cluster, &namespace, &name, &selecting, Moment { rolling, routable }),
             try_join_all(workloads.iter().map(|w| problems::of_surroundings(&self.cluster, &namespace, w))),
-            checks::read(&self.cluster.client, (&namespace, &name), plan),
+            checks::read(&self.cluster.client, (&namespace, &name), plan, &read.services),
             routes::read(&self.cluster, &namespace, plan, &selecting, &fronts, rolling),
             routes::with_endpoints(&self.cluster, &namespace, &fronts),
             self.cron_jobs(&namespace, plan, read, now),

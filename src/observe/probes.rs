@@ -32,6 +32,7 @@ use crate::{
 };
 
 mod book;
+mod contract;
 mod door;
 pub mod meter;
 mod round;
@@ -72,16 +73,29 @@ pub struct Watched {
     pub check: Arc<Check>,
     /// From the beginning of one round to the next.
     pub every: Duration,
+    /// How its rounds begin in each stage of a rollout.
+    pub burst: Option<Burst>,
     /// Its results are evidence. Else they are only counted.
     pub votes: bool,
     /// Pods are asked in every round, also where the route is.
     pub pods: bool,
+    /// Answers of the two sides are compared, where the probe says so: the new side is meant to go forward.
+    pub compares: bool,
     /// Where its runs are written down, if they may have to be put right.
     pub page: Option<Arc<Page>>,
     /// It is to go by the routes of this Service.
     pub route_of: Option<String>,
     /// Whom.
     pub asks: Asks,
+}
+
+/// Rounds close together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Burst {
+    /// So many.
+    pub runs: u32,
+    /// From the beginning of one to the next.
+    pub every: Duration,
 }
 
 /// Whom a probe asks.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::model::{
     decision::Reason,
-    phase::{Rollout, Stage, State},
+    phase::{Direction, Rollout, Stage, State},
     plan::Plan,
     probe::Scheme,
     route::{Course, Route, RouteKind, Word},
@@ -32,6 +32,7 @@ pub(super) fn watch(state: &State, seen: &Observation, (plan, probes): (&Plan, &
     let rollout = state.phase.rollout();
     // Where nothing serves beside it, what it says alone is its evidence.
     let rolls = rollout.is_some_and(Rollout::in_place);
+    let compares = rollout.is_none_or(|rollout| goes_forward(rollout, seen));
     let (mut watched, mut problems) = (Vec::new(), Vec::new());
     for probe in probes {
         match one(state, seen, probe, ports) {
@@ -39,7 +40,9 @@ pub(super) fn watch(state: &State, seen: &Observation, (plan, probes): (&Plan, &
                 check: probe.check.clone(),
                 every: if rolls || matches!(asks, Asks::Pair { .. }) { probe.rollout } else { probe.always },
                 votes: probe.votes,
+                burst: probe.burst.filter(|_| rollout.is_some()),
                 pods: probe.pods,
+                compares,
                 page: probe.page.clone(),
                 route_of: probe.route.then(|| probe.service.clone()),
                 asks,
@@ -57,6 +60,11 @@ pub(super) fn watch(state: &State, seen: &Observation, (plan, probes): (&Plan, &
         questions: Vec::new(),
     };
     (watch, problems)
+}
+
+/// It is no way back: what that lacks, it is meant to lack.
+fn goes_forward(rollout: &Rollout, seen: &Observation) -> bool {
+    rollout.direction == Direction::Forward && seen.release(&rollout.release).is_none_or(|release| release.reverts.is_empty())
 }
 
 /// The rollout, by its start too: a second try of a version is another rollout. At rest the version.

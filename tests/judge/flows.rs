@@ -80,6 +80,7 @@ fn check(ca: Vec<u8>) -> Check {
         expect: Expect::default(),
         capture: Vec::new(),
         until: None,
+        compare: None,
         deadline: Step::DEADLINE,
     };
     Check {
@@ -92,6 +93,7 @@ fn check(ca: Vec<u8>) -> Check {
             step("order", "POST", "/orders", Some(serde_json::json!({"item": "tea"}))),
             step("read", "GET", "/orders/1", None),
         ],
+        knock: None,
         suite: None,
         teardown: Vec::new(),
         sweep: None,

@@ -14,6 +14,8 @@ use crate::faults::Faults;
 pub(crate) struct Config {
     pub(crate) version: String,
     pub(crate) port: u16,
+    /// Where gRPC's health protocol is spoken; none: nowhere.
+    pub(crate) grpc_port: Option<u16>,
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) faults: Faults,
     pub(crate) exit_at_start: bool,
@@ -70,6 +72,7 @@ impl Config {
             faults: faults.of(&version),
             version,
             port: get("SHOP_PORT").map_or(Ok(8080), |port| port.parse()).context("SHOP_PORT")?,
+            grpc_port: get("SHOP_GRPC_PORT").map(|port| port.parse()).transpose().context("SHOP_GRPC_PORT")?,
             tls,
             exit_at_start: flag("SHOP_EXIT_AT_START", get("SHOP_EXIT_AT_START").as_deref())?,
             once: flag("SHOP_ONCE", get("SHOP_ONCE").as_deref())?,
@@ -142,6 +145,7 @@ mod tests {
             ("SHOP_CRASH_AFTER", "-1"),
             ("SHOP_OOM", "maybe"),
             ("SHOP_PORT", "http"),
+            ("SHOP_GRPC_PORT", "grpc"),
             ("SHOP_STORE", "orders:8080"),
             ("SHOP_FAIL", "path=/orders"),
             ("SHOP_VERSION", "two words"),

@@ -7,8 +7,9 @@
 //! |---|---|
 //! | `SHOP_VERSION` | shown in every answer: header `X-Shop-Version`, JSON `version` (default: the file `/version` of the image, else `dev`) |
 //! | `SHOP_PORT` | default 8080 |
+//! | `SHOP_GRPC_PORT` | where gRPC's health protocol is spoken (default: nowhere; see `health.rs`) |
 //! | `SHOP_TLS_CERT`, `SHOP_TLS_KEY` | PEM files: serve HTTPS and nothing else |
-//! | `SHOP_FAIL` | `path=/orders,code=500,after=20,rate=50`, or `ms=300` for late, several separated by `;` (see `faults.rs`) |
+//! | `SHOP_FAIL` | `path=/orders,code=500,after=20,rate=50`, or `ms=300` for late, `drop=state` for an answer without it, several separated by `;` (see `faults.rs`) |
 //! | `SHOP_EXIT_AT_START=1` | exit code 1 before listening |
 //! | `SHOP_ONCE=1` | exit code 0 before listening: a migration that has nothing to do |
 //! | `SHOP_CRASH_AFTER` | exit code 1 after so many seconds |
@@ -19,6 +20,7 @@
 
 mod config;
 mod faults;
+mod health;
 mod metrics;
 mod serve;
 mod shop;
@@ -70,6 +72,9 @@ fn run(config: &Config) -> anyhow::Result<Stop> {
         let details = json!({"port": listener.local_addr()?.port(), "tls": tls.is_some(), "on_term": config.on_term});
         log("start", &config.version, &details);
         let shop = Arc::new(Shop::new(config)?);
+        if let Some(port) = config.grpc_port {
+            health::listen(port, Arc::clone(&shop)).await?;
+        }
         let end = serve::run(config, listener, tls, Arc::clone(&shop)).await?;
         log("stop", &config.version, &json!({"reason": end.reason(), "requests": shop.requests()}));
         Ok(end)

@@ -104,6 +104,12 @@ impl Shop {
         self.requests.load(Ordering::Relaxed)
     }
 
+    /// Whether it serves, as those are told who ask by gRPC; a fault of the path `/grpc` says that it does not.
+    pub(crate) fn serves(&self) -> bool {
+        let number = self.requests.load(Ordering::Relaxed) + 1;
+        self.readiness(Phase::Serving).status == StatusCode::OK && locked(&self.faults).code_for("/grpc", number).is_none()
+    }
+
     /// Answers one request; never fails, so that only the environment's faults are seen.
     pub(crate) async fn answer(&self, request: Request<Incoming>, phase: Phase) -> Result<Response<Full<Bytes>>, Infallible> {
         let began = Instant::now();
@@ -125,19 +131,23 @@ impl Shop {
             (method, names) => {
                 let handler = handler_of(names);
                 let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
-                let (delay, fault) = {
+                let (delay, fault, dropped) = {
                     let faults = locked(&self.faults);
-                    (faults.delay_for(path, number), faults.code_for(path, number))
+                    (faults.delay_for(path, number), faults.code_for(path, number), faults.dropped(path, number))
                 };
                 sleep(delay).await;
                 if let Some(code) = fault {
                     self.log_failed_probe(&parts, code);
                     return Answer::injected(handler, code);
                 }
-                match (self.store, names) {
+                let mut answer = match (self.store, names) {
                     (Some(store), (Some("orders"), ..)) => stored(store, method, handler, &parts.uri, body).await,
                     _ => self.customer(method, names, query, body).await,
+                };
+                if let Content::Json(json) = &mut answer.content {
+                    dropped.iter().for_each(|name| without(json, name));
                 }
+                answer
             }
         }
     }
@@ -352,6 +362,18 @@ async fn slow(query: &str) -> Answer {
     let wait = wait.min(SLOWEST);
     sleep(wait).await;
     Answer::json("/slow", StatusCode::OK, json!({"waited_ms": wait.as_millis()}))
+}
+
+/// Without the members of this name, however deep.
+fn without(json: &mut Value, name: &str) {
+    match json {
+        Value::Object(members) => {
+            members.remove(name);
+            members.values_mut().for_each(|member| without(member, name));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| without(item, name)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 fn escaped(text: &str) -> String {

@@ -20,10 +20,21 @@ use super::line::{Line, Wire};
 /// Most that is read of a body: 8 flows × 256 KiB = 2 MiB at a time. Where a step looks into it, more is a failure; else what is beyond is left unread and the connection closed; the step is judged by its status and the time to here.
 pub(super) const BODY_CAP: usize = 256 * 1024;
 
-const MARK: HeaderName = HeaderName::from_static("x-haldane-probe");
-const RUN: HeaderName = HeaderName::from_static("x-haldane-run");
+pub(super) const MARK: HeaderName = HeaderName::from_static("x-haldane-probe");
+pub(super) const RUN: HeaderName = HeaderName::from_static("x-haldane-run");
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("haldane-probe/", env!("CARGO_PKG_VERSION")));
+pub(super) const AGENT: HeaderValue = HeaderValue::from_static(concat!("haldane-probe/", env!("CARGO_PKG_VERSION")));
+
+/// What is done with the body of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// It is read and forgotten.
+    Nothing,
+    /// It is looked into, if it is not too large for that.
+    IfSmall,
+    /// It must be looked into.
+    All,
+}
 
 /// What came back, as far as it may be known.
 pub(super) struct Answer {
@@ -32,7 +43,7 @@ pub(super) struct Answer {
     pub(super) took: Duration,
     /// Its headers.
     pub(super) headers: HeaderMap,
-    /// Its body, if it was asked for.
+    /// Its body, if it was asked for and could be had.
     pub(super) body: Option<Vec<u8>>,
 }
 
@@ -48,7 +59,7 @@ pub(super) struct Progress {
 pub(super) async fn exchange(
     line: &mut Line,
     request: Request<Full<Bytes>>,
-    (by, keep): (Option<&str>, bool),
+    (by, keep): (Option<&str>, Keep),
     progress: &mut Progress,
 ) -> Result<Answer, Fault> {
     let (mut wire, watch, response) = send(line, request, progress).await?;
@@ -58,9 +69,10 @@ pub(super) async fn exchange(
     progress.phase = Phase::Body;
     let (head, body) = response.into_parts();
     let mut kept = Vec::new();
-    let whole = drain(body, keep.then_some(&mut kept)).await.map_err(|fault| Fault { status: Some(status), ..fault })?;
+    let looked_into = keep != Keep::Nothing;
+    let whole = drain(body, looked_into.then_some(&mut kept)).await.map_err(|fault| Fault { status: Some(status), ..fault })?;
     let took = watch.elapsed();
-    if keep && !whole {
+    if keep == Keep::All && !whole {
         let said = format!("answered with more than {} KiB, which are not looked into", BODY_CAP / 1024);
         return Err(Fault { status: Some(status), ..Fault::new(Class::Assertion, said) });
     }
@@ -68,7 +80,7 @@ pub(super) async fn exchange(
         wire.used = true;
         line.keep(wire);
     }
-    Ok(Answer { status, took, headers: head.headers, body: keep.then_some(kept) })
+    Ok(Answer { status, took, headers: head.headers, body: (looked_into && whole).then_some(kept) })
 }
 
 /// On the connection that stands, if the request may be sent twice: when a server closes it at that very moment, nobody

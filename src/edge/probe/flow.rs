@@ -8,14 +8,15 @@ use hyper::body::Bytes;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{
-    exchange::{self, Answer, Progress},
+    exchange::{self, Answer, Keep, Progress},
     fault::{Fault, Limit, Phase, rounded},
+    knock,
     ledger::{Alive, Entry, Unwritten},
     line::Line,
 };
 use crate::{
     clock::{Clock as _, Stopwatch, SystemClock},
-    model::probe::{Answerer, Body, Check, Class, Heard, RUN, RunName, Step, Untrue, Vars},
+    model::probe::{Answerer, Body, Check, Class, Done, Heard, Knock, RUN, RunName, Shape, Step, Untrue, Vars},
 };
 
 /// A body above this is looked into beside the reactor: at 10 µs a value, 8 KiB of them are a few milliseconds.
@@ -34,7 +35,7 @@ pub(super) struct Flow<'a> {
     check: &'a Check,
     vars: Vars,
     /// Its name, which no other run has.
-    run: RunName,
+    pub(super) run: RunName,
     /// Something was sent that may have changed the target.
     wrote: bool,
     /// When the part of it that is under way must be over.
@@ -47,6 +48,18 @@ pub(super) struct Flow<'a> {
     pub(super) unwritten: Option<Unwritten>,
     /// How long writing it down took: our own time.
     pub(super) writing: Duration,
+    /// The steps that were run.
+    pub(super) done: Vec<Done>,
+    /// The answer that was heard last in the step under way.
+    answer: (Option<u16>, Option<Shape>),
+}
+
+/// What is known of an answer when it was looked into.
+struct Found {
+    /// Values for later steps, by their names.
+    kept: Vec<(String, String)>,
+    /// Its shape, where that is compared.
+    shape: Option<Shape>,
 }
 
 impl<'a> Flow<'a> {
@@ -74,6 +87,8 @@ impl<'a> Flow<'a> {
             alive: None,
             unwritten: None,
             writing: Duration::ZERO,
+            done: Vec::new(),
+            answer: (None, None),
         }
     }
 
@@ -81,6 +96,9 @@ impl<'a> Flow<'a> {
     pub(super) async fn go(&mut self, line: &mut Line, answered: &mut Vec<Option<Answerer>>) -> Result<(), Ended> {
         let check = self.check;
         self.may_take(check.deadline);
+        if let Some(knock) = &check.knock {
+            return self.knock(knock, line).await;
+        }
         self.set_up(line).await?;
         for (index, step) in check.steps.iter().enumerate() {
             let last = index + 1 == check.steps.len();
@@ -93,6 +111,16 @@ impl<'a> Flow<'a> {
             (if misrouted { Err(other()) } else { done }).map_err(|fault| ended(step, fault))?;
         }
         Ok(())
+    }
+
+    async fn knock(&mut self, knock: &Knock, line: &Line) -> Result<(), Ended> {
+        let watch = Stopwatch::start();
+        let (name, label) = knock::named(knock, self.check, line);
+        let result = knock::knock(knock, self.check, self.run.as_str(), line).await;
+        let wrong = result.as_ref().err().map(|fault| fault.said.clone());
+        let status = result.as_ref().err().and_then(|fault| fault.status);
+        self.done.push(Done { step: name.to_owned(), status, took: watch.elapsed(), wrong, shape: None });
+        result.map_err(|fault| Ended { step: name.to_owned(), fault: Fault { said: format!("{label} {}", fault.said), ..fault } })
     }
 
     /// The steps that prepare. One that fails may be the doing of a third party: nothing was learnt about the target.
@@ -207,8 +235,19 @@ impl<'a> Flow<'a> {
         exchange::request(self.check, step, self.run.as_str(), last)
     }
 
-    /// One step, until it is as it should be, where it may be asked again; `who` is told who answered.
+    /// One step; what came of it is noted, and `who` is told who answered.
     async fn step(&mut self, step: &Step, last: bool, line: &mut Line, who: &mut Option<Answerer>) -> Result<(), Fault> {
+        let watch = Stopwatch::start();
+        self.answer = (None, None);
+        let result = self.asked(step, last, line, who).await;
+        let (status, shape) = std::mem::take(&mut self.answer);
+        let wrong = result.as_ref().err().map(|fault| fault.said.clone());
+        self.done.push(Done { step: step.name.clone(), status, took: watch.elapsed(), wrong, shape });
+        result
+    }
+
+    /// One step, until it is as it should be, where it may be asked again.
+    async fn asked(&mut self, step: &Step, last: bool, line: &mut Line, who: &mut Option<Answerer>) -> Result<(), Fault> {
         let filled = self.filled(step)?;
         let began = Instant::now();
         let step_ends = began + step.deadline;
@@ -245,8 +284,13 @@ impl<'a> Flow<'a> {
         self.wrote |= !request.method().is_safe();
         let mut progress = Progress { phase: Phase::Connect, status: None, who: None };
         let by = self.check.answered_by.as_ref().map(|by| by.header.as_str());
-        let done = timeout_at(end, exchange::exchange(line, request, (by, step.reads_body()), &mut progress)).await;
-        *who = progress.who.take();
+        let keep = match (step.reads_body(), &step.compare) {
+            (true, _) => Keep::All,
+            (false, Some(_)) => Keep::IfSmall,
+            (false, None) => Keep::Nothing,
+        };
+        let done = timeout_at(end, exchange::exchange(line, request, (by, keep), &mut progress)).await;
+        (*who, self.answer) = (progress.who.take(), (progress.status, None));
         match done {
             Ok(answer) => self.judge(step, answer?).await,
             Err(_) => Err(Fault::too_late(progress.phase, limit, progress.status)),
@@ -261,11 +305,12 @@ impl<'a> Flow<'a> {
             let said = format!("answered {status}, expected {}{redirect}", step.expect.wanted());
             return Err(Fault { status: Some(status), ..Fault::new(Class::HttpStatus, said) });
         }
-        if !step.capture.is_empty() || !step.expect.that.is_empty() {
-            let kept = looked_into(step, answer).await.map_err(|fault| Fault { status: Some(status), ..fault })?;
-            for (name, value) in kept {
+        if !step.capture.is_empty() || !step.expect.that.is_empty() || step.compare.is_some() {
+            let found = looked_into(step, answer).await.map_err(|fault| Fault { status: Some(status), ..fault })?;
+            for (name, value) in found.kept {
                 self.vars.set(&name, value);
             }
+            self.answer = (Some(status), found.shape);
         }
         match step.expect.within {
             Some(within) if took > within => Err(Fault::too_slow(took, within, status)),
@@ -310,9 +355,11 @@ pub(super) fn ended(step: &Step, mut fault: Fault) -> Ended {
 }
 
 /// What a step keeps of an answer that is as it demands.
-async fn looked_into(step: &Step, answer: Answer) -> Result<Vec<(String, String)>, Fault> {
+async fn looked_into(step: &Step, answer: Answer) -> Result<Found, Fault> {
     let large = answer.body.as_ref().is_some_and(|body| body.len() > AT_ONCE);
     let (that, capture) = (step.expect.that.clone(), step.capture.clone());
+    // What is too large to be looked into has no shape that is known.
+    let compare = step.compare.clone().filter(|_| answer.body.is_some());
     let look = move || {
         let heard = Heard {
             status: answer.status,
@@ -327,7 +374,9 @@ async fn looked_into(step: &Step, answer: Answer) -> Result<Vec<(String, String)
             })?;
         }
         let kept = capture.iter().map(|capture| Ok((capture.name.clone(), capture.of(&heard)?)));
-        kept.collect::<Result<Vec<_>, String>>().map_err(|said| Fault::new(Class::Assertion, said))
+        let kept = kept.collect::<Result<Vec<_>, String>>().map_err(|said| Fault::new(Class::Assertion, said))?;
+        let shape = compare.as_ref().map(|compare| Shape::of(heard.status, heard.json.as_ref(), compare));
+        Ok(Found { kept, shape })
     };
     if !large {
         return look();

@@ -56,23 +56,38 @@ impl Line {
         wire.sender.ready().await.is_ok().then_some(wire)
     }
 
-    /// A new connection.
+    /// A new connection for requests.
     pub(super) async fn open(&mut self, phase: &mut Phase) -> Result<Wire, Fault> {
+        let not_sent = |fault: Fault| match fault.class {
+            Class::Tls => Fault { said: format!("was not sent: {}", fault.said), ..fault },
+            _ => fault,
+        };
+        wire(self.connect(phase).await.map_err(not_sent)?).await
+    }
+
+    /// A new connection, with TLS if that is spoken.
+    pub(super) async fn connect(&self, phase: &mut Phase) -> Result<Box<dyn Stream>, Fault> {
         *phase = Phase::Connect;
         let stream = TcpStream::connect(self.target).await.map_err(|error| not_connected(&error))?;
         stream.set_nodelay(true).map_err(|error| not_connected(&error))?;
-        let Some((config, name)) = &self.tls else { return wire(stream).await };
+        let Some((config, name)) = &self.tls else { return Ok(Box::new(stream)) };
         *phase = Phase::Tls;
         let connector = TlsConnector::from(config.clone());
-        let stream = connector.connect(name.clone(), stream).await.map_err(|error| not_trusted(&error))?;
-        wire(stream).await
+        Ok(Box::new(connector.connect(name.clone(), stream).await.map_err(|error| not_trusted(&error))?))
+    }
+
+    /// The port that is asked.
+    pub(super) fn port(&self) -> u16 {
+        self.target.port()
     }
 }
 
-async fn wire<S>(stream: S) -> Result<Wire, Fault>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+/// A connection, plain or not.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
+async fn wire(stream: Box<dyn Stream>) -> Result<Wire, Fault> {
     let mut settings = http1::Builder::new();
     // The buffer's cap alone may be passed by one read, so the size of the head is limited by itself.
     settings.max_buf_size(HEAD_CAP).max_header_size(HEAD_CAP).max_headers(MAX_HEADERS);
@@ -117,5 +132,5 @@ fn not_trusted(error: &std::io::Error) -> Fault {
         Some(_) => "the TLS handshake failed",
         None => "the connection ended during the TLS handshake",
     };
-    Fault::new(Class::Tls, format!("was not sent: {why}"))
+    Fault::new(Class::Tls, why)
 }

@@ -6,7 +6,7 @@ use tokio::{
 };
 
 use super::{
-    exchange::{self, Answer, Progress},
+    exchange::{self, Answer, Keep, Progress},
     fault::{Fault, Limit, Phase},
     flow::{Flow, ended, filled},
     line::Line,
@@ -50,7 +50,7 @@ impl Flow<'_> {
 
     async fn listed(&mut self, line: &mut Line, sweep: &Sweep) -> Result<Vec<Item>, Fault> {
         let list = self.filled(&sweep.list)?;
-        let answer = self.answer(line, &list, true).await?;
+        let answer = self.answer(line, &list, Keep::All).await?;
         if !list.expect.accepts(answer.status) {
             let said = format!("answered {}, expected {}", answer.status, list.expect.wanted());
             return Err(Fault::new(Class::HttpStatus, said));
@@ -65,18 +65,18 @@ impl Flow<'_> {
 
     async fn deleted(&mut self, line: &mut Line, sweep: &Sweep, item: &Item) -> Result<(), Fault> {
         let delete = filled(&sweep.vars(self.vars(), &item.value), &sweep.delete)?;
-        let status = self.answer(line, &delete, false).await?.status;
+        let status = self.answer(line, &delete, Keep::Nothing).await?.status;
         match status {
             200..=299 | 404 | 410 => Ok(()),
             status => Err(Fault::new(Class::HttpStatus, format!("answered {status}, expected 2xx, 404 or 410"))),
         }
     }
 
-    async fn answer(&mut self, line: &mut Line, step: &Step, reads_body: bool) -> Result<Answer, Fault> {
+    async fn answer(&mut self, line: &mut Line, step: &Step, keep: Keep) -> Result<Answer, Fault> {
         let request = self.request(step, false)?;
         let (end, mut progress) =
             (self.ends().min(Instant::now() + step.deadline), Progress { phase: Phase::Connect, status: None, who: None });
-        match timeout_at(end, exchange::exchange(line, request, (None, reads_body), &mut progress)).await {
+        match timeout_at(end, exchange::exchange(line, request, (None, keep), &mut progress)).await {
             Ok(answer) => answer,
             Err(_) => Err(Fault::too_late(progress.phase, Limit::Step(step.deadline), progress.status)),
         }

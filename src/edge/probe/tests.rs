@@ -2,6 +2,7 @@
 #![allow(clippy::indexing_slicing, reason = "a test may panic")]
 
 mod flows;
+mod knocks;
 mod server;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -35,6 +36,7 @@ fn step(name: &str, method: &str, path: &str) -> Step {
         expect: Expect::default(),
         capture: Vec::new(),
         until: None,
+        compare: None,
         deadline: LONG,
     }
 }
@@ -54,6 +56,7 @@ fn check(steps: Vec<Step>) -> Check {
         trust: None,
         tester: None,
         answered_by: None,
+        knock: None,
     }
 }
 

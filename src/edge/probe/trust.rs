@@ -8,6 +8,8 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+use crate::model::probe::Knock;
+
 /// Most sets kept at once: 64 × ~150 KiB for a system-sized bundle = 10 MiB at worst. Past it all are dropped and those in
 /// use are parsed again; a rotated CA must not stay for ever.
 const MAX_SETS: usize = 64;
@@ -48,6 +50,19 @@ impl Trust {
         sets.insert(key.to_vec(), config.clone());
         Ok(config)
     }
+}
+
+/// The same settings for a check that speaks something else than HTTP/1.1.
+pub(super) fn speaking(config: Arc<ClientConfig>, knock: Option<&Knock>) -> Arc<ClientConfig> {
+    let protocols = match knock {
+        None => return config,
+        // Whoever listens may know no protocol by name, and refuse one that is.
+        Some(Knock::Tcp) => Vec::new(),
+        Some(Knock::Grpc { .. }) => vec![b"h2".to_vec()],
+    };
+    let mut config = (*config).clone();
+    config.alpn_protocols = protocols;
+    Arc::new(config)
 }
 
 fn bundle(pem: &[u8]) -> Result<RootCertStore, TrustError> {

@@ -216,6 +216,7 @@ mod tests {
             expect: Expect::default(),
             capture: capture.iter().map(|(name, from)| Capture { name: (*name).into(), from: from.clone() }).collect(),
             until: None,
+            compare: None,
             deadline: Step::DEADLINE,
         }
     }
@@ -259,6 +260,7 @@ mod tests {
             suite: None,
             tester: None,
             answered_by: None,
+            knock: None,
         }
     }
 

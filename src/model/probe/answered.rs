@@ -1,8 +1,9 @@
-//! Who answered: where several versions stand behind one address, an answer says by a header which of them gave it.
+//! What a run brought, step by step; and who answered: where several versions stand behind one address, an answer says by a header which
+//! of them gave it.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
-use super::Outcome;
+use super::{Outcome, RunName, Shape};
 
 /// By which header an answer says who gave it, and whose answers are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,25 @@ pub struct Run {
     pub unwritten: Option<String>,
     /// Who gave each answer, in the order of the steps that were run; none: it did not say, or there was no answer.
     pub answered: Vec<Option<Answerer>>,
+    /// Its name, once it has begun.
+    pub name: Option<RunName>,
+    /// Each step that was run, in their order, those of setup and teardown, too.
+    pub done: Vec<Done>,
+}
+
+/// A step that was run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// Its name, unique in the flow.
+    pub step: String,
+    /// What it was answered last.
+    pub status: Option<u16>,
+    /// From its first request to the end of its last answer, or to its failure.
+    pub took: Duration,
+    /// Why it is not as it should be, as the rest of a sentence that begins with the request.
+    pub wrong: Option<String>,
+    /// The shape of its answer, where that is compared.
+    pub shape: Option<Shape>,
 }
 
 impl Answerer {
@@ -86,6 +106,6 @@ impl Run {
 
 impl From<Outcome> for Run {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, left: None, unwritten: None, answered: Vec::new() }
+        Self { outcome, left: None, unwritten: None, answered: Vec::new(), name: None, done: Vec::new() }
     }
 }

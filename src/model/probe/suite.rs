@@ -49,6 +49,9 @@ pub enum Ended {
 }
 
 impl Suite {
+    /// Of one that does not say otherwise.
+    pub const WITHIN: Duration = Duration::from_mins(10);
+
     /// The most that its Job is waited for.
     #[must_use]
     pub fn limit(&self) -> Duration {

@@ -10,6 +10,7 @@ fn step(method: &str, path: &str) -> Step {
         expect: Expect::default(),
         capture: Vec::new(),
         until: None,
+        compare: None,
         deadline: Step::DEADLINE,
     }
 }
@@ -29,6 +30,7 @@ fn check(change: impl FnOnce(&mut Check)) -> Check {
         trust: None,
         tester: None,
         answered_by: None,
+        knock: None,
     };
     change(&mut check);
     check

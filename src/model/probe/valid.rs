@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Capture, Check, Expect, Place, RUN, Step, Sweep, aftermath::ITEM};
+use super::{Capture, Check, Compare, Expect, Place, RUN, Step, Sweep, aftermath::ITEM, shape};
 
 /// Why a check cannot be run, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +21,18 @@ pub enum Problem {
     /// No request at all.
     #[error("there is no step; give at least one")]
     NoSteps,
+    /// A question without steps has nothing to prepare or to put right.
+    #[error("only with steps; a probe of grpc, tcp or job asks nothing else")]
+    OnlyWithSteps,
+    /// See [`Compare::STEPS`].
+    #[error("the answers of {count} steps are too many to compare; keep to {} and to steps that are no setup or teardown", Compare::STEPS)]
+    TooManyCompared {
+        /// How many there are.
+        count: usize,
+    },
+    /// What is ignored is named as it is told.
+    #[error("name at most {} fields as $.order.note or $.items[*].note; a name that is none of a field is *", Compare::IGNORED)]
+    Ignored,
     /// See [`Check::MAX_STEPS`].
     #[error("{count} steps are too many; split the flow so that each has at most {}", Check::MAX_STEPS)]
     TooManySteps {
@@ -152,9 +164,16 @@ impl Check {
         require(self.trust.as_ref().is_none_or(|pem| !pem.trim_ascii().is_empty()), "trust", Problem::Trust)?;
         let is_header = |by: &super::AnsweredBy| http::HeaderName::from_bytes(by.header.as_bytes()).is_ok();
         require(self.answered_by.as_ref().is_none_or(is_header), "answeredBy.header", Problem::HeaderName)?;
+        if self.knock.is_some() || self.suite.is_some() {
+            let alone = self.all_steps().next().is_none() && self.sweep.is_none();
+            return require(alone, "steps", Problem::OnlyWithSteps);
+        }
         require(!self.steps.is_empty(), "steps", Problem::NoSteps)?;
         let count = self.all_steps().count();
         require(count <= Self::MAX_STEPS, "steps", Problem::TooManySteps { count })?;
+        let compared = |steps: &[Step]| steps.iter().filter(|step| step.compare.is_some()).count();
+        let (count, beside) = (compared(&self.steps), compared(&self.setup) + compared(&self.teardown));
+        require(count <= Compare::STEPS && beside == 0, "steps", Problem::TooManyCompared { count: count + beside })?;
         let (mut names, mut known) = (BTreeSet::new(), BTreeSet::from([RUN.to_owned()]));
         known.extend(self.secrets.names().map(str::to_owned));
         for (at, step) in self.all_steps() {
@@ -201,6 +220,9 @@ impl Step {
             let problem = capture.problem();
             require(problem.is_none(), at, Problem::Capture { problem: problem.unwrap_or_default() })?;
         }
+        let ignored = self.compare.iter().flat_map(|compare| &compare.ignore);
+        let few = self.compare.as_ref().is_none_or(|compare| compare.ignore.len() <= Compare::IGNORED);
+        require(few && ignored.into_iter().all(|path| shape::path_is_valid(path)), format!("{at}.compare.ignore"), Problem::Ignored)?;
         let waits = |until: super::Until| !until.every.is_zero() && until.every <= until.within && is_deadline(until.within);
         require(self.until.is_none_or(waits), format!("{at}.until"), Problem::Until)?;
         let bytes = self.body.as_ref().map_or(0, |body| body.bytes().len());

@@ -100,13 +100,16 @@ pub(super) fn names_in(json: &Value) -> Vec<&str> {
     }
 }
 
-enum Part<'a> {
+/// A part of a text.
+pub(super) enum Part<'a> {
+    /// As it stands.
     Text(&'a str),
+    /// A variable.
     Name(&'a str),
 }
 
 /// A `${` without its end is text, and so is everything else.
-fn parts(text: &str) -> impl Iterator<Item = Part<'_>> {
+pub(super) fn parts(text: &str) -> impl Iterator<Item = Part<'_>> {
     let mut rest = text;
     std::iter::from_fn(move || {
         if rest.is_empty() {

@@ -3,13 +3,16 @@
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod as RawPod, Service as RawService};
+use k8s_openapi::api::core::v1::Pod as RawPod;
 use kube::{Api, Client, ResourceExt as _, api::ListParams, core::DeserializeGuard};
 
-use super::{sweep, trust};
+pub use super::by_hand::Nobody;
+use super::{
+    by_hand::{Behind, as_written, behind},
+    sweep, trust,
+};
 use crate::{
     api::{
-        TRACK_CANARY, TRACK_LABEL,
         probe::{ProductionProbe, SecretVariable, Step as RawStep, Target as RawTarget},
         probe_run::{ProbeRevision, ProbeRunSpec, PutRight},
     },
@@ -17,11 +20,7 @@ use crate::{
         kube::{KubeError, get, within},
         probe::Page,
     },
-    model::probe::{Check, SECRETS, Step, Vars},
-    observe::{
-        pods::{self, Seen},
-        services, targets,
-    },
+    model::probe::{Check, SECRETS, Step},
 };
 
 /// The label of our own pods, and the container in them, as our chart has them.
@@ -60,15 +59,6 @@ pub(super) fn page(namespace: &str, delivery: &str, raw: &ProductionProbe, check
     }))
 }
 
-/// A run of which nobody can be asked to put it right.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Nobody {
-    /// What it takes is not to be had now, in a sentence.
-    Now(String),
-    /// There is no such Service any more.
-    Left(String),
-}
-
 /// What puts a run right, and at which address. `turn` is another number for each try, so that one bad pod is not asked again and again.
 ///
 /// # Errors
@@ -89,7 +79,7 @@ pub async fn put_right(
         Ok(trust) => trust,
         Err(why) => return Ok(Err(Nobody::Now(why))),
     };
-    let secrets = match super::secrets(client, namespace, &how.secrets).await? {
+    let secrets = match super::secrets(client, namespace, &how.secrets, |secret| super::refused(secret, namespace)).await? {
         Ok(secrets) => secrets,
         Err(why) => return Ok(Err(Nobody::Now(why))),
     };
@@ -108,6 +98,7 @@ pub async fn put_right(
         suite: None,
         tester: None,
         answered_by: None,
+        knock: None,
     };
     Ok(Ok((check, home)))
 }
@@ -121,38 +112,18 @@ async fn mended(client: &Client, namespace: &str, run: &ProbeRunSpec) -> Result<
         return Ok(None);
     }
     // Only the names of the Secrets matter here.
-    let mut named = Vars::default();
-    for secret in &raw.spec.secrets {
-        named.set(&format!("{SECRETS}{}", secret.name), String::new());
-    }
-    let made = super::probe(&run.probe_ref.name, &raw.spec, None, named).ok();
-    Ok(made.and_then(|made| page(namespace, &run.delivery_ref.name, &raw, &made.check)).map(|page| page.put_right.clone()))
+    let made = as_written(&run.probe_ref.name, &raw.spec).ok();
+    Ok(made.and_then(|made| page(namespace, &run.delivery_ref.name, &raw, &made)).map(|page| page.put_right.clone()))
 }
 
 /// A ready pod behind that Service now: of what is proven, while there is one.
 async fn home(client: &Client, namespace: &str, target: &RawTarget, turn: usize) -> Result<Result<SocketAddr, Nobody>, KubeError> {
-    let name = &target.service_ref.name;
-    let service: Option<RawService> = get(&Api::namespaced(client.clone(), namespace), "Service", name).await?;
-    let Some(service) = service else { return Ok(Err(Nobody::Left(format!("Service {name} does not exist any more")))) };
-    let port = match targets::port(std::slice::from_ref(&service), name, target.service_ref.port.as_deref()) {
-        Ok(port) => port,
-        Err(why) => return Ok(Err(Nobody::Now(why))),
-    };
-    let selector = services::selector(&service);
-    if selector.is_empty() {
-        return Ok(Err(Nobody::Now(format!("Service {name} selects no pods"))));
-    }
-    let labels = selector.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
-    let api: Api<RawPod> = Api::namespaced(client.clone(), namespace);
-    let listed = within(format!("list pods with {labels}"), api.list(&ListParams::default().labels(&labels))).await?;
-    let there: Vec<Seen> = listed.items.iter().map(|raw| pods::read(raw, "")).filter(|pod| !pod.ending && !pod.over).collect();
-    let (canaries, stable): (Vec<&Seen>, Vec<&Seen>) =
-        there.iter().partition(|pod| pod.labels.get(TRACK_LABEL).is_some_and(|track| track == TRACK_CANARY));
-    let ready = |pods: Vec<&Seen>| pods.iter().filter_map(|seen| targets::target(&seen.pod, &port, &pods)).collect::<Vec<_>>();
-    let (stable, canaries) = (ready(stable), ready(canaries));
-    let pods = if stable.is_empty() { canaries } else { stable };
-    let one = turn.checked_rem(pods.len()).and_then(|turn| pods.get(turn));
-    Ok(one.map(|pod| pod.at).ok_or_else(|| Nobody::Now(format!("no pod behind Service {name} is ready"))))
+    let behind = behind(client, namespace, target).await?;
+    Ok(behind.and_then(|Behind { stable, canary }| {
+        let pods = if stable.is_empty() { canary } else { stable };
+        let one = turn.checked_rem(pods.len()).and_then(|turn| pods.get(turn));
+        one.map(|pod| pod.at).ok_or_else(|| Nobody::Now(format!("no pod behind Service {} is ready", target.service_ref.name)))
+    }))
 }
 
 /// Whether the process that was in this pod of ours at that time has gone: its pod is not there any more, or its container has ended

@@ -8,14 +8,14 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::steady::Steadiness;
+use super::{contract::Contract, steady::Steadiness};
 use crate::{
     decide::judge::{
         book::{Dated, Input, Pair},
         probes::{ProbeTerms, Seen, Turn},
     },
     model::{
-        probe::Answerer,
+        probe::{Answerer, Done},
         world::{RestSample, Told, Voice},
     },
 };
@@ -58,6 +58,7 @@ pub(super) struct Outlives {
 }
 
 /// Runs at rest of the version that serves, since we began to ask it: what is usual for its probes.
+#[derive(Default)]
 struct History {
     /// The version.
     of: String,
@@ -65,6 +66,8 @@ struct History {
     now: bool,
     /// By probe: runs, and failures among them.
     runs: BTreeMap<String, (u32, u32)>,
+    /// What it answers.
+    contract: Contract,
 }
 
 /// What could not be put right, by probe.
@@ -183,7 +186,7 @@ impl Book {
     /// What runs at rest is this version: what is usual begins anew with another.
     pub(super) fn knows(&mut self, version: &str) {
         if self.outlives.history.as_ref().is_none_or(|known| known.of != version) {
-            self.outlives.history = Some(History { of: version.to_owned(), now: true, runs: BTreeMap::new() });
+            self.outlives.history = Some(History { of: version.to_owned(), now: true, ..History::default() });
         }
         if let Some(known) = &mut self.outlives.history {
             known.now = true;
@@ -194,6 +197,18 @@ impl Book {
     pub(super) fn terms(&self, probe: &ProbeTerms) -> ProbeTerms {
         let (runs, flakes) = self.outlives.history.as_ref().and_then(|known| known.runs.get(&probe.name)).copied().unwrap_or_default();
         ProbeTerms { runs, flakes, ..probe.clone() }
+    }
+
+    /// What stable answers: of the version that served before the rollout and, when that was not asked, what it says beside the canary.
+    pub(super) fn contract(&mut self) -> &mut Contract {
+        &mut self.outlives.history.get_or_insert_default().contract
+    }
+
+    /// Learns what the version that serves answers at rest.
+    pub(super) fn answered_at_rest(&mut self, probe: &str, done: &[Done]) {
+        if let Some(known) = self.outlives.history.as_mut().filter(|known| known.now) {
+            known.contract.learn(probe, done);
+        }
     }
 
     /// Adds a run at rest. Whether that takes the probe its voice, or gives it back.
@@ -353,6 +368,7 @@ impl Book {
     pub(super) fn begins(&mut self, probe: &str) {
         self.outlives.left.remove(probe);
         self.outlives.steady.remove(probe);
+        self.contract().forget(probe);
     }
 
     pub(super) fn samples(&self) -> Vec<Dated> {

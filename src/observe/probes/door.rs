@@ -10,7 +10,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     Asks, Door, Watched,
     book::Side,
-    round::{Asker, ROUTE, label, seen},
+    round::{Asker, ROUTE, label},
 };
 use crate::{
     decide::judge::probes::{self, Seen, Turn},
@@ -51,7 +51,7 @@ impl Asker {
             self.ask((probe, &as_tester), (door.at, door.at), ROUTE, label(Side::Canary)),
             self.ask_stable((probe, &as_customer), door)
         );
-        let seen = (seen(on_canary.outcome), seen(on_stable.outcome));
+        let seen = self.both(probe, on_canary, on_stable);
         // It was shut while somebody stood in it.
         if !self::door(&told.borrow().0).is_some_and(|now| now.is(door)) {
             return false;

@@ -90,9 +90,10 @@ impl Asker {
         // The door that the last round could have gone through.
         let mut entered: Option<Door> = None;
         let began = Instant::now();
-        let mut room = began;
+        let (mut room, mut rounds) = (began, 0_u32);
         loop {
-            let (probe, eager) = told.borrow_and_update().clone();
+            let (mut probe, eager) = told.borrow_and_update().clone();
+            probe.every = every(&probe, rounds);
             let opens = self.opens(&probe).filter(|_| entered.is_none());
             let stopped = lock(&self.book).stopped(&probe.check.name);
             let due = due(&probe, eager || doubted, last, opens).filter(|_| !stopped).map(|due| due.max(room));
@@ -121,6 +122,7 @@ impl Asker {
                 continue;
             }
             last = Some(Instant::now());
+            rounds = rounds.saturating_add(1);
             let door = self.open_door(&probe, entered.as_ref()).cloned();
             // Provisional: while it runs, the next one is not in the past.
             self.announce(&probe, Instant::now() + probe.every);
@@ -243,13 +245,17 @@ impl Asker {
         };
         let beside = async {
             match stable {
-                Some(stable) => self.ask_pod(probe, stable, stable, Side::Stable).await,
-                // Nobody of stable answers: that is stable failing, so a canary that answers may be the mend, and one that
-                // does not is not to blame alone.
-                None => Seen::Fail(NO_STABLE.to_owned()),
+                Some(stable) => Some(self.ask_pod(probe, stable, stable, Side::Stable).await),
+                None => None,
             }
         };
-        let seen = tokio::join!(self.ask_pod(probe, canary, stable.unwrap_or(canary), Side::Canary), beside);
+        let (on_canary, on_stable) = tokio::join!(self.ask_pod(probe, canary, stable.unwrap_or(canary), Side::Canary), beside);
+        let seen = match on_stable {
+            Some(on_stable) => self.both(probe, on_canary, on_stable),
+            // Nobody of stable answers: that is stable failing, so a canary that answers may be the mend, and one that
+            // does not is not to blame alone.
+            None => (seen(on_canary.outcome), Seen::Fail(NO_STABLE.to_owned())),
+        };
         if !still_asked(told, canary) {
             return false;
         }
@@ -271,14 +277,28 @@ impl Asker {
         canary_alone && votes
     }
 
-    /// One pod. It says who it is, where that will be asked for.
-    async fn ask_pod(&self, probe: &Watched, target: &Target, home: &Target, side: Side) -> Seen {
-        let check = &probe.check;
-        let run = self.ask((probe, check), (target.at, home.at), PODS, label(side)).await;
-        if check.answered_by.is_some() {
-            lock(&self.book).learn(&check.name, side, run.answered);
+    /// What both sides say, with their answers compared where each alone is as expected.
+    pub(super) fn both(&self, probe: &Watched, canary: Run, stable: Run) -> (Seen, Seen) {
+        let (mut on_canary, on_stable) = (seen(canary.outcome), seen(stable.outcome));
+        if probe.compares && on_stable == Seen::Pass {
+            let mut book = lock(&self.book);
+            let contract = book.contract();
+            contract.learn(&probe.check.name, &stable.done);
+            if on_canary == Seen::Pass {
+                on_canary = shortened(contract.seen(&probe.check, &canary.done));
+            }
         }
-        seen(run.outcome)
+        (on_canary, on_stable)
+    }
+
+    /// One pod. It says who it is, where that will be asked for.
+    async fn ask_pod(&self, probe: &Watched, target: &Target, home: &Target, side: Side) -> Run {
+        let check = &probe.check;
+        let mut run = self.ask((probe, check), (target.at, home.at), PODS, label(side)).await;
+        if check.answered_by.is_some() {
+            lock(&self.book).learn(&check.name, side, std::mem::take(&mut run.answered));
+        }
+        run
     }
 
     /// One pod; when it fails, another one at once, to tell a bad pod from a bad version.
@@ -291,7 +311,10 @@ impl Asker {
             let run = self.ask((probe, &check), (target.at, target.at), PODS, "rest").await;
             let wrong = match seen(run.outcome) {
                 Seen::Void(_) => return,
-                Seen::Pass => None,
+                Seen::Pass => {
+                    lock(&self.book).answered_at_rest(name, &run.done);
+                    None
+                }
                 Seen::Fail(said) | Seen::Busy(said) => Some(said),
             };
             let healthy = wrong.is_none();
@@ -360,6 +383,15 @@ pub(super) fn seen(outcome: Outcome) -> Seen {
     }
 }
 
+fn shortened(seen: Seen) -> Seen {
+    match seen {
+        Seen::Pass => Seen::Pass,
+        Seen::Fail(said) => Seen::Fail(short(&said)),
+        Seen::Busy(said) => Seen::Busy(short(&said)),
+        Seen::Void(said) => Seen::Void(short(&said)),
+    }
+}
+
 pub(super) fn label(side: Side) -> &'static str {
     match side {
         Side::Canary => "canary",
@@ -382,6 +414,12 @@ async fn at(due: Option<Instant>) {
         Some(due) => sleep_until(due).await,
         None => std::future::pending().await,
     }
+}
+
+/// From one round to the next, after so many of them in this stage.
+fn every(probe: &Watched, rounds: u32) -> Duration {
+    let burst = probe.burst.filter(|burst| rounds < burst.runs && matches!(probe.asks, Asks::Pair { .. }));
+    burst.map_or(probe.every, |burst| probe.every.min(burst.every))
 }
 
 /// When the next round begins, at the latest when a door opens; none: there is nobody to ask.

@@ -18,7 +18,7 @@ use crate::{
     edge::probe::{Entry, InMemory, Room, ScriptedSuites, Swept},
     model::{
         phase::after,
-        probe::{AnsweredBy, Answerer, Class, Expect, Outcome, Run, RunName, Scheme, Step, Sweep, Vars, Wanted},
+        probe::{AnsweredBy, Answerer, Class, Compare, Done, Expect, Outcome, Run, RunName, Scheme, Shape, Step, Sweep, Vars, Wanted},
         route::Testers,
         world::Told,
     },
@@ -28,6 +28,8 @@ mod suites;
 
 /// How long every flow takes.
 const FLOW: Duration = Duration::from_millis(10);
+
+mod contract;
 
 /// Wall time that follows tokio's.
 struct Ticking(Instant);
@@ -51,6 +53,8 @@ struct Scripted {
     to_customers: Mutex<VecDeque<(&'static str, bool)>>,
     /// Every pod says this of itself; nothing: v2 of a canary's, v1 of stable's.
     says: Mutex<Option<&'static str>>,
+    /// What the canary answers, and what stable does, where that is compared.
+    bodies: Mutex<[serde_json::Value; 2]>,
     /// What every run leaves.
     leaves: Mutex<Option<String>>,
     /// Whose items a sweep finds; and the sweeps: when, where, and how many were meant.
@@ -70,6 +74,18 @@ impl Scripted {
             (DOOR, None) => self.to_customers.lock().unwrap().pop_front().unwrap_or(("v1", true)),
             (port, _) => (self.says.lock().unwrap().unwrap_or(if port > 100 { "v1" } else { "v2" }), !bad),
         }
+    }
+}
+
+impl Scripted {
+    fn done(&self, check: &Check, stable: bool) -> Vec<Done> {
+        let bodies = self.bodies.lock().unwrap();
+        let body = &bodies[usize::from(stable)];
+        let compared = check.steps.iter().filter_map(|step| Some((step, step.compare.as_ref()?)));
+        let shape = |compare| Some(Shape::of(200, Some(body), compare));
+        compared
+            .map(|(step, compare)| Done { step: step.name.clone(), status: Some(200), took: FLOW, wrong: None, shape: shape(compare) })
+            .collect()
     }
 }
 
@@ -93,7 +109,8 @@ impl Prober for Scripted {
                 let said = "GET / answered 500, expected 2xx".to_owned();
                 Outcome::Fail { class: Class::HttpStatus, step: "home".to_owned(), said, status: Some(500), took: FLOW }
             };
-            Run { left: self.leaves.lock().unwrap().clone(), answered: vec![who], ..Run::from(outcome) }
+            let done = self.done(check, target.port() > 100);
+            Run { left: self.leaves.lock().unwrap().clone(), answered: vec![who], done, ..Run::from(outcome) }
         })
     }
 
@@ -177,6 +194,7 @@ fn check() -> Arc<Check> {
         expect: Expect::default(),
         capture: Vec::new(),
         until: None,
+        compare: None,
         deadline: Step::DEADLINE,
     };
     Arc::new(Check {
@@ -193,11 +211,22 @@ fn check() -> Arc<Check> {
         trust: None,
         tester: None,
         answered_by: None,
+        knock: None,
     })
 }
 
 fn asking(asks: Asks, every: u64) -> Watch {
-    let probe = Watched { check: check(), every: Duration::from_secs(every), votes: true, pods: true, page: None, route_of: None, asks };
+    let probe = Watched {
+        check: check(),
+        every: Duration::from_secs(every),
+        burst: None,
+        votes: true,
+        pods: true,
+        compares: true,
+        page: None,
+        route_of: None,
+        asks,
+    };
     Watch {
         about: "v2".to_owned(),
         stage: "Preflight".to_owned(),
@@ -787,4 +816,20 @@ async fn a_probe_that_flakes_at_rest_does_not_vote_whatever_version_serves_until
     flaky(&bench, 1200, false).await;
     let seen = bench.board.read(&key());
     assert_eq!((seen.voting.len(), seen.mute.len(), seen.turned.iter().map(|voice| voice.mute).collect::<Vec<_>>()), (1, 0, vec![false]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_comes_first_and_then_the_schedule() {
+    let bench = bench();
+    let mut watch = pair(1, 1);
+    watch.probes.iter_mut().for_each(|probe| probe.burst = Some(Burst { runs: 20, every: Duration::from_secs(6) }));
+    bench.board.watch(&key(), watch.clone());
+    bench.pass(119_000).await;
+    assert_eq!(bench.samples().len(), 20, "20 in two minutes");
+    bench.pass(31_000).await;
+    assert_eq!(bench.samples().len(), 22, "one in 15 s");
+    watch.stage = "Canary 1".to_owned();
+    bench.board.watch(&key(), watch);
+    bench.pass(31_000).await;
+    assert_eq!(bench.samples().len(), 28, "anew in the next stage");
 }

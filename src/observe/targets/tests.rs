@@ -108,6 +108,7 @@ fn probe(port: Option<&str>) -> Probe {
         trust: None,
         tester: None,
         answered_by: None,
+        knock: None,
     };
     let (rollout, always) = (std::time::Duration::from_secs(15), std::time::Duration::from_mins(3));
     Probe {
@@ -116,6 +117,7 @@ fn probe(port: Option<&str>) -> Probe {
         port: port.map(str::to_owned),
         rollout,
         always,
+        burst: None,
         votes: true,
         pods: true,
         route: false,

@@ -105,15 +105,21 @@ impl Ca {
         self.0.pem().into_bytes()
     }
 
-    /// Serves under a certificate for this host, and notes the name that the client asked for before its request.
-    pub(super) async fn serve(&self, host: &str) -> Server {
+    /// What ends TLS under a certificate for this host, and speaks one of these protocols.
+    pub(super) fn acceptor(&self, host: &str, protocols: &[&str]) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(vec![host.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
         let key = rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let config = builder.with_no_client_auth().with_single_cert(vec![certificate.into()], key).unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let mut config = builder.with_no_client_auth().with_single_cert(vec![certificate.into()], key).unwrap();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    /// Serves, and notes the name that the client asked for before its request.
+    pub(super) async fn serve(&self, host: &str) -> Server {
+        let acceptor = self.acceptor(host, &[]);
         Server::start(move |stream, number, heard| {
             let acceptor = acceptor.clone();
             async move {

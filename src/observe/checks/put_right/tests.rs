@@ -4,6 +4,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::{TRACK_CANARY, TRACK_LABEL};
 
 /// An API server that knows these objects, by the last part of their path.
 fn server(objects: Value) -> (Client, Arc<Mutex<Vec<String>>>) {
@@ -68,7 +69,7 @@ fn run() -> ProbeRunSpec {
     let mut secrets = crate::model::probe::Vars::default();
     secrets.set("secrets.password", "s3cret-canary".into());
     secrets.set("secrets.other", "s3cret-other".into());
-    let made = super::super::probe("order-bot", &raw.spec, None, secrets).unwrap();
+    let made = super::super::probe("order-bot", &raw.spec, (None, secrets), None).unwrap();
     let page = page("demo", "shop", &raw, &made.check).unwrap();
     assert_eq!((page.most, page.probe.generation, page.delivery.as_str()), (3, 4, "shop"));
     let spec = ProbeRunSpec {

@@ -1,0 +1,122 @@
+//! A suite in an image of the owner's judges a version: run as a Job against both sides at once, it is a verdict when it fails on the new
+//! one alone, twice.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use super::{ROLLOUT, Shop, bed, calm, tell};
+use crate::support::{Bed, rest::Hand, shop::Setup};
+
+/// A Job takes some seconds to start, and a suite runs twice on both sides.
+const JUDGED: Duration = Duration::from_mins(4);
+
+/// A shop that a suite of ten requests judges: a load generator that writes a `JUnit` report. Its other probe asks for nothing but the page.
+fn with_suite<'a>(bed: &'a Bed, namespace: &str) -> Result<Shop<'a>> {
+    let shop = Shop::delivered(bed, namespace, Setup::by_route())?;
+    let page =
+        json!({"spec": {"mutates": false, "steps": [{"name": "page", "request": {"path": "/"}, "expect": {"status": [200]}}]}}).to_string();
+    shop.kubectl(&["patch", "productionprobe", "buy", "--type=merge", "-p", &page])?;
+    let args = ["--target=$(HALDANE_TARGET)", "--host=$(HALDANE_HOST)", "--path=/products", "--path=POST /orders", "--fresh=10", "--keepalive=0",
+        "--keepalive-rate=0", "--duration=1s", "--quiet", "--junit=/dev/termination-log"];
+    shop.apply(&json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "e2e"}, "spec": {
+        "schedule": "0 0 31 2 *", "suspend": true,
+        "jobTemplate": {"spec": {"template": {"metadata": {"labels": {"app": "e2e"}}, "spec": {"enableServiceLinks": false, "containers": [
+            {"name": "e2e", "image": format!("{}/load:1", bed.registry), "args": args},
+        ]}}}},
+    }}))?;
+    shop.apply(&json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "ProductionProbe", "metadata": {"name": "e2e"}, "spec": {
+        "target": {"serviceRef": {"name": "shop", "port": "http"}},
+        "job": {"cronJobRef": {"name": "e2e"}, "within": "1m"},
+        "schedule": {"rollout": "10m", "always": "1h"},
+    }}))?;
+    let verify = json!({"spec": {"verify": {"probes": [{"name": "buy"}, {"name": "e2e"}]}}}).to_string();
+    shop.kubectl(&["patch", "delivery", "shop", "--type=merge", "-p", &verify])?;
+    Ok(shop)
+}
+
+fn jobs(shop: &Shop<'_>) -> Result<Vec<Value>> {
+    shop.bed.list(&shop.ns, "jobs", "haldane.dev/probe=e2e")
+}
+
+/// Those that have ended so.
+fn ended(jobs: &[Value], how: &str) -> usize {
+    let is = |job: &&Value| {
+        let conditions = job.pointer("/status/conditions").and_then(Value::as_array);
+        conditions.into_iter().flatten().any(|c| c["type"] == how && c["status"] == "True")
+    };
+    jobs.iter().filter(is).count()
+}
+
+#[test]
+fn a_suite_that_fails_on_the_new_version_alone_takes_it_back_before_it_has_customers() -> Result<()> {
+    let _calm = calm();
+    let bed = bed()?;
+    let shop = with_suite(bed, "suite-bad")?;
+    let load = shop.customers(50, 5)?;
+    let mut life = shop.follow()?;
+    let begun = Instant::now();
+    shop.helm("v2", &["--set-string", r"env.SHOP_FAIL=path=/orders\,code=500\,version=v2"])?;
+    let back = life.until(JUDGED, "back on v1", |seen| seen.is_back("v1"))?;
+    let took = begun.elapsed();
+    let why = shop.plugin(&["why", "shop"])?;
+    shop.is_at_rest("v1", Hand::Haldane)?;
+    let report = load.stop()?;
+    tell(&format!("suite-bad: back after {} s; {report}; {}\n{why}", took.as_secs(), back.message()));
+    let said = "e2e: suite e2e ended with exit code 1; failed: load.POST /orders on canary, passed on stable; twice";
+    ensure!(back.message().contains(said), "{}", back.message());
+    ensure!(report.failed() == 0, "it had customers: {report}");
+    let jobs = jobs(&shop)?;
+    ensure!(ended(&jobs, "Failed") == 2 && ended(&jobs, "Complete") >= 2, "{jobs:#?}");
+    // Whoever wants to read what the tests said finds their Job.
+    let failed = jobs.iter().find(|job| job.pointer("/status/failed").is_some()).context("no Job failed")?;
+    let name = failed.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let log = shop.kubectl(&["logs", &format!("job/{name}")])?;
+    ensure!(log.contains("http_500"), "{log}");
+    shop.close()
+}
+
+#[test]
+fn a_good_version_passes_its_suite_once_and_goes_live() -> Result<()> {
+    let _calm = calm();
+    let bed = bed()?;
+    let shop = with_suite(bed, "suite-good")?;
+    let mark = bed.audit_mark()?;
+    let load = shop.customers(50, 5)?;
+    let mut life = shop.follow()?;
+    let begun = Instant::now();
+    shop.set_image("v2")?;
+    life.until(ROLLOUT + JUDGED, "live on v2", |seen| seen.is_live("v2"))?;
+    let took = begun.elapsed();
+    shop.is_at_rest("v2", Hand::Haldane)?;
+    let report = load.stop()?;
+    let jobs = jobs(&shop)?;
+    tell(&format!("suite-good: live after {} s, {} Jobs; {report}", took.as_secs(), jobs.len()));
+    ensure!(report.failed() == 0, "{report}");
+    // One of each side, and those at rest before and after it.
+    ensure!(ended(&jobs, "Failed") == 0 && (2..=5).contains(&jobs.len()), "{jobs:#?}");
+    shop.nothing_was_forbidden(mark)?;
+    shop.close()
+}
+
+#[test]
+fn a_suite_that_fails_on_both_sides_blames_nobody_and_one_that_runs_by_itself_is_told() -> Result<()> {
+    let _calm = calm();
+    let bed = bed()?;
+    let shop = with_suite(bed, "suite-both")?;
+    shop.kubectl(&["patch", "cronjob", "e2e", "--type=merge", "-p", r#"{"spec":{"suspend":false}}"#])?;
+    let mut life = shop.follow()?;
+    let told = life.until(ROLLOUT, "told", |seen| seen.reason() == "ProbeInvalid" || seen.condition("Ready") == "False")?;
+    tell(&told.to_string());
+    ensure!(told.object.to_string().contains("CronJob e2e is not suspended"), "{}", told.object);
+    shop.kubectl(&["patch", "cronjob", "e2e", "--type=merge", "-p", r#"{"spec":{"suspend":true}}"#])?;
+    // Both sides lack what the suite asks for.
+    let pods = shop.pods()?;
+    shop.helm("v2", &["--set-string", r"env.SHOP_FAIL=path=/orders\,code=500"])?;
+    pods.iter().try_for_each(|pod| shop.tell_pod(pod, "fail?path=/orders&code=500"))?;
+    let held = life.until(JUDGED, "held", |seen| seen.reason() == "BothFailing")?;
+    tell(held.message());
+    ensure!(held.message().contains("e2e: suite e2e ended with exit code 1"), "{}", held.message());
+    shop.close()
+}

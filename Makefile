@@ -5,7 +5,7 @@ SHELL := bash
 env := . tests/support/env.sh &&
 
 .DEFAULT_GOAL := help
-.PHONY: help setup components demo demo-down test test-code test-cluster matrix bench soak lint cluster cluster-down cluster-check
+.PHONY: help setup components demo demo-down test test-code test-cluster matrix releases bench soak lint cluster cluster-down cluster-check
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -29,6 +29,10 @@ test-cluster: ## the controller on a real cluster
 matrix: ## every phase of a rollout x everything that others may do meanwhile, as a table (long)
 	$(env) cargo test --locked --test matrix
 	@tests/cluster/cluster down matrix
+
+releases: ## bad releases of every kind, and good ones in bad weather: time to the verdict and what was told (long)
+	$(env) cargo test --locked --test releases
+	@tests/cluster/cluster down releases
 
 # Rows that begin with J, AA and P9 need no cluster, and an optimised build.
 simulated := $(filter J% AA P9,$(ROWS))

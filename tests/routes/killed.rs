@@ -24,16 +24,7 @@ const RIGHT: Duration = Duration::from_mins(4);
 /// A shop whose pods keep their orders in one place, and a bot that orders, dawdles, and leaves it to its teardown to cancel.
 fn open(bed: &Bed) -> Result<Shop<'_>> {
     let shop = Shop::ground(bed, "killed", Setup { probe_at_rest: "2s", ..Setup::by_route() })?;
-    let image = format!("{}/shop:v1", bed.registry);
-    let labels = json!({"app": "orders"});
-    let container = json!({"name": "shop", "image": image, "ports": [{"name": "http", "containerPort": 8080}],
-        "readinessProbe": {"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 1}});
-    shop.apply(&json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "orders"}, "spec": {
-        "replicas": 1, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
-            "spec": {"enableServiceLinks": false, "containers": [container]}}}}))?;
-    shop.apply(&json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "orders"},
-        "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": "http"}]}}))?;
-    shop.kubectl(&["rollout", "status", "deployment/orders", "--timeout=90s"])?;
+    shop.keeper()?;
     helm(&shop, "v1")?;
     shop.kubectl(&["rollout", "status", "deployment/shop", "--timeout=90s"])?;
     let mut probe = shop.probe();
@@ -54,17 +45,12 @@ fn open(bed: &Bed) -> Result<Shop<'_>> {
 }
 
 fn helm(shop: &Shop, tag: &str) -> Result<()> {
-    shop.helm(tag, &["--set-string", &format!("env.SHOP_STORE={}:80", store(shop)?)])
-}
-
-/// Where the orders are kept.
-fn store(shop: &Shop) -> Result<String> {
-    shop.kubectl(&["get", "service", "orders", "-o", "jsonpath={.spec.clusterIP}"])
+    shop.helm(tag, &["--set-string", &format!("env.SHOP_STORE={}", shop.kept_at()?)])
 }
 
 /// The orders of the shop, and of them the bot's that nobody has cancelled.
 fn orders(shop: &Shop) -> Result<(u64, Vec<String>)> {
-    let store = store(shop)?;
+    let store = shop.kept_at()?;
     let ask = |path: &str| -> Result<Value> {
         let said = said(shop.bed.inside("curl").args(["-sf", "-m", "2", &format!("http://{store}{path}")]))?;
         serde_json::from_str(&said).context("what the shop says of its orders")

@@ -18,8 +18,18 @@ fn with_suite<'a>(bed: &'a Bed, namespace: &str) -> Result<Shop<'a>> {
     let page =
         json!({"spec": {"mutates": false, "steps": [{"name": "page", "request": {"path": "/"}, "expect": {"status": [200]}}]}}).to_string();
     shop.kubectl(&["patch", "productionprobe", "buy", "--type=merge", "-p", &page])?;
-    let args = ["--target=$(HALDANE_TARGET)", "--host=$(HALDANE_HOST)", "--path=/products", "--path=POST /orders", "--fresh=10", "--keepalive=0",
-        "--keepalive-rate=0", "--duration=1s", "--quiet", "--junit=/dev/termination-log"];
+    let args = [
+        "--target=$(HALDANE_TARGET)",
+        "--host=$(HALDANE_HOST)",
+        "--path=/products",
+        "--path=POST /orders",
+        "--fresh=10",
+        "--keepalive=0",
+        "--keepalive-rate=0",
+        "--duration=1s",
+        "--quiet",
+        "--junit=/dev/termination-log",
+    ];
     shop.apply(&json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "e2e"}, "spec": {
         "schedule": "0 0 31 2 *", "suspend": true,
         "jobTemplate": {"spec": {"template": {"metadata": {"labels": {"app": "e2e"}}, "spec": {"enableServiceLinks": false, "containers": [

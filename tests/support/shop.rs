@@ -73,6 +73,26 @@ impl<'a> Shop<'a> {
         Ok(shop)
     }
 
+    /// Another shop beside it that keeps its orders, as a database would; where, as the chart is told.
+    pub(crate) fn keeper(&self) -> Result<String> {
+        let image = format!("{}/shop:v1", self.bed.registry);
+        let labels = json!({"app": "orders"});
+        let container = json!({"name": "shop", "image": image, "ports": [{"name": "http", "containerPort": 8080}],
+            "readinessProbe": {"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 1}});
+        self.apply(&json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "orders"}, "spec": {
+            "replicas": 1, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
+                "spec": {"enableServiceLinks": false, "containers": [container]}}}}))?;
+        self.apply(&json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "orders"},
+            "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": "http"}]}}))?;
+        self.kubectl(&["rollout", "status", "deployment/orders", "--timeout=90s"])?;
+        self.kept_at()
+    }
+
+    /// Where its orders are kept.
+    pub(crate) fn kept_at(&self) -> Result<String> {
+        Ok(format!("{}:80", self.kubectl(&["get", "service", "orders", "-o", "jsonpath={.spec.clusterIP}"])?))
+    }
+
     /// The same, adopted.
     pub(crate) fn delivered(bed: &'a Bed, namespace: &str, setup: Setup) -> Result<Self> {
         let shop = Self::open(bed, namespace, setup)?;

@@ -73,13 +73,13 @@ impl Shape {
     /// That of an answer; `json` none: its body is no JSON.
     #[must_use]
     pub fn of(status: u16, json: Option<&Value>, compare: &Compare) -> Self {
-        let mut room = Room { left: Self::MOST, cut: false, ignore: &compare.ignore };
+        let mut space = Room { left: Self::MOST, cut: false, ignore: &compare.ignore };
         let root = json.map(|json| {
             let mut node = Node::default();
-            node.take(json, "$", DEPTH, &mut room);
+            node.take(json, "$", DEPTH, &mut space);
             node
         });
-        Self { statuses: vec![status], bare: root.is_none(), root, cut: room.cut }
+        Self { statuses: vec![status], bare: root.is_none(), root, cut: space.cut }
     }
 
     /// Learns another answer of the same side.

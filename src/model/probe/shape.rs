@@ -142,7 +142,9 @@ impl Node {
                 let path = format!("{path}[*]");
                 if !room.ignore.contains(&path) {
                     let node = self.items.get_or_insert_default();
-                    items.iter().for_each(|item| node.take(item, &path, depth - 1, room));
+                    for item in items {
+                        node.take(item, &path, depth - 1, room);
+                    }
                 }
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {}

@@ -1,6 +1,6 @@
 //! `probe run`: one run of a ProductionProbe from where the user sits, by the controller's own prober.
 //!
-//! It decides nothing and writes no object. A run that changes something is put right by this process alone: there is no ProbeRun of it.
+//! It decides nothing and writes no object. A run that changes something is put right by this process alone: there is no `ProbeRun` of it.
 
 use std::{sync::Arc, time::Duration};
 

@@ -71,8 +71,8 @@ async fn by_hand(cluster: &Cluster, delivery: &Delivery) -> Vec<String> {
     let canary = status.rollout.is_some();
     let failed = status.rollout.and_then(|rollout| rollout.evidence?.failure);
     let Some(said) = failed.or_else(|| status.last_rollback.map(|last| last.message)) else { return Vec::new() };
-    let named = delivery.spec.verify.iter().flat_map(|verify| &verify.probes);
-    let Some((name, said)) = named.filter_map(|probe| Some((&probe.name, failure_of(&said, &probe.name)?))).next() else {
+    let mut named = delivery.spec.verify.iter().flat_map(|verify| &verify.probes);
+    let Some((name, said)) = named.find_map(|probe| Some((&probe.name, failure_of(&said, &probe.name)?))) else {
         return Vec::new();
     };
     let Ok(Some(probe)) = within("productionprobes", cluster.of::<ProductionProbe>().get_opt(name)).await else { return Vec::new() };

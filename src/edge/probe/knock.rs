@@ -178,8 +178,7 @@ fn serving(message: &[u8]) -> Result<(), String> {
     const FIELD: u8 = 0x08;
     let said = match message.split_at_checked(PREFIX) {
         // A number of 0 is not written down.
-        Some(([0, ..], [])) => "UNKNOWN",
-        Some(([0, ..], [FIELD, 0])) => "UNKNOWN",
+        Some(([0, ..], [] | [FIELD, 0])) => "UNKNOWN",
         Some(([0, ..], [FIELD, 1])) => return Ok(()),
         Some(([0, ..], [FIELD, 2])) => "NOT_SERVING",
         Some(([0, ..], [FIELD, 3])) => "SERVICE_UNKNOWN",

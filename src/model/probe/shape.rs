@@ -73,13 +73,13 @@ impl Shape {
     /// That of an answer; `json` none: its body is no JSON.
     #[must_use]
     pub fn of(status: u16, json: Option<&Value>, compare: &Compare) -> Self {
-        let mut room = Room { left: Self::MOST, cut: false, ignore: &compare.ignore };
+        let mut space = Room { left: Self::MOST, cut: false, ignore: &compare.ignore };
         let root = json.map(|json| {
             let mut node = Node::default();
-            node.take(json, "$", DEPTH, &mut room);
+            node.take(json, "$", DEPTH, &mut space);
             node
         });
-        Self { statuses: vec![status], bare: root.is_none(), root, cut: room.cut }
+        Self { statuses: vec![status], bare: root.is_none(), root, cut: space.cut }
     }
 
     /// Learns another answer of the same side.
@@ -142,7 +142,9 @@ impl Node {
                 let path = format!("{path}[*]");
                 if !room.ignore.contains(&path) {
                     let node = self.items.get_or_insert_default();
-                    items.iter().for_each(|item| node.take(item, &path, depth - 1, room));
+                    for item in items {
+                        node.take(item, &path, depth - 1, room);
+                    }
                 }
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {}

@@ -2,7 +2,8 @@
 //!
 //! * `path` (required): this path and everything under it (`/orders` also means `/orders/17`, and `/orders/` means what is under it alone); `/` is the page alone, `*` is every path.
 //! * `code`: 400 to 599.
-//! * `ms`: so many milliseconds later, at most 10,000. One of `code` and `ms` is required.
+//! * `ms`: so many milliseconds later, at most 10,000.
+//! * `log`: a line of level error that says so, with the number of the request; the answer is as ever. One of `code`, `ms` and `log` is required.
 //! * `after`: so many customer requests, on any path, pass first (default 0). Readiness, metrics and admin requests do not count.
 //! * `version`: only in this version (default: in all), for a fault that a later image mends.
 //! * `rate`: percent of the requests that fail (default 100). Spread without a pattern, and the same in every run.
@@ -23,6 +24,7 @@ pub(crate) struct Rule {
     path: String,
     code: Option<u16>,
     ms: u64,
+    log: Option<String>,
     after: u64,
     rate: f64,
     version: Option<String>,
@@ -43,6 +45,11 @@ impl Faults {
     /// How much later this request is answered.
     pub(crate) fn delay_for(&self, path: &str, number: u64) -> Duration {
         Duration::from_millis(self.0.iter().filter(|rule| rule.hits(path, number)).map(|rule| rule.ms).sum())
+    }
+
+    /// What is complained of in the log while it is answered.
+    pub(crate) fn complaint_for(&self, path: &str, number: u64) -> Option<String> {
+        self.0.iter().filter(|rule| rule.hits(path, number)).find_map(|rule| rule.log.clone())
     }
 
     pub(crate) fn add(&mut self, rule: Rule) {
@@ -72,7 +79,7 @@ impl FromStr for Rule {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (mut path, mut code, mut ms, mut after, mut rate, mut version) = (None, None, 0, 0, 100.0, None);
+        let (mut path, mut code, mut ms, mut log, mut after, mut rate, mut version) = (None, None, 0, None, 0, 100.0, None);
         for part in text.split(',') {
             let (key, value) = part.trim().split_once('=').with_context(|| format!("{part:?} is not key=value"))?;
             let bad = || format!("{key}={value}");
@@ -80,15 +87,16 @@ impl FromStr for Rule {
                 "path" if value == "*" || value.starts_with('/') => path = Some(value.to_owned()),
                 "code" => code = Some(within(value, 400..=599).with_context(bad)?),
                 "ms" => ms = within(value, 1..=10_000).with_context(bad)?,
+                "log" if !value.is_empty() => log = Some(value.to_owned()),
                 "after" => after = value.parse().with_context(bad)?,
                 "version" => version = Some(value.to_owned()),
                 "rate" => rate = within(value, 0.0..=100.0).with_context(bad)?,
-                _ => bail!("{part:?} is not understood: path, code, ms, after, rate and version are"),
+                _ => bail!("{part:?} is not understood: path, code, ms, log, after, rate and version are"),
             }
         }
         let path = path.context("path is missing")?;
-        ensure!(code.is_some() || ms > 0, "code or ms is missing");
-        Ok(Self { path, code, ms, after, rate, version })
+        ensure!(code.is_some() || ms > 0 || log.is_some(), "code, ms or log is missing");
+        Ok(Self { path, code, ms, log, after, rate, version })
     }
 }
 
@@ -117,8 +125,8 @@ mod tests {
     #[test]
     fn a_list_is_read() {
         let expected = Faults(vec![
-            Rule { path: "/orders".into(), code: Some(500), ms: 0, after: 20, rate: 100.0, version: None },
-            Rule { path: "*".into(), code: Some(503), ms: 0, after: 0, rate: 2.5, version: Some("v2".into()) },
+            Rule { path: "/orders".into(), code: Some(500), ms: 0, log: None, after: 20, rate: 100.0, version: None },
+            Rule { path: "*".into(), code: Some(503), ms: 0, log: None, after: 0, rate: 2.5, version: Some("v2".into()) },
         ]);
         let read = faults("path=/orders,code=500,after=20; path=*,code=503,rate=2.5,version=v2;");
         assert_eq!(read, expected);
@@ -138,6 +146,7 @@ mod tests {
             "path=/x,code=500,rate=101",
             "path=/x,code=500,later=3",
             "path=/x,ms=0",
+            "path=/x,log=",
             "path=/x,ms=99999",
         ] {
             assert!(text.parse::<Faults>().is_err(), "{text} was accepted");
@@ -150,6 +159,14 @@ mod tests {
         let delays: std::collections::BTreeSet<_> = (1..100).map(|number| faults.delay_for("/products", number).as_millis()).collect();
         assert_eq!(delays.into_iter().collect::<Vec<_>>(), [20, 320]);
         assert_eq!((faults.code_for("/products", 1), faults.delay_for("/", 1)), (None, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_complaint_changes_no_answer() {
+        let faults = faults("path=/products,log=cannot reach the till,after=1");
+        assert_eq!(faults.complaint_for("/products", 1), None);
+        assert_eq!(faults.complaint_for("/products", 2).as_deref(), Some("cannot reach the till"));
+        assert_eq!((faults.code_for("/products", 2), faults.delay_for("/products", 2)), (None, Duration::ZERO));
     }
 
     #[test]

@@ -113,10 +113,13 @@ impl Shop {
             (method, names) => {
                 let handler = handler_of(names);
                 let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
-                let (delay, fault) = {
+                let (delay, fault, complaint) = {
                     let faults = locked(&self.faults);
-                    (faults.delay_for(path, number), faults.code_for(path, number))
+                    (faults.delay_for(path, number), faults.code_for(path, number), faults.complaint_for(path, number))
                 };
+                if let Some(complaint) = complaint {
+                    crate::complain(&self.version, &format!("{complaint} for request {number}"));
+                }
                 sleep(delay).await;
                 if let Some(code) = fault {
                     self.log_failed_probe(&parts, code);

@@ -16,6 +16,8 @@ mod flows;
 mod helm;
 #[path = "routes/killed.rs"]
 mod killed;
+#[path = "routes/logs.rs"]
+mod logs;
 #[path = "routes/mid_rollout.rs"]
 mod mid_rollout;
 #[path = "routes/prometheus.rs"]

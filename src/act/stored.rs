@@ -35,7 +35,7 @@ pub(super) const MESSAGE: usize = 1024;
 const PREPARED: usize = 4;
 /// Length of a text in the evidence.
 const EVIDENCE: usize = 512;
-/// Length of a sentence on requests.
+/// Length of a sentence on requests, on the log or on restarts.
 const REQUESTS: usize = 200;
 
 impl State {
@@ -235,6 +235,8 @@ fn evidence(rollout: &Rollout) -> Evidence {
         bound: rounded(book.terms().bound()),
         probes: book.each_probe().map(probe).collect(),
         requests: words::standing(book, step).iter().map(|said| cut(said, REQUESTS)).collect(),
+        logs: words::logs_standing(book).map(|said| cut(&said, REQUESTS)),
+        restarts: words::restarts_standing(book).map(|said| cut(&said, REQUESTS)),
         failure: book.said().map(|text| cut(text, EVIDENCE)),
         both: lasting(book.both()),
         void: lasting(book.void()),

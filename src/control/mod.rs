@@ -209,7 +209,8 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
     let (nudge, nudges) = unbounded_channel();
     let cluster = Cluster::new(parts.client.clone());
     let runs = Arc::new(ProbeRuns::new(cluster.clone(), parts.clock.clone(), leadership.clone(), &parts.identity.holder(&*parts.clock)));
-    let board = Arc::new(ProbeBoard::new(parts.prober.clone(), runs.clone(), parts.clock.clone(), nudge.clone()));
+    let board =
+        Arc::new(ProbeBoard::new(parts.prober.clone(), runs.clone(), Arc::new(parts.client.clone()), parts.clock.clone(), nudge.clone()));
     let merges = Arc::new(MergeBoard::new(parts.sources.clone(), parts.clock.clone(), nudge));
     metrics.add(board.metrics())?;
     metrics.add(board.sweeps())?;

@@ -5,6 +5,7 @@
 pub mod before;
 pub mod cron_job;
 pub mod decision;
+pub mod logs;
 pub mod measure;
 pub mod phase;
 pub mod plan;

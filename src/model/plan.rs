@@ -4,6 +4,7 @@ use std::{borrow::Cow, collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
     cron_job::PlannedCronJob,
+    logs::LogRules,
     measure::{self, Matchers, Measures},
     phase::Adopted,
     policy::Limits,
@@ -70,6 +71,8 @@ pub struct Plan {
     pub probes: Vec<String>,
     /// How the app counts its requests, if it is judged by them.
     pub measures: Option<Arc<Measures>>,
+    /// What of its log judges it, if it is read.
+    pub logs: Option<Arc<LogRules>>,
     /// Of so many good versions one may be taken back.
     pub one_false_rollback_in: u32,
     /// What happens where users ask too seldom.
@@ -139,6 +142,9 @@ pub enum PlanError {
     /// What is failed, or whose requests, cannot be read.
     #[error("spec.verify.requests.{0}")]
     Series(String),
+    /// A regular expression is none.
+    #[error("spec.verify.logs.{0}")]
+    Lines(String),
 }
 
 impl TryFrom<&DeliverySpec> for Plan {
@@ -161,7 +167,8 @@ impl Plan {
         let named = spec.source.iter().flat_map(|s| &s.github).map(|github| &github.repository);
         let unnamed = named.into_iter().find(|name| Repository::parse(name).is_none()).cloned().map(PlanError::Repository);
         let unread = measures(spec.verify.as_ref()).and_then(Result::err).map(PlanError::Series);
-        let flaw = plan.flaw().or(unnamed).or(unread);
+        let unmatched = logs(spec.verify.as_ref()).and_then(Result::err).map(PlanError::Lines);
+        let flaw = plan.flaw().or(unnamed).or(unread).or(unmatched);
         let mut known = BTreeSet::new();
         plan.workloads.retain(|workload| known.insert(workload.name.clone()));
         plan.steps.sort_by_key(|step| step.weight);
@@ -199,6 +206,7 @@ impl Plan {
             before: rollout.before.into_iter().map(|b| PlannedCronJob { name: b.cron_job_ref.name, containers: b.containers }).collect(),
             probes: spec.verify.iter().flat_map(|v| v.probes.iter().map(|p| p.name.clone())).collect(),
             measures: measures(spec.verify.as_ref()).and_then(Result::ok).map(Arc::new),
+            logs: logs(spec.verify.as_ref()).and_then(Result::ok).map(Arc::new),
             one_false_rollback_in: spec.verify.as_ref().and_then(|v| v.one_false_rollback_in).unwrap_or(ONE_IN),
             no_traffic: spec.verify.as_ref().and_then(|v| v.no_traffic).unwrap_or_default(),
             limits: Limits::default(),
@@ -260,6 +268,11 @@ fn measures(verify: Option<&Verify>) -> Option<Result<Measures, String>> {
     };
     let only = requests.only.as_ref().map(|only| read("only", only)).transpose();
     Some(read("failed", &requests.failed).and_then(|failed| only.map(|only| made(failed, only))))
+}
+
+/// What of its log judges a version, if it is read; or which expression is none.
+fn logs(verify: Option<&Verify>) -> Option<Result<LogRules, String>> {
+    verify?.logs.as_ref().map(LogRules::read)
 }
 
 /// The steps of a plan that names none.

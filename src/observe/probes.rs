@@ -21,7 +21,10 @@ use tokio::{
 use crate::{
     api::delivery::Delivery,
     clock::Clock,
-    edge::probe::{Ledger, Page, Prober},
+    edge::{
+        logs::PodLogs,
+        probe::{Ledger, Page, Prober},
+    },
     model::{
         probe::{Check, Scheme},
         route::Testers,
@@ -31,13 +34,20 @@ use crate::{
 
 mod book;
 mod door;
+pub mod falls;
+pub mod follow;
 pub mod meter;
 mod round;
 mod steady;
 mod sweep;
 
 use book::Book;
+use falls::{Fallible, Falls};
+use follow::{Budget, Followed, Follower};
 use meter::{Meter, Metered};
+
+/// Of all logs together, in bytes a second: twenty Deliveries that roll out at once with 1.5 MiB each.
+const LOGS: usize = 30 * 1024 * 1024;
 
 /// Which Delivery.
 pub type Key = ObjectRef<Delivery>;
@@ -57,6 +67,10 @@ pub struct Watch {
     pub probes: Vec<Watched>,
     /// What the app counts of its users' requests, if it is judged by them.
     pub meter: Option<Metered>,
+    /// Whose logs are read, if it is judged by them.
+    pub follower: Option<Followed>,
+    /// Whose restarts are counted.
+    pub fallible: Fallible,
 }
 
 /// One probe and whom it asks.
@@ -127,6 +141,9 @@ pub struct Door {
 pub struct ProbeBoard {
     prober: Arc<dyn Prober>,
     ledger: Arc<dyn Ledger>,
+    logs: Arc<dyn PodLogs>,
+    /// Of the logs of all Deliveries.
+    budget: Arc<Budget>,
     clock: Arc<dyn Clock>,
     nudge: UnboundedSender<Key>,
     runs: IntCounterVec,
@@ -143,6 +160,8 @@ struct Slot {
     book: Arc<Mutex<Book>>,
     running: BTreeMap<String, Running>,
     meter: Option<Meter>,
+    follower: Option<Follower>,
+    falls: Falls,
 }
 
 /// The task of one probe; it ends with this.
@@ -161,12 +180,19 @@ impl ProbeBoard {
     /// An empty board. `nudge` is told of a Delivery whose results are worth a look; runs that may change production are written down in
     /// the ledger.
     #[must_use]
-    pub fn new(prober: Arc<dyn Prober>, ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>, nudge: UnboundedSender<Key>) -> Self {
+    pub fn new(
+        prober: Arc<dyn Prober>,
+        ledger: Arc<dyn Ledger>,
+        logs: Arc<dyn PodLogs>,
+        clock: Arc<dyn Clock>,
+        nudge: UnboundedSender<Key>,
+    ) -> Self {
         let runs =
             counter("probe_runs_total", "Probe flows by what came of them: pass, or the class of the failure.", &["via", "side", "result"]);
         let sweeps =
             counter("probe_sweeps_total", "Sweeps for what runs of probes have left, by what came of them: done, or left.", &["result"]);
-        Self { prober, ledger, clock, nudge, runs, sweeps, watched: Mutex::default() }
+        let budget = Arc::new(Budget::a_second(LOGS));
+        Self { prober, ledger, logs, budget, clock, nudge, runs, sweeps, watched: Mutex::default() }
     }
 
     /// Counts every flow by way (pods, route), side (canary, stable, rest) and what came of it (pass, or the class). To be registered.
@@ -209,6 +235,8 @@ impl ProbeBoard {
             wanted.is_some_and(|p| running.serves(p))
         });
         slot.meter = wanted.meter.map(|metered| self.metered(key, slot.meter.take(), metered, (&slot.about, &slot.book)));
+        slot.follower = wanted.follower.map(|followed| self.follower(key, slot.follower.take(), followed, (&slot.about, &slot.book)));
+        self.count_falls(key, slot, &wanted.fallible);
         for probe in wanted.probes {
             match slot.running.get(&probe.check.name) {
                 Some(running) => running.tell(probe, wanted.eager),
@@ -232,6 +260,7 @@ impl ProbeBoard {
             slot.voting.iter().filter(|(name, _)| !book.is_mute(name)).map(|(name, mutating)| book.terms(name, *mutating)).collect();
         Probes {
             meters: slot.meter.as_ref().map(Meter::known),
+            logs: slot.follower.as_ref().map(Follower::known),
             voting,
             samples: book.samples(),
             rest: book.rest(),
@@ -272,6 +301,32 @@ impl ProbeBoard {
         Meter::begin(parts, metered, about, book)
     }
 
+    fn follower(&self, key: &Key, follower: Option<Follower>, followed: Followed, (about, book): (&str, &Arc<Mutex<Book>>)) -> Follower {
+        if let Some(follower) = follower.filter(|follower| follower.serves(&followed, about)) {
+            follower.tell(followed, book);
+            return follower;
+        }
+        let (logs, budget) = (self.logs.clone(), self.budget.clone());
+        let parts = follow::Parts { logs, budget, clock: self.clock.clone(), nudge: self.nudge.clone(), key: key.clone() };
+        Follower::begin(parts, followed, about, book)
+    }
+
+    /// A minute in which a pod fell counts when it is over: then somebody has to look.
+    fn count_falls(&self, key: &Key, slot: &mut Slot, fallible: &Fallible) {
+        let (told, later) = slot.falls.look(fallible, self.clock.now());
+        if let Some(told) = told {
+            lock(&slot.book).blocks(vec![told]);
+        }
+        if later {
+            let (nudge, key) = (self.nudge.clone(), key.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(falls::OVER).await;
+                // Nobody listens any more: then nobody needs to be told.
+                let _ = nudge.send(key);
+            });
+        }
+    }
+
     fn start(&self, key: &Key, book: &Arc<Mutex<Book>>, probe: Watched, eager: bool) -> Running {
         let (probe, told) = watch::channel((probe, eager));
         let asker = round::Asker {
@@ -297,6 +352,8 @@ impl Slot {
             book: Arc::default(),
             running: BTreeMap::new(),
             meter: None,
+            follower: None,
+            falls: Falls::default(),
         }
     }
 }

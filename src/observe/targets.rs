@@ -19,6 +19,7 @@ use crate::model::{
     world::{Observation, Pin, Pod, Service, Workload},
 };
 
+mod followed;
 mod metered;
 
 /// What was read beside the observation: the Services' ports and the pods'.
@@ -54,6 +55,8 @@ pub(super) fn watch(state: &State, seen: &Observation, (plan, probes): (&Plan, &
         after: rollout.and_then(|r| r.book.until()),
         probes: watched,
         meter: metered::metered(state, seen, plan, ports),
+        follower: followed::followed(state, seen, plan, ports),
+        fallible: followed::fallible(state, seen),
     };
     (watch, problems)
 }

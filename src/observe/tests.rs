@@ -17,6 +17,7 @@ use crate::{
     clock::SystemClock,
     edge::{
         kube::Cluster,
+        logs::NoLogs,
         probe::{Entry, InMemory, Prober, Swept},
     },
     model::{
@@ -83,7 +84,7 @@ pub(super) fn route() -> Route {
     }
 }
 
-struct Silent;
+pub(super) struct Silent;
 
 impl Prober for Silent {
     fn run<'a>(&'a self, _: &'a Arc<Check>, _: SocketAddr, _: SocketAddr, _: Option<Entry>) -> BoxFuture<'a, Run> {
@@ -159,7 +160,8 @@ async fn observed(allowed: bool) -> (Observation, Vec<String>) {
         }
     });
     let (nudge, _nudges) = tokio::sync::mpsc::unbounded_channel();
-    let board = Arc::new(ProbeBoard::new(Arc::new(Silent), Arc::new(InMemory::default()), Arc::new(SystemClock), nudge.clone()));
+    let board =
+        Arc::new(ProbeBoard::new(Arc::new(Silent), Arc::new(InMemory::default()), Arc::new(NoLogs), Arc::new(SystemClock), nudge.clone()));
     let merges = Arc::new(MergeBoard::new(None, Arc::new(SystemClock), nudge));
     let observer = Observer::new(Cluster::new(kube::Client::new(server, "demo")), board, merges, <_>::default(), "haldane-system");
     let delivery: Delivery = serde_json::from_value(json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "Delivery",

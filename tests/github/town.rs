@@ -278,6 +278,7 @@ impl Home {
             before: vec![],
             probes: vec![],
             measures: None,
+            logs: None,
             one_false_rollback_in: 1000,
             no_traffic: <_>::default(),
             limits: <_>::default(),

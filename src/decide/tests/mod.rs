@@ -7,6 +7,7 @@ mod back;
 mod barriers;
 mod before;
 mod cron_jobs;
+mod logs;
 mod observed;
 mod pins;
 mod policies;

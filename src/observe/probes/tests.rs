@@ -15,7 +15,10 @@ use crate::{
         probes::{ProbeTerms, Seen, Turn, by_route},
         terms::Terms,
     },
-    edge::probe::{Entry, InMemory, Room, Swept},
+    edge::{
+        logs::NoLogs,
+        probe::{Entry, InMemory, Room, Swept},
+    },
     model::{
         phase::after,
         probe::{AnsweredBy, Answerer, Class, Expect, Outcome, Run, RunName, Scheme, Step, Sweep, Vars, Wanted},
@@ -130,7 +133,7 @@ fn bench() -> Bench {
     *prober.to_testers.lock().unwrap() = ("v2", true);
     let (nudge, nudges) = unbounded_channel();
     let ledger = Arc::new(InMemory::default());
-    let board = ProbeBoard::new(prober.clone(), ledger.clone(), Arc::new(Ticking(Instant::now())), nudge);
+    let board = ProbeBoard::new(prober.clone(), ledger.clone(), Arc::new(NoLogs), Arc::new(Ticking(Instant::now())), nudge);
     Bench { board, prober, ledger, nudges }
 }
 
@@ -193,7 +196,7 @@ fn check() -> Arc<Check> {
 
 fn asking(asks: Asks, every: u64) -> Watch {
     let probe = Watched { check: check(), every: Duration::from_secs(every), votes: true, pods: true, page: None, route_of: None, asks };
-    Watch { about: "v2".to_owned(), stage: "Preflight".to_owned(), eager: false, after: None, probes: vec![probe], meter: None }
+    Watch { about: "v2".to_owned(), stage: "Preflight".to_owned(), probes: vec![probe], ..Watch::default() }
 }
 
 /// Canary pods are 1…, stable pods 101….

@@ -8,7 +8,10 @@ use tokio::{
 };
 
 use super::*;
-use crate::edge::probe::{Entry, InMemory, Swept};
+use crate::edge::{
+    logs::NoLogs,
+    probe::{Entry, InMemory, Swept},
+};
 use crate::{
     decide::judge::{
         bet::Side,
@@ -101,7 +104,11 @@ fn bench(rates: &[(u16, (u64, u64))]) -> Bench {
     let rates = Mutex::new(rates.iter().copied().collect());
     let pods = Arc::new(Pods { began, rates, restarted: Mutex::default(), asked: Mutex::default() });
     let (nudge, nudges) = unbounded_channel();
-    Bench { board: ProbeBoard::new(pods.clone(), Arc::new(InMemory::default()), Arc::new(Ticking(began)), nudge), pods, nudges }
+    Bench {
+        board: ProbeBoard::new(pods.clone(), Arc::new(InMemory::default()), Arc::new(NoLogs), Arc::new(Ticking(began)), nudge),
+        pods,
+        nudges,
+    }
 }
 
 fn key() -> Key {

@@ -20,6 +20,8 @@ mod helm;
 mod killed;
 #[path = "routes/kinds.rs"]
 mod kinds;
+#[path = "routes/logs.rs"]
+mod logs;
 #[path = "routes/mid_rollout.rs"]
 mod mid_rollout;
 #[path = "routes/prometheus.rs"]

@@ -54,12 +54,12 @@ fn same(before: &DeliveryStatus, after: &DeliveryStatus) -> bool {
     before == after || (!counted_for_long(before, after) && light(before, growing) == light(after, growing))
 }
 
-/// Requests of users are counted all the time. Those of a minute are told again after a restart; those before it are not known to anybody
+/// Requests of users and lines of logs are counted all the time. Those of a minute are told again after a restart; those before it are not known to anybody
 /// else.
 fn counted_for_long(before: &DeliveryStatus, after: &DeliveryStatus) -> bool {
     let counted = |status: &DeliveryStatus| {
         let evidence = status.rollout.as_ref()?.evidence.as_ref()?;
-        (!evidence.requests.is_empty()).then_some(evidence.until).flatten()
+        (!evidence.requests.is_empty() || evidence.logs.is_some()).then_some(evidence.until).flatten()
     };
     let Some(now) = counted(after) else { return false };
     counted(before).is_none_or(|then| now.saturating_sub(then) >= COUNTED_US)
@@ -72,7 +72,7 @@ fn light(status: &DeliveryStatus, growing: bool) -> Value {
     }
     if let Some(evidence) = value.pointer_mut("/rollout/evidence").and_then(Value::as_object_mut) {
         // Failures are worth a write; what went well, and that nothing was learnt, a restart finds out again.
-        evidence.retain(|key, _| ["probes", "both"].contains(&key.as_str()));
+        evidence.retain(|key, _| ["probes", "both", "restarts"].contains(&key.as_str()));
         if let Some(probes) = evidence.get_mut("probes").and_then(Value::as_array_mut) {
             let failed = |probe: &Value| ["unsure", "failed"].iter().any(|count| probe[count] != json!(0));
             probes.retain(failed);

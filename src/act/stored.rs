@@ -38,7 +38,7 @@ const PREPARED: usize = 4;
 const SOUGHT: usize = 4;
 /// Length of a text in the evidence.
 const EVIDENCE: usize = 512;
-/// Length of a sentence on requests.
+/// Length of a sentence on requests, on the log or on restarts.
 const REQUESTS: usize = 200;
 
 impl State {
@@ -249,6 +249,8 @@ fn evidence(rollout: &Rollout) -> Evidence {
         bound: rounded(book.terms().bound()),
         probes: book.each_probe().map(probe).collect(),
         requests: words::standing(book, step).iter().map(|said| cut(said, REQUESTS)).collect(),
+        logs: words::logs_standing(book).map(|said| cut(&said, REQUESTS)),
+        restarts: words::restarts_standing(book).map(|said| cut(&said, REQUESTS)),
         failure: book.said().map(|text| cut(text, EVIDENCE)),
         both: lasting(book.both()),
         void: lasting(book.void()),

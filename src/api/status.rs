@@ -326,6 +326,14 @@ pub struct Evidence {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4), inner(length(max = 200)))]
     pub requests: Vec<String>,
+    /// What its log says that stable's does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 200))]
+    pub logs: Option<String>,
+    /// How often its pods were restarted, if they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 200))]
+    pub restarts: Option<String>,
     /// The last failure of the canary alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]

@@ -28,6 +28,9 @@ pub struct Verify {
     #[schemars(length(max = 4))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub external: Vec<ExternalSpec>,
+    /// What the app writes to its log while a version rolls out: canary is compared with stable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs: Option<LogsSpec>,
     /// Of so many good versions one may be taken back wrongly. Default 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 20, max = 100_000))]
@@ -104,6 +107,58 @@ pub struct ScrapeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), regex(pattern = "^/[!-~]*$"))]
     pub path: Option<String>,
+}
+
+/// What judges of an app's log. It is read only while a version rolls out, from every pod of the canary (20 at most) and from five of
+/// stable: error lines that stable does not write speak against a version, and so do your alerts.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LogsSpec {
+    /// The container whose log is read. Default: the one that `kubectl logs` takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = NAME))]
+    pub container: Option<String>,
+    /// Which lines are errors, as a regular expression: `" E[0-9]{4} "`. Default: lines of a level from error on as loggers write it, panics
+    /// and uncaught exceptions. What such lines have in common, without numbers, names in quotes and the like, is compared with what
+    /// stable writes and has written; how often it comes is bet on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub errors: Option<String>,
+    /// Lines that should not come, whether they are errors or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub alerts: Vec<LogAlert>,
+}
+
+/// Lines that should not come. When the canary has written too many of them, and per pod three times as many as stable, what follows is
+/// evidence against it.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("has(self.contains) != has(self.matches)").message("exactly one of contains and matches"))]
+#[serde(rename_all = "camelCase")]
+pub struct LogAlert {
+    /// Its name, as people read it.
+    #[schemars(length(min = 1, max = 63), regex(pattern = NAME))]
+    pub name: String,
+    /// A text in the line, letter by letter: `FlowAlertError`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub contains: Option<String>,
+    /// A regular expression that fits a part of the line: `payment [0-9]+ lost`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub matches: Option<String>,
+    /// So many lines of all pods together are nothing yet. Default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub more_than: Option<u32>,
+    /// In this time, until now. Default 15m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('10s') && duration(self) <= duration('1h')").message("within: between 10s and 1h"))]
+    pub within: Option<Span>,
+    /// A version that writes such lines while stable does not is taken back at once, whatever its other evidence says. This is a rule of
+    /// yours: `oneFalseRollbackIn` does not bound how often it errs. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absolute: Option<bool>,
 }
 
 /// The Prometheus of the cluster. Its numbers are as old as its last look at a pod, so it takes minutes where reading pods takes seconds.

@@ -242,6 +242,8 @@ fn evidence_of(release: &str, evidence: &Evidence, now: Timestamp, paint: Paint)
         row([&format!("{}:", probe.name), &counts])
     }));
     rows.extend(evidence.requests.iter().filter_map(|said| said.split_once(": ")).map(|(what, said)| row([&format!("{what}:"), said])));
+    rows.extend(evidence.logs.iter().map(|said| row(["logs:", said])));
+    rows.extend(evidence.restarts.iter().map(|said| row(["restarts:", said])));
     rows.extend(evidence.failure.iter().map(|f| row(["Last failure:", f])));
     let lasts = |word: &str, since: &SinceWhy| {
         let at = Timestamp::from_microsecond(since.since).map(|at| ago(at, now)).unwrap_or_default();

@@ -40,7 +40,7 @@ use crate::{
     clock::Clock,
     edge::{kube::Cluster, probe::Prober},
     metrics::Metrics,
-    observe::{MergeBoard, Observer, ProbeBoard, fleet::Fleet, merges::Sources},
+    observe::{MergeBoard, Observer, ProbeBoard, fleet::Fleet, merges::Sources, probes::Edges},
     web::{
         door::{self, Door, Relay, Secrets},
         server::{Health, serve},
@@ -209,8 +209,13 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
     }
     let (nudge, nudges) = unbounded_channel();
     let runs = Arc::new(ProbeRuns::new(cluster.clone(), parts.clock.clone(), leadership.clone(), &parts.identity.holder(&*parts.clock)));
-    let suites = Arc::new(SuiteJobs::new(cluster.clone(), parts.clock.clone(), leadership.clone()));
-    let board = Arc::new(ProbeBoard::new((parts.prober.clone(), suites), runs.clone(), parts.clock.clone(), nudge.clone()));
+    let edges = Edges {
+        prober: parts.prober.clone(),
+        suites: Arc::new(SuiteJobs::new(cluster.clone(), parts.clock.clone(), leadership.clone())),
+        ledger: runs.clone(),
+        logs: Arc::new(parts.client.clone()),
+    };
+    let board = Arc::new(ProbeBoard::new(edges, parts.clock.clone(), nudge.clone()));
     let merges = Arc::new(MergeBoard::new(parts.sources.clone(), parts.clock.clone(), nudge));
     metrics.add(board.metrics())?;
     metrics.add(board.sweeps())?;

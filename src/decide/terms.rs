@@ -4,11 +4,14 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::{
     Case,
     judge::{
         block::{Block, Manner},
         mirror::{self, ENOUGH},
+        platform,
         terms::{STEPS, Terms},
         words,
     },
@@ -21,7 +24,7 @@ use crate::{
         measure::From,
         phase::{Direction, Rollout, Stage, after},
         version::Weight,
-        world::Workload,
+        world::{Silent, Workload},
     },
 };
 
@@ -38,9 +41,16 @@ pub(super) const QUIET: Duration = Duration::from_mins(2);
 pub(super) fn of(case: &Case<'_>, direction: &Direction) -> Terms {
     let false_rollback_rate = 1.0 / f64::from(case.plan.one_false_rollback_in.max(1));
     let ratios = case.plan.steps.iter().enumerate().map(|(step, planned)| ratio(planned.weight, step + 1 == case.plan.steps.len()));
-    let agreed = Terms { false_rollback_rate, ratios: ratios.take(STEPS).collect(), ..Terms::default() };
-    let forward = *direction == Direction::Forward && case.plan.measures.is_some();
-    let Some(known) = case.seen.probes.meters.as_ref().filter(|_| forward) else { return agreed };
+    let forward = *direction == Direction::Forward;
+    let agreed = Terms {
+        false_rollback_rate,
+        ratios: ratios.take(STEPS).collect(),
+        logs: (forward && case.plan.logs.is_some()).then(|| Manner::of(Block::default())),
+        restarts: forward.then(|| usual_restarts(case)),
+        ..Terms::default()
+    };
+    let counted = forward && case.plan.measures.is_some();
+    let Some(known) = case.seen.probes.meters.as_ref().filter(|_| counted) else { return agreed };
     let usual = known.usual.map_or_else(|| Some(Manner::of(Block::default())), |usual| usual.manner);
     // What was read at moments that differ for each pod is compared over a minute.
     let late = case.plan.measures.as_ref().is_some_and(|measures| matches!(measures.from, From::Prometheus { .. }));
@@ -58,6 +68,14 @@ pub(super) fn of(case: &Case<'_>, direction: &Direction) -> Terms {
         usual_rate: known.usual.and_then(|usual| usual.day),
         ..agreed
     }
+}
+
+/// How often stable's pods were restarted since each of them was made.
+fn usual_restarts(case: &Case<'_>) -> u32 {
+    let age = |created: Timestamp| u64::try_from(case.now.duration_since(created).as_mins()).unwrap_or(0);
+    let pods = || case.seen.workloads.iter().flat_map(|w| &w.pods);
+    let restarts = pods().fold(0_u32, |sum, pod| sum.saturating_add(pod.restarts));
+    platform::usual(restarts, pods().filter_map(|pod| pod.created).map(age).sum())
 }
 
 /// What a step rules out before it is left: few users may meet what is very bad, many only what is at most twice as bad.
@@ -87,10 +105,13 @@ pub(super) fn unread(case: &Case<'_>) -> bool {
     case.plan.measures.is_some() && !case.seen.probes.meters.as_ref().is_some_and(|known| known.looked)
 }
 
-/// Those who should show what they count have not done so for a while.
-pub(super) fn silent(case: &Case<'_>) -> Option<Reason> {
-    let silent = case.seen.probes.meters.as_ref()?.silent.as_ref()?;
-    (after(silent.since, super::verdict::PATIENCE) <= case.now).then(|| Reason::NoData { why: silent.why.clone() })
+/// Those who should show what they count, or what they log, have not done so for a while.
+pub(super) fn silent<'a>(case: &Case<'a>) -> impl Iterator<Item = Reason> + use<'a> {
+    let (seen, now) = (case.seen, case.now);
+    let meters = seen.probes.meters.iter().flat_map(|known| &known.silent);
+    let silent = meters.chain(seen.probes.logs.iter().flat_map(|known| &known.silent));
+    let lasts = move |silent: &&Silent| after(silent.since, super::verdict::PATIENCE) <= now;
+    silent.filter(lasts).map(|silent| Reason::NoData { why: silent.why.clone() })
 }
 
 /// What the users' requests say about leaving a step.
@@ -107,13 +128,16 @@ pub(super) enum Requests {
 /// Whether a step may be left as far as the users' requests go.
 pub(super) fn requests(case: &Case<'_>, rollout: &Rollout) -> Requests {
     let book = &rollout.book;
-    if book.terms().errors.is_none() || rollout.direction != Direction::Forward {
+    if rollout.direction != Direction::Forward {
         return Requests::Enough;
     }
     let version = super::verdict::version_of(case, rollout);
     let shares = matches!(rollout.stage, Stage::Canary { .. } | Stage::Promoting);
     if let Some(purse) = book.suspected().filter(|_| shares) {
         return Requests::Gathering(Reason::UnderSuspicion { version, purse: purse.word() });
+    }
+    if book.terms().errors.is_none() {
+        return Requests::Enough;
     }
     let Stage::Canary { step } = rollout.stage else { return Requests::Enough };
     let share = size::share(case, rollout, step);

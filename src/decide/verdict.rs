@@ -1,7 +1,7 @@
 //! What all evidence says about the version on its way: the platform's signals first, then the book.
 //!
 //! Before any pod of it is there, what runs before it speaks alone ([`super::before`]). Never ready, crash loop and killed for memory are the version's fault. What the cluster refuses (no room, no image,
-//! quota, admission) holds. Both sides failing holds. Silence holds a new version, not the way back to an old one. Only the
+//! quota, admission) holds. What its owner wants no version to write to its log is a fact as well. Both sides failing holds. Silence holds a new version, not the way back to an old one. Only the
 //! canary failing takes it back.
 
 use std::time::Duration;
@@ -71,6 +71,9 @@ pub fn judge(case: &Case<'_>, rollout: &Rollout) -> Judgement {
         }
     }
     let forward = rollout.direction == Direction::Forward;
+    if let Some(failure) = case.seen.probes.logs.iter().find_map(|heard| heard.alarm.clone()).filter(|_| forward && !rollout.in_place()) {
+        return Judgement::Fail(Reason::CanaryFailed { version, failure });
+    }
     let asked = !case.seen.probes.voting.is_empty() && !commanded(rollout);
     match rollout.book.verdict() {
         Verdict::Fail(failure) if may_be_one_client(case, rollout, &failure) => {

@@ -4,6 +4,7 @@
 pub mod forge;
 pub mod github;
 pub mod kube;
+pub mod logs;
 pub mod probe;
 pub mod prometheus;
 pub mod registry;

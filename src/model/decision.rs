@@ -476,7 +476,7 @@ reasons! {
     /// No such workload.
     WorkloadMissing { workload: String } => "Deployment {workload} does not exist in this namespace; create it or name another in spec.workloads",
     /// No such container.
-    ContainerMissing { workload: String, container: String } => "Deployment {workload} has no container {container}; see spec.workloads[].containers",
+    ContainerMissing { workload: String, container: String, field: &'static str } => "Deployment {workload} has no container {container}; see {field}",
     /// No such Service.
     ServiceMissing { service: String } => "Service {service} does not exist in this namespace or does not select the pods; see spec.workloads[].serviceRef",
     /// Which of several?

@@ -6,6 +6,7 @@ pub mod before;
 pub mod cron_job;
 pub mod decision;
 pub mod external;
+pub mod logs;
 pub mod measure;
 pub mod phase;
 pub mod plan;

@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet, sync::Arc, time::Duration};
 use super::{
     cron_job::PlannedCronJob,
     external::{Address, PlannedExternal},
+    logs::LogRules,
     measure::{self, Matchers, Measures},
     phase::Adopted,
     policy::Limits,
@@ -75,6 +76,8 @@ pub struct Plan {
     pub measures: Option<Arc<Measures>>,
     /// Whose word is waited for.
     pub external: Vec<PlannedExternal>,
+    /// What of its log judges it, if it is read.
+    pub logs: Option<Arc<LogRules>>,
     /// Of so many good versions one may be taken back.
     pub one_false_rollback_in: u32,
     /// What happens where users ask too seldom.
@@ -147,6 +150,9 @@ pub enum PlanError {
     /// Nobody can be asked there.
     #[error("spec.verify.external[{0}].url {1}")]
     External(usize, String),
+    /// A regular expression is none.
+    #[error("spec.verify.logs.{0}")]
+    Lines(String),
 }
 
 impl TryFrom<&DeliverySpec> for Plan {
@@ -170,7 +176,8 @@ impl Plan {
         let unnamed = named.into_iter().find(|name| Repository::parse(name).is_none()).cloned().map(PlanError::Repository);
         let unread = measures(spec.verify.as_ref()).and_then(Result::err).map(PlanError::Series);
         let unasked = externals(spec.verify.as_ref()).enumerate().find_map(|(at, made)| Some(PlanError::External(at, made.err()?)));
-        let flaw = plan.flaw().or(unnamed).or(unread).or(unasked);
+        let unmatched = logs(spec.verify.as_ref()).and_then(Result::err).map(PlanError::Lines);
+        let flaw = plan.flaw().or(unnamed).or(unread).or(unasked).or(unmatched);
         let mut known = BTreeSet::new();
         plan.workloads.retain(|workload| known.insert(workload.name.clone()));
         plan.steps.sort_by_key(|step| step.weight);
@@ -209,6 +216,7 @@ impl Plan {
             probes: spec.verify.iter().flat_map(|v| v.probes.iter().map(|p| p.name.clone())).collect(),
             measures: measures(spec.verify.as_ref()).and_then(Result::ok).map(Arc::new),
             external: externals(spec.verify.as_ref()).filter_map(Result::ok).collect(),
+            logs: logs(spec.verify.as_ref()).and_then(Result::ok).map(Arc::new),
             one_false_rollback_in: spec.verify.as_ref().and_then(|v| v.one_false_rollback_in).unwrap_or(ONE_IN),
             no_traffic: spec.verify.as_ref().and_then(|v| v.no_traffic).unwrap_or_default(),
             limits: Limits::default(),
@@ -283,6 +291,11 @@ fn externals(verify: Option<&Verify>) -> impl Iterator<Item = Result<PlannedExte
             within: spec.within.map_or(ANSWER, |span| span.0),
         })
     })
+}
+
+/// What of its log judges a version, if it is read; or which expression is none.
+fn logs(verify: Option<&Verify>) -> Option<Result<LogRules, String>> {
+    verify?.logs.as_ref().map(LogRules::read)
 }
 
 /// The steps of a plan that names none.

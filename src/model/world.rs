@@ -149,6 +149,8 @@ pub struct Pod {
     pub ip: Option<String>,
     /// The digest parts of its containers' imageIDs, sorted, each once.
     pub digests: Vec<String>,
+    /// How often its containers were started again by themselves.
+    pub restarts: u32,
     /// What keeps it from serving, if anything.
     pub trouble: Option<Trouble>,
 }
@@ -337,6 +339,8 @@ pub struct Probes {
     pub stopped: Vec<(String, String)>,
     /// What is known of the users' requests; none: nobody counts them.
     pub meters: Option<Meters>,
+    /// What is known of the log lines; none: nobody reads them.
+    pub logs: Option<Heard>,
     /// Those that are not run now, as their runs cannot be written down, and why.
     pub barred: Vec<(String, String)>,
     /// Those that fail too often at rest to vote.
@@ -375,7 +379,16 @@ pub struct Usual {
     pub rate: Option<f64>,
 }
 
-/// Metrics that are not there.
+/// What is known of the log lines of a rollout beside what was counted of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Whose log should be read and is not.
+    pub silent: Option<Silent>,
+    /// The canary wrote what its owner wants no version to write, and stable did not: how often, in a sentence.
+    pub alarm: Option<String>,
+}
+
+/// Metrics or logs that are not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Silent {
     /// Since then.

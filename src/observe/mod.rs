@@ -203,6 +203,7 @@ impl Observer {
         // The first is what people read: that it is another's comes before what follows from that.
         let mut problems = problems::delivered_already(delivery, &read.deliveries.all, plan);
         problems.extend(plan.workloads.iter().zip(&read.found).flat_map(|(p, f)| problems::of_workload(p, f)));
+        problems.extend(problems::of_logs(plan, &read.found));
         problems.extend(surroundings.into_iter().flatten());
         problems.extend(services::problems(plan, &selecting));
         problems.extend(unrouted);

@@ -18,6 +18,9 @@ use crate::{
 /// Of a sentence: two lines of a terminal and well within a condition's message.
 const SENTENCE: usize = 300;
 
+/// The annotation by which `kubectl logs` chooses among containers.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
 /// One pod as it was read.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
@@ -37,6 +40,8 @@ pub(super) struct Seen {
     pub(super) gates: Vec<String>,
     /// Its containers' ports, by name.
     pub(super) ports: BTreeMap<String, u16>,
+    /// The container whose log `kubectl logs` takes.
+    pub(super) container: Option<String>,
 }
 
 /// Reads one pod.
@@ -53,6 +58,7 @@ pub(super) fn read(raw: &Raw, delivery: &str) -> Seen {
         labels: raw.metadata.labels.clone().unwrap_or_default(),
         gates: raw.spec.iter().flat_map(|spec| spec.readiness_gates.iter().flatten()).map(|gate| gate.condition_type.clone()).collect(),
         ports: ports(raw),
+        container: container(raw),
         pod: Pod {
             name: raw.metadata.name.clone().unwrap_or_default(),
             pod_hash: label(POD_TEMPLATE_HASH).map(PodHash::new),
@@ -60,6 +66,7 @@ pub(super) fn read(raw: &Raw, delivery: &str) -> Seen {
             ready_since: ready.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
             ip: status.and_then(|s| s.pod_ip.clone()).filter(|ip| !ip.is_empty()),
             digests: digests(raw),
+            restarts: restarts(raw),
             trouble: trouble(raw),
         },
     }
@@ -89,6 +96,20 @@ fn digests(raw: &Raw) -> Vec<String> {
     let digest = |id: &str| id.rsplit_once('@').map_or(id, |(_, digest)| digest).to_owned();
     let all: BTreeSet<String> = containers.map(|c| digest(&c.image_id)).filter(|d| d.contains(':')).collect();
     all.into_iter().collect()
+}
+
+/// The one that its owner has marked, else the first.
+fn container(raw: &Raw) -> Option<String> {
+    let names = || raw.spec.iter().flat_map(|spec| &spec.containers).map(|container| &container.name);
+    let marked = raw.metadata.annotations.as_ref().and_then(|annotations| annotations.get(DEFAULT_CONTAINER));
+    marked.filter(|marked| names().any(|name| name == *marked)).or_else(|| names().next()).cloned()
+}
+
+/// How often containers ended and were started again. A node that was rebooted says nothing about them.
+fn restarts(raw: &Raw) -> u32 {
+    let containers = raw.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
+    let by_itself = |c: &&ContainerStatus| last_end(c).is_none_or(|end| end.reason.as_deref() != Some("ContainerStatusUnknown"));
+    containers.filter(by_itself).fold(0, |sum, c| sum.saturating_add(u32::try_from(c.restart_count).unwrap_or(0)))
 }
 
 /// What keeps it from serving: first its own faults, then what the cluster refuses.

@@ -22,7 +22,10 @@ use crate::{
     api::delivery::Delivery,
     clock::Clock,
     decide::judge::probes::ProbeTerms,
-    edge::probe::{Ledger, Page, Prober, Suites},
+    edge::{
+        logs::PodLogs,
+        probe::{Ledger, Page, Prober, Suites},
+    },
     model::{
         external::{Question, Word},
         probe::{Check, Scheme},
@@ -34,6 +37,8 @@ use crate::{
 mod book;
 mod contract;
 mod door;
+pub mod falls;
+pub mod follow;
 pub mod meter;
 mod round;
 mod steady;
@@ -41,8 +46,13 @@ mod sweep;
 mod word;
 
 use book::Book;
+use falls::{Fallible, Falls};
+use follow::{Budget, Followed, Follower};
 use meter::{Meter, Metered};
 use word::Asking;
+
+/// Of all logs together, in bytes a second: twenty Deliveries that roll out at once with 1.5 MiB each.
+const LOGS: usize = 30 * 1024 * 1024;
 
 /// Which Delivery.
 pub type Key = ObjectRef<Delivery>;
@@ -64,6 +74,10 @@ pub struct Watch {
     pub meter: Option<Metered>,
     /// Whose word is asked for.
     pub questions: Vec<Question>,
+    /// Whose logs are read, if it is judged by them.
+    pub follower: Option<Followed>,
+    /// Whose restarts are counted.
+    pub fallible: Fallible,
 }
 
 /// One probe and whom it asks.
@@ -143,11 +157,24 @@ pub struct Door {
     pub since: Timestamp,
 }
 
+/// By what it looks and asks.
+#[derive(Clone)]
+pub struct Edges {
+    /// Runs the flows of probes, and reads metrics.
+    pub prober: Arc<dyn Prober>,
+    /// Where runs that may change production are written down.
+    pub ledger: Arc<dyn Ledger>,
+    /// Runs suites.
+    pub suites: Arc<dyn Suites>,
+    /// Reads logs.
+    pub logs: Arc<dyn PodLogs>,
+}
+
 /// Asks in the background, for every Delivery that is watched.
 pub struct ProbeBoard {
-    prober: Arc<dyn Prober>,
-    ledger: Arc<dyn Ledger>,
-    suites: Arc<dyn Suites>,
+    edges: Edges,
+    /// Of the logs of all Deliveries.
+    budget: Arc<Budget>,
     clock: Arc<dyn Clock>,
     nudge: UnboundedSender<Key>,
     runs: IntCounterVec,
@@ -165,6 +192,8 @@ struct Slot {
     running: BTreeMap<String, Running>,
     meter: Option<Meter>,
     asking: BTreeMap<String, Asking>,
+    follower: Option<Follower>,
+    falls: Falls,
 }
 
 /// The task of one probe; it ends with this.
@@ -183,17 +212,13 @@ impl ProbeBoard {
     /// An empty board. `nudge` is told of a Delivery whose results are worth a look; runs that may change production are written down in
     /// the ledger.
     #[must_use]
-    pub fn new(
-        (prober, suites): (Arc<dyn Prober>, Arc<dyn Suites>),
-        ledger: Arc<dyn Ledger>,
-        clock: Arc<dyn Clock>,
-        nudge: UnboundedSender<Key>,
-    ) -> Self {
+    pub fn new(edges: Edges, clock: Arc<dyn Clock>, nudge: UnboundedSender<Key>) -> Self {
         let runs =
             counter("probe_runs_total", "Probe flows by what came of them: pass, or the class of the failure.", &["via", "side", "result"]);
         let sweeps =
             counter("probe_sweeps_total", "Sweeps for what runs of probes have left, by what came of them: done, or left.", &["result"]);
-        Self { prober, ledger, suites, clock, nudge, runs, sweeps, watched: Mutex::default() }
+        let budget = Arc::new(Budget::a_second(LOGS));
+        Self { edges, budget, clock, nudge, runs, sweeps, watched: Mutex::default() }
     }
 
     /// Counts every flow by way (pods, route), side (canary, stable, rest) and what came of it (pass, or the class). To be registered.
@@ -237,6 +262,8 @@ impl ProbeBoard {
         });
         slot.meter = wanted.meter.map(|metered| self.metered(key, slot.meter.take(), metered, (&slot.about, &slot.book)));
         self.ask(key, &mut slot.asking, wanted.questions);
+        slot.follower = wanted.follower.map(|followed| self.follower(key, slot.follower.take(), followed, (&slot.about, &slot.book)));
+        self.count_falls(key, slot, &wanted.fallible);
         for probe in wanted.probes {
             match slot.running.get(&probe.check.name) {
                 Some(running) => running.tell(probe, wanted.eager),
@@ -259,6 +286,7 @@ impl ProbeBoard {
         let voting = slot.voting.iter().filter(|probe| !book.is_mute(&probe.name)).map(|probe| book.terms(probe)).collect();
         Probes {
             meters: slot.meter.as_ref().map(Meter::known),
+            logs: slot.follower.as_ref().map(Follower::known),
             voting,
             samples: book.samples(),
             rest: book.rest(),
@@ -303,7 +331,8 @@ impl ProbeBoard {
             meter.tell(metered, about, book);
             return meter;
         }
-        let parts = meter::Parts { prober: self.prober.clone(), clock: self.clock.clone(), nudge: self.nudge.clone(), key: key.clone() };
+        let parts =
+            meter::Parts { prober: self.edges.prober.clone(), clock: self.clock.clone(), nudge: self.nudge.clone(), key: key.clone() };
         Meter::begin(parts, metered, about, book)
     }
 
@@ -314,19 +343,46 @@ impl ProbeBoard {
             if asking.get(&question.name).is_some_and(|asking| asking.asks(&question)) {
                 continue;
             }
-            let parts = word::Parts { prober: self.prober.clone(), clock: self.clock.clone(), nudge: self.nudge.clone(), key: key.clone() };
+            let parts =
+                word::Parts { prober: self.edges.prober.clone(), clock: self.clock.clone(), nudge: self.nudge.clone(), key: key.clone() };
             let name = question.name.clone();
             let again = asking.remove(&name).is_some();
             asking.insert(name, Asking::begin(parts, question, again));
         }
     }
 
+    fn follower(&self, key: &Key, follower: Option<Follower>, followed: Followed, (about, book): (&str, &Arc<Mutex<Book>>)) -> Follower {
+        if let Some(follower) = follower.filter(|follower| follower.serves(&followed, about)) {
+            follower.tell(followed, book);
+            return follower;
+        }
+        let (logs, budget) = (self.edges.logs.clone(), self.budget.clone());
+        let parts = follow::Parts { logs, budget, clock: self.clock.clone(), nudge: self.nudge.clone(), key: key.clone() };
+        Follower::begin(parts, followed, about, book)
+    }
+
+    /// A minute in which a pod fell counts when it is over: then somebody has to look.
+    fn count_falls(&self, key: &Key, slot: &mut Slot, fallible: &Fallible) {
+        let (told, later) = slot.falls.look(fallible, self.clock.now());
+        if let Some(told) = told {
+            lock(&slot.book).blocks(vec![told]);
+        }
+        if later {
+            let (nudge, key) = (self.nudge.clone(), key.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(falls::OVER).await;
+                // Nobody listens any more: then nobody needs to be told.
+                let _ = nudge.send(key);
+            });
+        }
+    }
+
     fn start(&self, key: &Key, book: &Arc<Mutex<Book>>, probe: Watched, eager: bool) -> Running {
         let (probe, told) = watch::channel((probe, eager));
         let asker = round::Asker {
-            prober: self.prober.clone(),
-            ledger: self.ledger.clone(),
-            suites: self.suites.clone(),
+            prober: self.edges.prober.clone(),
+            ledger: self.edges.ledger.clone(),
+            suites: self.edges.suites.clone(),
             clock: self.clock.clone(),
             nudge: self.nudge.clone(),
             runs: self.runs.clone(),
@@ -348,6 +404,8 @@ impl Slot {
             running: BTreeMap::new(),
             meter: None,
             asking: BTreeMap::new(),
+            follower: None,
+            falls: Falls::default(),
         }
     }
 }

@@ -36,7 +36,8 @@ pub(super) fn of_workload(planned: &PlannedWorkload, found: &Found) -> Vec<Reaso
         .containers
         .iter()
         .filter(|name| !containers(&workload.template).any(|c| c.get("name") == Some(&Value::from(name.as_str()))));
-    problems.extend(missing.map(|container| Reason::ContainerMissing { workload: name.clone(), container: container.clone() }));
+    let field = "spec.workloads[].containers";
+    problems.extend(missing.map(|container| Reason::ContainerMissing { workload: name.clone(), container: container.clone(), field }));
     if labels(&workload.template).keys().any(|key| key.starts_with("haldane.dev/")) {
         let why = format!(
             "the template of Deployment {name} carries labels of haldane.dev, by which stable and canary are told apart; take them out of it"
@@ -50,6 +51,19 @@ pub(super) fn of_workload(planned: &PlannedWorkload, found: &Found) -> Vec<Reaso
         problems.push(Reason::CannotRunTwo { workload: name, why });
     }
     problems
+}
+
+/// The container whose log is to be read is in no workload.
+pub(super) fn of_logs(plan: &Plan, found: &[Found]) -> Option<Reason> {
+    let container = plan.logs.as_ref()?.container.clone()?;
+    let named = |w: &Workload| containers(&w.template).any(|c| c.get("name") == Some(&Value::from(container.as_str())));
+    let mut workloads = found.iter().filter_map(|found| found.workload.as_ref());
+    let first = workloads.clone().next()?;
+    (!workloads.any(named)).then(|| Reason::ContainerMissing {
+        workload: first.name.to_string(),
+        container: container.clone(),
+        field: "spec.verify.logs.container",
+    })
 }
 
 /// The probes that are not run, and why.

@@ -19,6 +19,7 @@ use crate::model::{
     world::{Observation, Pin, Pod, Service, Workload},
 };
 
+mod followed;
 mod metered;
 
 /// What was read beside the observation: the Services' ports and the pods'.
@@ -58,6 +59,8 @@ pub(super) fn watch(state: &State, seen: &Observation, (plan, probes): (&Plan, &
         probes: watched,
         meter: metered::metered(state, seen, plan, ports),
         questions: Vec::new(),
+        follower: followed::followed(state, seen, plan, ports),
+        fallible: followed::fallible(state, seen),
     };
     (watch, problems)
 }

@@ -11,12 +11,13 @@ use jiff::Timestamp;
 use kube::client::Body;
 use serde_json::{Value, json};
 
-use super::{MergeBoard, Observer, ProbeBoard};
+use super::{MergeBoard, Observer, ProbeBoard, probes::Edges};
 use crate::{
     api::delivery::Delivery,
     clock::SystemClock,
     edge::{
         kube::Cluster,
+        logs::NoLogs,
         probe::{Entry, InMemory, Prober, ScriptedSuites, Swept},
     },
     model::{
@@ -83,7 +84,7 @@ pub(super) fn route() -> Route {
     }
 }
 
-struct Silent;
+pub(super) struct Silent;
 
 impl Prober for Silent {
     fn run<'a>(&'a self, _: &'a Arc<Check>, _: SocketAddr, _: SocketAddr, _: Option<Entry>) -> BoxFuture<'a, Run> {
@@ -159,12 +160,13 @@ async fn observed(allowed: bool) -> (Observation, Vec<String>) {
         }
     });
     let (nudge, _nudges) = tokio::sync::mpsc::unbounded_channel();
-    let board = Arc::new(ProbeBoard::new(
-        (Arc::new(Silent), Arc::new(ScriptedSuites::default())),
-        Arc::new(InMemory::default()),
-        Arc::new(SystemClock),
-        nudge.clone(),
-    ));
+    let edges = Edges {
+        prober: Arc::new(Silent),
+        ledger: Arc::new(InMemory::default()),
+        suites: Arc::new(ScriptedSuites::default()),
+        logs: Arc::new(NoLogs),
+    };
+    let board = Arc::new(ProbeBoard::new(edges, Arc::new(SystemClock), nudge.clone()));
     let merges = Arc::new(MergeBoard::new(None, Arc::new(SystemClock), nudge));
     let observer = Observer::new(Cluster::new(kube::Client::new(server, "demo")), board, merges, <_>::default(), "haldane-system");
     let delivery: Delivery = serde_json::from_value(json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "Delivery",

@@ -43,6 +43,7 @@ const ANYWHERE: &[(bool, &str)] = &[
     (false, "create deliveries.haldane.dev"),
     (false, "delete deliveries.haldane.dev"),
     (false, "create commands.haldane.dev"),
+    (false, "get pods --subresource=log"),
     (false, "create pods"),
     (false, "create pods --subresource=exec"),
     (false, "create leases.coordination.k8s.io"),
@@ -75,6 +76,8 @@ const OPTED_IN: &[(bool, &str)] = &[
     (false, "update deployments.apps"),
     (false, "get secrets"),
     (false, "delete pods"),
+    (true, "get pods --subresource=log"),
+    (false, "create pods --subresource=exec"),
 ];
 
 #[test]

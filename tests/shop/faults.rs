@@ -4,14 +4,17 @@
 //!   a `*` in it is any one name (`/orders/*/payment`); `/` is the page alone, `*` is every path.
 //! * `code`: 400 to 599.
 //! * `ms`: so many milliseconds later, at most 10,000.
-//! * `drop`: JSON answers lack the members of this name. One of `code`, `ms` and `drop` is required.
+//! * `log`: a line of level error that says so, with the number of the request; the answer is as ever.
+//! * `drop`: JSON answers lack the members of this name.
+//! * `leak`: so many KiB are never given back.
+//! * `poison`: the shop that keeps the orders (`SHOP_STORE`) answers with this code from then on, whoever asks for orders.
+//!   One of `code`, `ms`, `log`, `drop`, `leak` and `poison` is required.
 //! * `after`: so many customer requests, on any path, pass first (default 0). Readiness, metrics and admin requests do not count.
 //! * `version`: only in this version (default: in all), for a fault that a later image mends.
 //! * `rate`: percent of the requests that fail (default 100). Spread without a pattern, and the same in every run.
 
 use std::ops::RangeInclusive;
 use std::str::FromStr;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 
@@ -23,12 +26,39 @@ pub(crate) struct Faults(Vec<Rule>);
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Rule {
     path: String,
-    code: Option<u16>,
-    ms: u64,
-    drop: Option<String>,
+    harm: Harm,
     after: u64,
     rate: f64,
     version: Option<String>,
+}
+
+/// What is done to a request.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Harm {
+    /// It fails with this code.
+    pub(crate) code: Option<u16>,
+    /// It is answered so much later.
+    pub(crate) ms: u64,
+    /// What is complained of in the log meanwhile.
+    pub(crate) log: Option<String>,
+    /// The members that its answer lacks.
+    pub(crate) drop: Vec<String>,
+    /// Of memory that is never given back.
+    pub(crate) leak_kib: usize,
+    /// What the keeper of the orders answers from then on.
+    pub(crate) poison: Option<u16>,
+}
+
+impl Harm {
+    /// Of several rules: the first that has a say, and all that adds up.
+    fn and(mut self, other: &Self) -> Self {
+        self.code = self.code.or(other.code);
+        self.log = self.log.or_else(|| other.log.clone());
+        self.poison = self.poison.or(other.poison);
+        self.drop.extend(other.drop.iter().cloned());
+        (self.ms, self.leak_kib) = (self.ms + other.ms, self.leak_kib + other.leak_kib);
+        self
+    }
 }
 
 impl Faults {
@@ -38,19 +68,9 @@ impl Faults {
         self
     }
 
-    /// The code that this request must fail with. `number` counts customer requests from 1 on.
-    pub(crate) fn code_for(&self, path: &str, number: u64) -> Option<u16> {
-        self.0.iter().filter(|rule| rule.hits(path, number)).find_map(|rule| rule.code)
-    }
-
-    /// How much later this request is answered.
-    pub(crate) fn delay_for(&self, path: &str, number: u64) -> Duration {
-        Duration::from_millis(self.0.iter().filter(|rule| rule.hits(path, number)).map(|rule| rule.ms).sum())
-    }
-
-    /// The members that this answer lacks.
-    pub(crate) fn dropped(&self, path: &str, number: u64) -> Vec<String> {
-        self.0.iter().filter(|rule| rule.hits(path, number)).filter_map(|rule| rule.drop.clone()).collect()
+    /// What is done to this request. `number` counts customer requests from 1 on.
+    pub(crate) fn harm(&self, path: &str, number: u64) -> Harm {
+        self.0.iter().filter(|rule| rule.hits(path, number)).fold(Harm::default(), |harm, rule| harm.and(&rule.harm))
     }
 
     pub(crate) fn add(&mut self, rule: Rule) {
@@ -85,24 +105,27 @@ impl FromStr for Rule {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (mut path, mut code, mut ms, mut drop, mut after, mut rate, mut version) = (None, None, 0, None, 0, 100.0, None);
+        let (mut path, mut harm, mut after, mut rate, mut version) = (None, Harm::default(), 0, 100.0, None);
         for part in text.split(',') {
             let (key, value) = part.trim().split_once('=').with_context(|| format!("{part:?} is not key=value"))?;
             let bad = || format!("{key}={value}");
             match key {
                 "path" if value == "*" || value.starts_with('/') => path = Some(value.to_owned()),
-                "code" => code = Some(within(value, 400..=599).with_context(bad)?),
-                "ms" => ms = within(value, 1..=10_000).with_context(bad)?,
-                "drop" => drop = Some(value.to_owned()).filter(|name| !name.is_empty()),
+                "code" => harm.code = Some(within(value, 400..=599).with_context(bad)?),
+                "ms" => harm.ms = within(value, 1..=10_000).with_context(bad)?,
+                "log" if !value.is_empty() => harm.log = Some(value.to_owned()),
+                "drop" if !value.is_empty() => harm.drop.push(value.to_owned()),
+                "leak" => harm.leak_kib = within(value, 1..=10_240).with_context(bad)?,
+                "poison" => harm.poison = Some(within(value, 400..=599).with_context(bad)?),
                 "after" => after = value.parse().with_context(bad)?,
                 "version" => version = Some(value.to_owned()),
                 "rate" => rate = within(value, 0.0..=100.0).with_context(bad)?,
-                _ => bail!("{part:?} is not understood: path, code, ms, drop, after, rate and version are"),
+                _ => bail!("{part:?} is not understood: path, code, ms, log, drop, leak, poison, after, rate and version are"),
             }
         }
         let path = path.context("path is missing")?;
-        ensure!(code.is_some() || ms > 0 || drop.is_some(), "code, ms or drop is missing");
-        Ok(Self { path, code, ms, drop, after, rate, version })
+        ensure!(harm != Harm::default(), "code, ms, log, drop, leak or poison is missing");
+        Ok(Self { path, harm, after, rate, version })
     }
 }
 
@@ -128,11 +151,21 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn fails(code: u16) -> Harm {
+        Harm { code: Some(code), ..Harm::default() }
+    }
+
+    impl Faults {
+        fn code_for(&self, path: &str, number: u64) -> Option<u16> {
+            self.harm(path, number).code
+        }
+    }
+
     #[test]
     fn a_list_is_read() {
         let expected = Faults(vec![
-            Rule { path: "/orders".into(), code: Some(500), ms: 0, drop: None, after: 20, rate: 100.0, version: None },
-            Rule { path: "*".into(), code: Some(503), ms: 0, drop: None, after: 0, rate: 2.5, version: Some("v2".into()) },
+            Rule { path: "/orders".into(), harm: fails(500), after: 20, rate: 100.0, version: None },
+            Rule { path: "*".into(), harm: fails(503), after: 0, rate: 2.5, version: Some("v2".into()) },
         ]);
         let read = faults("path=/orders,code=500,after=20; path=*,code=503,rate=2.5,version=v2;");
         assert_eq!(read, expected);
@@ -153,6 +186,9 @@ mod tests {
             "path=/x,code=500,later=3",
             "path=/x,ms=0",
             "path=/x,drop=",
+            "path=/x,log=",
+            "path=/x,leak=0",
+            "path=/x,poison=200",
             "path=/x,ms=99999",
         ] {
             assert!(text.parse::<Faults>().is_err(), "{text} was accepted");
@@ -162,16 +198,22 @@ mod tests {
     #[test]
     fn late_is_a_fault_of_its_own() {
         let faults = faults("path=/products,ms=300,rate=50;path=/products,ms=20");
-        let delays: std::collections::BTreeSet<_> = (1..100).map(|number| faults.delay_for("/products", number).as_millis()).collect();
+        let delays: std::collections::BTreeSet<_> = (1..100).map(|number| faults.harm("/products", number).ms).collect();
         assert_eq!(delays.into_iter().collect::<Vec<_>>(), [20, 320]);
-        assert_eq!((faults.code_for("/products", 1), faults.delay_for("/", 1)), (None, Duration::ZERO));
+        assert_eq!((faults.code_for("/products", 1), faults.harm("/", 1)), (None, Harm::default()));
     }
 
     #[test]
-    fn an_answer_may_lack_something() {
-        let faults = faults("path=/products,drop=cents,version=v2;path=/,code=500").of("v2");
-        assert_eq!(faults.dropped("/products", 1), ["cents"]);
-        assert_eq!((faults.dropped("/", 1), faults.code_for("/products", 1)), (Vec::new(), None));
+    fn what_several_rules_say_adds_up() {
+        let faults =
+            faults("path=/products,drop=cents,version=v2;path=/,code=500;path=*,leak=10;path=/products,leak=5,poison=503,log=no till")
+                .of("v2");
+        let harm = faults.harm("/products", 1);
+        assert_eq!(
+            (harm.drop.as_slice(), harm.leak_kib, harm.poison, harm.log.as_deref(), harm.code),
+            (["cents".to_owned()].as_slice(), 15, Some(503), Some("no till"), None)
+        );
+        assert_eq!(faults.harm("/", 1), Harm { leak_kib: 10, ..fails(500) });
     }
 
     #[test]

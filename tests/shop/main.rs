@@ -9,7 +9,7 @@
 //! | `SHOP_PORT` | default 8080 |
 //! | `SHOP_GRPC_PORT` | where gRPC's health protocol is spoken (default: nowhere; see `health.rs`) |
 //! | `SHOP_TLS_CERT`, `SHOP_TLS_KEY` | PEM files: serve HTTPS and nothing else |
-//! | `SHOP_FAIL` | `path=/orders,code=500,after=20,rate=50`, or `ms=300` for late, `drop=state` for an answer without it, several separated by `;` (see `faults.rs`) |
+//! | `SHOP_FAIL` | `path=/orders,code=500,after=20,rate=50`, or `ms=300` for late, `log=text` for a line in the log, `drop=state` for an answer without it, `leak=100`, `poison=500`, several separated by `;` (see `faults.rs`) |
 //! | `SHOP_EXIT_AT_START=1` | exit code 1 before listening |
 //! | `SHOP_ONCE=1` | exit code 0 before listening: a migration that has nothing to do |
 //! | `SHOP_CRASH_AFTER` | exit code 1 after so many seconds |
@@ -88,7 +88,20 @@ fn refuse(error: &anyhow::Error) -> ExitCode {
 
 /// One JSON line per start, stop and failed probe; a line per request would be the loudest thing in the cluster.
 pub(crate) fn log(event: &str, version: &str, details: &serde_json::Value) {
+    line(&json!({"event": event, "version": version, "details": details}));
+}
+
+/// A line of level error, as `SHOP_FAIL` asks for it.
+pub(crate) fn complain(version: &str, text: &str) {
+    line(&json!({"level": "error", "version": version, "msg": text}));
+}
+
+fn line(said: &serde_json::Value) {
     #[expect(clippy::disallowed_methods, reason = "the shop is a foreign application; its log has the wall clock's time")]
     let time = jiff::Timestamp::now();
-    println!("{}", json!({"time": time.to_string(), "event": event, "version": version, "details": details}));
+    let mut line = json!({"time": time.to_string()});
+    if let (Some(line), Some(said)) = (line.as_object_mut(), said.as_object()) {
+        line.extend(said.clone());
+    }
+    println!("{line}");
 }

@@ -41,6 +41,7 @@ pub(crate) struct Shop {
     ready_from: Option<Instant>,
     ready: AtomicBool,
     faults: Mutex<Faults>,
+    leaked: Mutex<Vec<u8>>,
     requests: AtomicU64,
     probes_failed: AtomicU64,
     orders: Mutex<BTreeMap<u64, Order>>,
@@ -90,6 +91,7 @@ impl Shop {
             },
             ready: AtomicBool::new(true),
             faults: Mutex::new(config.faults.clone()),
+            leaked: Mutex::default(),
             requests: AtomicU64::new(0),
             probes_failed: AtomicU64::new(0),
             orders: Mutex::default(),
@@ -107,7 +109,7 @@ impl Shop {
     /// Whether it serves, as those are told who ask by gRPC; a fault of the path `/grpc` says that it does not.
     pub(crate) fn serves(&self) -> bool {
         let number = self.requests.load(Ordering::Relaxed) + 1;
-        self.readiness(Phase::Serving).status == StatusCode::OK && locked(&self.faults).code_for("/grpc", number).is_none()
+        self.readiness(Phase::Serving).status == StatusCode::OK && locked(&self.faults).harm("/grpc", number).code.is_none()
     }
 
     /// Answers one request; never fails, so that only the environment's faults are seen.
@@ -131,12 +133,18 @@ impl Shop {
             (method, names) => {
                 let handler = handler_of(names);
                 let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
-                let (delay, fault, dropped) = {
-                    let faults = locked(&self.faults);
-                    (faults.delay_for(path, number), faults.code_for(path, number), faults.dropped(path, number))
-                };
-                sleep(delay).await;
-                if let Some(code) = fault {
+                let harm = locked(&self.faults).harm(path, number);
+                if let Some(complaint) = &harm.log {
+                    crate::complain(&self.version, &format!("{complaint} for request {number}"));
+                }
+                // Written to, so that the machine has to give it.
+                locked(&self.leaked).extend(std::iter::repeat_n(1, harm.leak_kib << 10));
+                sleep(Duration::from_millis(harm.ms)).await;
+                if let (Some(code), Some(store)) = (harm.poison, self.store) {
+                    // It has lost its own data when it cannot be reached.
+                    drop(store::ask(store, &Method::POST, &format!("/admin/fail?path=/orders&code={code}"), Bytes::new()).await);
+                }
+                if let Some(code) = harm.code {
                     self.log_failed_probe(&parts, code);
                     return Answer::injected(handler, code);
                 }
@@ -145,7 +153,7 @@ impl Shop {
                     _ => self.customer(method, names, query, body).await,
                 };
                 if let Content::Json(json) = &mut answer.content {
-                    dropped.iter().for_each(|name| without(json, name));
+                    harm.drop.iter().for_each(|name| without(json, name));
                 }
                 answer
             }

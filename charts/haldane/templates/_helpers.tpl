@@ -115,6 +115,10 @@ capabilities: {drop: [ALL]}
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get]
+# What canary and stable write to their logs (verify.logs).
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
 # Which Secrets the pods pull their images with. The Secrets themselves are given one by one, by the people of the namespace.
 - apiGroups: [""]
   resources: [serviceaccounts]

@@ -46,7 +46,12 @@ pub(crate) fn missing_container(snapshot: &Snapshot) -> Vec<Finding> {
         let all = ["/spec/template/spec/containers", "/spec/template/spec/initContainers"].into_iter().flat_map(|l| list(deployment, l));
         let names: Vec<&str> = all.map(|c| text(c, "/name")).collect();
         for container in entry.containers.iter().filter(|c| !names.contains(&c.as_str())) {
-            let says = Reason::ContainerMissing { workload: entry.name.clone(), container: container.clone() }.to_string();
+            let says = Reason::ContainerMissing {
+                workload: entry.name.clone(),
+                container: container.clone(),
+                field: "spec.workloads[].containers",
+            }
+            .to_string();
             found.push(wrong(object(delivery), says, edit(delivery)).of(delivery));
         }
     }

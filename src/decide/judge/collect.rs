@@ -104,7 +104,7 @@ struct Open<T> {
     wave: Wave,
 }
 
-/// Failures of both sides in a block.
+/// Failures of both sides in a block, or lines.
 #[derive(Clone, Copy, Debug, Default)]
 struct Wave {
     latest: f64,
@@ -164,10 +164,11 @@ impl Collector {
     pub fn scrape(&mut self, now: Timestamp, seen: Scrape<'_>) -> Vec<Dated> {
         let failed = |reading: Reading| f64::from(reading.side.failed);
         let failed = seen.strata.iter().fold(0.0, |sum, stratum| sum + failed(stratum.canary) + failed(stratum.stable));
-        let waves = [&mut self.errors.wave, &mut self.latency.wave, &mut self.logs.wave, &mut self.mirror.wave, &mut self.alone.wave];
-        for wave in waves {
+        for wave in [&mut self.errors.wave, &mut self.latency.wave, &mut self.mirror.wave, &mut self.alone.wave] {
             wave.scrape(failed);
         }
+        let written = seen.lines.iter().fold(0.0, |sum, lines| sum + f64::from(lines.canary) + f64::from(lines.stable));
+        self.logs.wave.scrape(written);
         if self.whole {
             for stratum in seen.strata {
                 let Side { asked, failed } = stratum.canary.side;
@@ -247,7 +248,7 @@ impl Collector {
         }
         if self.terms.logs.is_some() {
             let full = self.logs.close(now, at_once, BTreeMap::new()).filter(|_| split);
-            inputs.extend(full.map(|lines| Input::Logs(lines.into_iter().collect())));
+            inputs.extend(full.filter(|lines| !lines.is_empty()).map(|lines| Input::Logs(lines.into_iter().collect())));
         }
         self.dated(now, inputs)
     }

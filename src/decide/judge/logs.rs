@@ -1,5 +1,6 @@
 //! The purse of the logs: a line that stable does not write, bet on as errors are, one bet per signature.
 //!
+//! A signature is a kind of error line that stable has not written, or an alert of the owner's that has come to what he calls too many.
 //! What is new is only known once it was seen, so that a bet on a new signature begins after the block that revealed it. Which signatures
 //! appear is not known before; the j-th of them gets 6/(π²·j²) of the purse, because 1 + 1/4 + 1/9 + … = π²/6 (Euler).
 
@@ -26,40 +27,62 @@ pub const SIGNATURE: usize = 120;
 
 /// The new signatures and what is bet on them, in the order in which they appeared.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Logs(pub(super) Vec<(String, Share)>);
+pub struct Logs(pub(super) Vec<Line>);
+
+/// Lines of one kind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// What they have in common.
+    pub signature: String,
+    pub(super) share: Share,
+    /// How many the canary wrote, and stable, with the block that revealed them.
+    pub lines: (u64, u64),
+}
 
 impl Logs {
     /// How much 1 has become.
     #[must_use]
     pub fn wealth(&self) -> f64 {
-        let each = PARTS.iter().enumerate().map(|(at, part)| part * self.0.get(at).map_or(1.0, |(_, share)| share.wealth()));
+        let each = PARTS.iter().enumerate().map(|(at, part)| part * self.0.get(at).map_or(1.0, |line| line.share.wealth()));
         clamped(each.fold(CASH, |sum, part| sum + part))
     }
 
-    /// The signature whose bet has won most.
+    /// How many kinds of lines are bet on.
     #[must_use]
-    pub fn top(&self) -> Option<&str> {
-        let worth = |at: usize, share: &Share| PARTS.get(at).map_or(0.0, |part| part * share.wealth());
-        let each = self.0.iter().enumerate().map(|(at, (signature, share))| (worth(at, share), signature));
-        each.max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, signature)| signature.as_str())
+    pub fn kinds(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The lines whose bet has won most.
+    #[must_use]
+    pub fn top(&self) -> Option<&Line> {
+        let worth = |at: usize, line: &Line| PARTS.get(at).map_or(0.0, |part| part * line.share.wealth());
+        let each = self.0.iter().enumerate().map(|(at, line)| (worth(at, line), line));
+        each.max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, line)| line)
     }
 
     /// Bets on one block: the lines of each signature that history does not know, against requests. In the order given, those seen for the
     /// first time get the next places.
     pub fn bet(&mut self, seen: &[(String, Tally)]) {
-        for (signature, share) in &mut self.0 {
-            if let Some((_, tally)) = seen.iter().find(|(other, _)| cut(other) == signature) {
-                share.bet(&[*tally]);
+        for line in &mut self.0 {
+            if let Some((_, tally)) = seen.iter().find(|(other, _)| cut(other) == line.signature) {
+                line.share.bet(&[*tally]);
+                let (canary, stable) = counts(tally);
+                line.lines = (line.lines.0.saturating_add(canary), line.lines.1.saturating_add(stable));
             }
         }
         for (signature, tally) in seen {
             let lines = tally.canary.failed > 0 || tally.stable.failed > 0;
-            let known = self.0.iter().any(|(other, _)| other == cut(signature));
+            let known = self.0.iter().any(|line| line.signature == cut(signature));
             if lines && !known && self.0.len() < PARTS.len() {
-                self.0.push((cut(signature).to_owned(), Share::default()));
+                self.0.push(Line { signature: cut(signature).to_owned(), share: Share::default(), lines: counts(tally) });
             }
         }
     }
+}
+
+fn counts(tally: &Tally) -> (u64, u64) {
+    (tally.canary.failed.into(), tally.stable.failed.into())
 }
 
 fn cut(signature: &str) -> &str {
@@ -96,7 +119,8 @@ mod tests {
         assert!((logs.wealth() - 1.0).abs() < 1e-14, "{}", logs.wealth());
         logs.bet(&[lines("panic", 9, 0)]);
         assert!(logs.wealth() > 2.0);
-        assert_eq!(logs.top(), Some("panic"));
+        let top = logs.top().unwrap();
+        assert_eq!((top.signature.as_str(), top.lines, logs.kinds()), ("panic", (18, 0), 1));
     }
 
     #[test]
@@ -117,7 +141,7 @@ mod tests {
             logs.bet(&[lines(&format!("{at}{}", "ä".repeat(200)), 1, 0)]);
         }
         assert_eq!(logs.0.len(), 8);
-        assert!(logs.0.iter().all(|(signature, _)| signature.len() <= SIGNATURE));
+        assert!(logs.0.iter().all(|line| line.signature.len() <= SIGNATURE));
         logs.bet(&[lines(&format!("3{}", "ä".repeat(200)), 1, 0)]);
         assert!(logs.wealth() > 1.0, "a long one is found again");
     }

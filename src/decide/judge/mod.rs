@@ -5,7 +5,7 @@
 //! become 1/α the canary is bad: of a thousand good releases one is taken back at most, however often one looks. To go on takes evidence
 //! as well ([`mirror`]). What cannot be compared may only ask ([`recheck`]).
 //!
-//! Of its purses those of probes, errors and latency have a source so far, and what the others would weigh. `make bench ROWS="J1 J2 J3 J4 J5 J6"` plays
+//! A purse without a source gives its weight to the others. `make bench ROWS="J1 J2 J3 J4 J5 J6"` plays
 //! releases against all of them.
 //!
 //! | Where | What |

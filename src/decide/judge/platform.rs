@@ -24,12 +24,21 @@ impl Default for Platform {
     }
 }
 
+/// Minutes of a day.
+const DAY: u64 = 1440;
+
 /// λ0 in whole events per pod and day, 1 at least, from the history of stable: the upper bound of its rate at about 97.5 %,
-/// `events + 2·√events + 4` over its pod-days (Poisson; √ by whole numbers).
+/// `events + 2·√events + 4` over the time of its pods (Poisson; √ by whole numbers). Of pods that never fell nothing more than the least is
+/// assumed, however young they are.
 #[must_use]
-pub fn usual(events: u32, pod_days: u32) -> u32 {
-    let bound = events.saturating_add(events.isqrt().saturating_add(1).saturating_mul(2)).saturating_add(4);
-    if pod_days == 0 { 1 } else { bound.div_ceil(pod_days).max(1) }
+pub fn usual(events: u32, pod_minutes: u64) -> u32 {
+    if events == 0 {
+        return 1;
+    }
+    let events = u64::from(events);
+    let bound = events + (events.isqrt() + 1) * 2 + 4;
+    let a_day = bound.saturating_mul(DAY).div_ceil(pod_minutes.max(1));
+    u32::try_from(a_day).unwrap_or(u32::MAX)
 }
 
 impl Platform {
@@ -107,9 +116,10 @@ mod tests {
     #[test]
     fn the_usual_rate_by_hand() {
         assert_eq!(usual(0, 0), 1);
-        assert_eq!(usual(0, 70), 1);
-        assert_eq!(usual(100, 10), 13, "(100 + 2·11 + 4)/10 = 12.6");
-        assert!(usual(u32::MAX, 1) > 0);
+        assert_eq!(usual(0, 70 * DAY), 1);
+        assert_eq!(usual(100, 10 * DAY), 13, "(100 + 2·11 + 4)/10 = 12.6");
+        assert_eq!(usual(3, DAY / 2), 22, "(3 + 2·2 + 4)·2: pods that are half a day old");
+        assert_eq!((usual(1, 0), usual(u32::MAX, 1)), (9 * 1440, u32::MAX));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
     book::{Book, Failure},
     bytes::{Reader, Writer},
     latency::{EDGES, Latency},
-    logs::Logs,
+    logs::{Line, Logs},
     mirror::{Absolute, Mirror},
     platform::Platform,
     probes::Probe,
@@ -23,7 +23,7 @@ use super::{
 };
 
 /// Which layout the bytes have.
-const LAYOUT: u8 = 3;
+const LAYOUT: u8 = 4;
 
 /// A book as text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,9 +84,11 @@ fn bytes(book: &Book) -> Vec<u8> {
         put_sums(&mut writer, sums);
     }
     writer.count(book.logs.0.len());
-    for (signature, share) in &book.logs.0 {
-        writer.text(signature);
-        writer.fractions(&share.0.each());
+    for line in &book.logs.0 {
+        writer.text(&line.signature);
+        writer.fractions(&line.share.0.each());
+        writer.whole(line.lines.0);
+        writer.whole(line.lines.1);
     }
     writer.fractions(&book.platform.0.each());
     writer.whole(book.minutes.0);
@@ -159,7 +161,7 @@ fn fill(book: &mut Book, reader: &mut Reader<'_>) -> Option<()> {
         (*edge, *slow) = (share(reader)?, sums(reader)?);
     }
     book.latency = Latency(edges);
-    book.logs = Logs((0..reader.count()?).map(|_| Some((reader.text()?, share(reader)?))).collect::<Option<_>>()?);
+    book.logs = Logs((0..reader.count()?).map(|_| line(reader)).collect::<Option<_>>()?);
     book.platform = Platform(Arms::new(reader.fractions()?));
     book.minutes = (reader.whole()?, reader.whole()?);
     for each in &mut book.probes {
@@ -201,6 +203,10 @@ pub(super) fn time(reader: &mut Reader<'_>) -> Option<Timestamp> {
 
 fn share(reader: &mut Reader<'_>) -> Option<Share> {
     Some(Share(Arms::new(reader.fractions()?)))
+}
+
+fn line(reader: &mut Reader<'_>) -> Option<Line> {
+    Some(Line { signature: reader.text()?, share: share(reader)?, lines: (reader.whole()?, reader.whole()?) })
 }
 
 fn sums(reader: &mut Reader<'_>) -> Option<Sums> {

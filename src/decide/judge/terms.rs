@@ -73,7 +73,7 @@ pub struct Terms {
     pub edges: Option<[f64; EDGES]>,
     /// Log lines are read; their manner. None: they are not.
     pub logs: Option<Manner>,
-    /// Restarts per pod and day that are usual ([`super::platform::usual`]). None: nobody watches the pods.
+    /// Restarts per pod and day that are usual ([`super::platform::usual`]). None: nobody counts them.
     pub restarts: Option<u32>,
     /// The probes that vote.
     pub probes: Vec<ProbeTerms>,

@@ -4,6 +4,7 @@ use super::{
     bet::{Share, Tally},
     book::{Book, Input},
     latency::EDGES,
+    logs::Line,
     mirror::ENOUGH,
     probes::{Probe, Seen},
     sums::Sums,
@@ -18,14 +19,8 @@ pub(super) fn failure(book: &Book, purse: Purse, wealth: f64) -> String {
         Purse::Errors => errors(book),
         Purse::Probes => probes(book),
         Purse::Latency => latency(book),
-        Purse::Logs => format!("logs: \"{}\" is written more often by the canary than by stable", book.logs.top().unwrap_or_default()),
-        Purse::Platform => {
-            let (minutes, events) = book.minutes;
-            format!(
-                "restarts: {events} of the canary's pods in {minutes} pod-minutes, {} per pod and day are usual",
-                book.terms.restarts.unwrap_or(1)
-            )
-        }
+        Purse::Logs => format!("logs: {}", lines(book).unwrap_or_default()),
+        Purse::Platform => format!("restarts: {}", restarts(book)),
     };
     format!("{what}; evidence {wealth:.0}, {:.0} is a verdict", book.terms.bound())
 }
@@ -46,6 +41,24 @@ fn latency(book: &Book) -> String {
     let name = EDGE_NAMES.get(at).copied().unwrap_or_default();
     let sums = book.slow.get(at).copied().unwrap_or_default();
     format!("latency: {}", compared(sums, &format!("were slower than stable's {name}")))
+}
+
+/// The lines that speak loudest.
+fn lines(book: &Book) -> Option<String> {
+    let Line { signature, lines: (canary, stable), .. } = book.logs.top()?;
+    Some(format!("{signature}: {} on canary, {stable} on stable", counted(*canary)))
+}
+
+/// So many lines.
+#[must_use]
+pub fn counted(lines: u64) -> String {
+    if lines == 1 { "1 line".to_owned() } else { format!("{lines} lines") }
+}
+
+fn restarts(book: &Book) -> String {
+    let (minutes, events) = book.minutes;
+    let usual = book.terms.restarts.unwrap_or(1);
+    format!("{events} in {minutes} minutes of the canary's pods, {usual} a day and pod {} usual", if usual == 1 { "is" } else { "are" })
 }
 
 fn probes(book: &Book) -> String {
@@ -90,6 +103,23 @@ pub fn standing(book: &Book, step: Option<usize>) -> Vec<String> {
         format!("to go on: evidence {so_far:.1}, {ENOUGH:.0} is enough ({requests})")
     }));
     said
+}
+
+/// What is known of its log. None: it is not read.
+#[must_use]
+pub fn logs_standing(book: &Book) -> Option<String> {
+    book.terms.logs?;
+    let kinds = match book.logs.kinds() {
+        0 | 1 => String::new(),
+        kinds => format!("; {kinds} kinds of lines in all"),
+    };
+    Some(lines(book).map_or_else(|| "nothing new, and no alert".to_owned(), |lines| lines + &kinds))
+}
+
+/// How often its pods were restarted. None: never.
+#[must_use]
+pub fn restarts_standing(book: &Book) -> Option<String> {
+    (book.minutes.1 > 0).then(|| restarts(book))
 }
 
 /// With two digits behind the point, by whole numbers.

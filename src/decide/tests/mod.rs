@@ -8,6 +8,7 @@ mod barriers;
 mod before;
 mod cron_jobs;
 mod external;
+mod logs;
 mod observed;
 mod pins;
 mod policies;

@@ -141,6 +141,7 @@ impl Toy {
                 probes: vec!["home".into()],
                 measures: None,
                 external: vec![],
+                logs: None,
                 one_false_rollback_in: 1000,
                 no_traffic: <_>::default(),
                 limits: <_>::default(),
@@ -294,6 +295,7 @@ impl Toy {
                 ready_since: Some(self.now),
                 ip: Some("192.0.2.1".into()),
                 digests: vec![],
+                restarts: 0,
                 trouble: None,
             })
             .collect()
@@ -333,7 +335,9 @@ impl Toy {
             let pods = self.pods(rs.pod_hash.as_str(), Some(&rs.pod_hash), rs.wanted);
             let known = |pod: &Pod| before.iter().find(|p| p.name == pod.name);
             workload.pods.extend(pods.into_iter().map(|pod| match known(&pod) {
-                Some(known) => Pod { created: known.created, ready_since: known.ready_since.or(pod.ready_since), ..pod },
+                Some(known) => {
+                    Pod { created: known.created, restarts: known.restarts, ready_since: known.ready_since.or(pod.ready_since), ..pod }
+                }
                 None => pod,
             }));
         }

@@ -15,7 +15,10 @@ use crate::{
         probes::{ProbeTerms, Seen, Turn, by_route},
         terms::Terms,
     },
-    edge::probe::{Entry, InMemory, Room, ScriptedSuites, Swept},
+    edge::{
+        logs::NoLogs,
+        probe::{Entry, InMemory, Room, ScriptedSuites, Swept},
+    },
     model::{
         phase::after,
         probe::{AnsweredBy, Answerer, Class, Compare, Done, Expect, Outcome, Run, RunName, Scheme, Shape, Step, Sweep, Vars, Wanted},
@@ -151,7 +154,8 @@ fn bench() -> Bench {
     let (nudge, nudges) = unbounded_channel();
     let ledger = Arc::new(InMemory::default());
     let suites = Arc::new(ScriptedSuites::default());
-    let board = ProbeBoard::new((prober.clone(), suites.clone()), ledger.clone(), Arc::new(Ticking(Instant::now())), nudge);
+    let edges = Edges { prober: prober.clone(), ledger: ledger.clone(), suites: suites.clone(), logs: Arc::new(NoLogs) };
+    let board = ProbeBoard::new(edges, Arc::new(Ticking(Instant::now())), nudge);
     Bench { board, prober, ledger, suites, nudges }
 }
 
@@ -227,15 +231,7 @@ fn asking(asks: Asks, every: u64) -> Watch {
         route_of: None,
         asks,
     };
-    Watch {
-        about: "v2".to_owned(),
-        stage: "Preflight".to_owned(),
-        eager: false,
-        after: None,
-        probes: vec![probe],
-        meter: None,
-        questions: vec![],
-    }
+    Watch { about: "v2".to_owned(), stage: "Preflight".to_owned(), probes: vec![probe], ..Watch::default() }
 }
 
 /// Canary pods are 1…, stable pods 101….

@@ -29,6 +29,7 @@ fn pod(name: &str, hash: &str, last: u8, ready: bool) -> Pod {
         ready_since: ready.then_some(Timestamp::UNIX_EPOCH),
         ip: Some(format!("192.0.2.{last}")),
         digests: Vec::new(),
+        restarts: 0,
         trouble: None,
     }
 }

@@ -8,7 +8,10 @@ use tokio::{
 };
 
 use super::*;
-use crate::edge::probe::{Entry, InMemory, ScriptedSuites, Suites, Swept};
+use crate::edge::{
+    logs::NoLogs,
+    probe::{Entry, InMemory, ScriptedSuites, Swept},
+};
 use crate::{
     decide::judge::{
         bet::Side,
@@ -21,7 +24,7 @@ use crate::{
         probe::{Check, Run, RunName},
         world::Probes,
     },
-    observe::probes::{ProbeBoard, Watch},
+    observe::probes::{Edges, ProbeBoard, Watch},
 };
 
 /// Wall time that follows tokio's.
@@ -101,8 +104,13 @@ fn bench(rates: &[(u16, (u64, u64))]) -> Bench {
     let rates = Mutex::new(rates.iter().copied().collect());
     let pods = Arc::new(Pods { began, rates, restarted: Mutex::default(), asked: Mutex::default() });
     let (nudge, nudges) = unbounded_channel();
-    let probers = (pods.clone() as Arc<dyn Prober>, Arc::new(ScriptedSuites::default()) as Arc<dyn Suites>);
-    Bench { board: ProbeBoard::new(probers, Arc::new(InMemory::default()), Arc::new(Ticking(began)), nudge), pods, nudges }
+    let edges = Edges {
+        prober: pods.clone(),
+        ledger: Arc::new(InMemory::default()),
+        suites: Arc::new(ScriptedSuites::default()),
+        logs: Arc::new(NoLogs),
+    };
+    Bench { board: ProbeBoard::new(edges, Arc::new(Ticking(began)), nudge), pods, nudges }
 }
 
 fn key() -> Key {

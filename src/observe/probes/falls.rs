@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(told.map(|dated| dated.input), Some(Input::Platform { pod_minutes: 22, events: 1 }));
         let (told, _) = falls.look(&pods(&[3, 0], &[0]), at(730));
         assert_eq!(told.map(|dated| dated.input), Some(Input::Platform { pod_minutes: 2, events: 0 }), "that it stands again");
-        assert!((731..2400).all(|second| falls.look(&pods(&[3, 0], &[0]), at(second)).1 == false));
+        assert!((731..2400).all(|second| !falls.look(&pods(&[3, 0], &[0]), at(second)).1));
         assert!((2520..9000).all(|second| falls.look(&pods(&[3, 0], &[0]), at(second)) == (None, false)), "for half an hour");
     }
 

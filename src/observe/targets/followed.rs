@@ -87,7 +87,7 @@ fn course(rollout: &Rollout, plan: &Plan, canary: (u32, u32), stable: (u32, u32)
     let weight = match rollout.stage {
         Stage::Canary { step } => plan.steps.get(step).map_or(Weight::ZERO, |step| step.weight),
         Stage::Promoting => plan.steps.last().map_or(Weight::ZERO, |step| step.weight),
-        _ => Weight::ZERO,
+        Stage::Preparing | Stage::Preflight | Stage::Guarding { .. } | Stage::Finalizing | Stage::RollingBack { .. } => Weight::ZERO,
     };
     let heard = |share: u8, (heard, all): (u32, u32)| u32::from(share) * 100 * heard / all.max(1);
     let percent = weight.percent().min(100);

@@ -133,7 +133,9 @@ impl Shop {
                     _ => self.customer(method, names, query, body).await,
                 };
                 if let Content::Json(json) = &mut answer.content {
-                    dropped.iter().for_each(|name| without(json, name));
+                    for name in &dropped {
+                        without(json, name);
+                    }
                 }
                 answer
             }

@@ -23,9 +23,9 @@ fn probed(shop: &Shop, spec: &Value) -> Result<()> {
 }
 
 /// Ships v2 and says how long it took until it was back, and what people read.
-fn taken_back(shop: &Shop, ship: impl FnOnce() -> Result<()>) -> Result<Seen> {
+fn taken_back(shop: &Shop, begin: impl FnOnce() -> Result<()>) -> Result<Seen> {
     let mut life = shop.follow()?;
-    ship()?;
+    begin()?;
     life.until(ROLLOUT, "its canary", |seen| ["Preflight", "Canary", "RollingBack", "RolledBack"].contains(&seen.phase()))?;
     let begun = Instant::now();
     let back = life.until(ROLLOUT, "back on v1", |seen| seen.is_back("v1"))?;

@@ -153,7 +153,9 @@ impl Shop {
                     _ => self.customer(method, names, query, body).await,
                 };
                 if let Content::Json(json) = &mut answer.content {
-                    harm.drop.iter().for_each(|name| without(json, name));
+                    for name in &harm.drop {
+                        without(json, name);
+                    }
                 }
                 answer
             }

@@ -176,6 +176,13 @@ fn a_no_before_all_of_the_traffic_takes_it_back() -> Result<()> {
     let back = life.until(ROLLOUT, "back on v1", |seen| seen.is_back("v1"))?;
     tell(&format!("ext-promote: {} ms from no to v1 again; {}", (now_us() - begun) / 1000, back.message()));
     ensure!(back.message().contains("by the word of board, whatever was measured"), "{}", back.message());
+    let no = back.object["status"]["lastRollback"]["release"].as_str().unwrap_or_default();
+    let replayed = shop.plugin(&["replay", no])?;
+    tell(&replayed);
+    ensure!(
+        replayed.contains("nothing speaks against it") && replayed.contains("to the last bit"),
+        "it was no verdict of the book: {replayed}"
+    );
     let asked = board.asked();
     ensure!(asked.iter().all(|question| question["at"] == "Promote" && question["weight"] == 50), "{asked:#?}");
     let release = shop.kubectl(&["get", "releases", "-o", "json"])?;

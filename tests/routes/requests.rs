@@ -48,6 +48,10 @@ fn found_out(namespace: &str, fault: &str) -> Result<(String, String)> {
     let back = life.until(JUDGED, "back on v1", |seen| seen.is_back("v1"))?;
     let took = begun.elapsed();
     let why = shop.plugin(&["why", "shop"])?;
+    let bad = back.object["status"]["lastRollback"]["release"].as_str().unwrap_or_default();
+    let replayed = shop.plugin(&["replay", bad])?;
+    tell(&replayed);
+    ensure!(replayed.contains("Verdict: it is bad: ") && replayed.contains("to the last bit"), "{replayed}");
     shop.is_at_rest("v1", Hand::Haldane)?;
     let report = load.stop()?;
     tell(&format!("{namespace}: {} s at 5 % until it was back; {report}; {}\n{why}", took.as_secs(), back.message()));

@@ -32,7 +32,7 @@ fn with_suite<'a>(bed: &'a Bed, namespace: &str) -> Result<Shop<'a>> {
     ];
     shop.apply(&json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "e2e"}, "spec": {
         "schedule": "0 0 31 2 *", "suspend": true,
-        "jobTemplate": {"spec": {"template": {"metadata": {"labels": {"app": "e2e"}}, "spec": {"enableServiceLinks": false, "containers": [
+        "jobTemplate": {"spec": {"template": {"metadata": {"labels": {"app": "e2e"}}, "spec": {"restartPolicy": "Never", "enableServiceLinks": false, "containers": [
             {"name": "e2e", "image": format!("{}/load:1", bed.registry), "args": args},
         ]}}}},
     }}))?;

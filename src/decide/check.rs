@@ -187,9 +187,8 @@ fn not_below_traffic(seen: &Observation, name: &WorkloadName, replicas: u32) -> 
 /// I20: no step forward without the approval, or the word, that it needs.
 fn approved(case: &Case<'_>, decision: &Decision) -> Result<(), Broken> {
     let (Some(before), Some(next)) = (case.state.phase.rollout(), decision.next.phase.rollout()) else { return Ok(()) };
-    match approval::missing(case, before, &next.stage) {
-        Some(place) => broken("I20", format!("enters step {} without its approval", place + 1))?,
-        None => {}
+    if let Some(place) = approval::missing(case, before, &next.stage) {
+        return broken("I20", format!("enters step {} without its approval", place + 1));
     }
     match external::missing(case, before, &next.stage) {
         Some(missing) => broken("I20", format!("goes on without the word of {}", missing.name)),

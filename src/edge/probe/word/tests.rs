@@ -63,7 +63,10 @@ async fn serves(first: &'static str, then: Then) -> (u16, mpsc::UnboundedReceive
                 }
                 let _ = tell.send(question);
                 let _ = stream.write_all(first.as_bytes()).await;
-                while then != Then::Ends {
+                if then == Then::Ends {
+                    return;
+                }
+                loop {
                     let more: &[u8] = if then == Then::Pours { &[b'x'; 4096] } else { b" " };
                     if then != Then::Stays && stream.write_all(more).await.is_err() {
                         return;

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     api::{FIELD_MANAGER, PROBE_LABEL},
-    clock::Clock,
+    clock::{Clock, Stopwatch},
     control::lease::{LeaderProof, Leadership},
     edge::{kube::Cluster, probe::Suites},
     model::probe::{Asks, Check, Class, Ended, Outcome, RunName, STARTS_WITHIN, Suite},
@@ -74,17 +74,16 @@ impl SuiteJobs {
     }
 
     async fn ran(&self, namespace: &str, check: &Check, suite: &Suite, at: SocketAddr) -> Outcome {
-        let began = Instant::now();
-        let begun = match self.begin(namespace, check, suite, at).await {
-            Ok(begun) => begun,
+        let watch = Stopwatch::start();
+        let (mut job, mut seen) = match self.begin(namespace, check, suite, at).await {
+            Ok(job) => (job, Seen::default()),
             Err(why) => return Outcome::Void { class: Class::Prober, said: format!("suite {} cannot be run: {why}", suite.cron_job) },
         };
-        let (mut begun, mut seen) = (begun, Seen::default());
         let ended = loop {
-            sleep(if began.elapsed() < LONG { LOOK } else { SELDOM }).await;
-            let ended = match self.pod(namespace, &begun.name).await {
-                Ok(pod) => seen.look(pod.as_ref(), began.elapsed(), suite),
-                Err(error) if began.elapsed() > suite.limit() => Some(Ended::Lost(format!("could not be followed: {error}"))),
+            sleep(if watch.elapsed() < LONG { LOOK } else { SELDOM }).await;
+            let ended = match self.pod(namespace, &job.name).await {
+                Ok(pod) => seen.look(pod.as_ref(), watch.elapsed(), suite),
+                Err(error) if watch.elapsed() > suite.limit() => Some(Ended::Lost(format!("could not be followed: {error}"))),
                 // The API server may be away for a while; the suite goes on all the same.
                 Err(_) => None,
             };
@@ -93,8 +92,8 @@ impl SuiteJobs {
             }
         };
         // What ran to its own end stays, for its log; what did not is ended.
-        begun.ended = matches!(ended, Ended::Exited { .. });
-        drop(begun);
+        job.ended = matches!(ended, Ended::Exited { .. });
+        drop(job);
         self.sweep(namespace, &check.name).await;
         suite.outcome(ended, seen.ran.map_or(Duration::ZERO, |since| since.elapsed()))
     }
@@ -242,14 +241,16 @@ mod tests {
         Suite { cron_job: "e2e".to_owned(), job: Value::Null, within: Duration::from_mins(10), fails_with: vec![1], seed: 0 }
     }
 
-    fn pod(status: Value) -> RawPod {
+    fn pod(status: &Value) -> RawPod {
         serde_json::from_value(json!({"metadata": {"name": "e2e"}, "status": status})).unwrap()
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "each is written where it is seen")]
     fn ended(seen: &mut Seen, status: Value, after: u64) -> Option<Ended> {
-        seen.look(Some(&pod(status)), Duration::from_secs(after), &suite())
+        seen.look(Some(&pod(&status)), Duration::from_secs(after), &suite())
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it is compared with what a look gives")]
     fn lost(why: &str) -> Option<Ended> {
         Some(Ended::Lost(why.to_owned()))
     }
@@ -292,7 +293,7 @@ mod tests {
     fn one_that_does_not_end_is_ended() {
         let suite = Suite { within: Duration::ZERO, ..suite() };
         let mut seen = Seen::default();
-        let running = pod(json!({"phase": "Running"}));
+        let running = pod(&json!({"phase": "Running"}));
         seen.look(Some(&running), Duration::from_secs(1), &suite);
         std::thread::sleep(Duration::from_millis(1));
         assert_eq!(seen.look(Some(&running), Duration::from_secs(2), &suite), Some(Ended::TooLong));

@@ -75,7 +75,7 @@ pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if asked { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
         }
     };
-    match command(&cli).await {
+    match Box::pin(command(&cli)).await {
         Ok(end) => end.into(),
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -209,13 +209,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
     }
     let (nudge, nudges) = unbounded_channel();
     let runs = Arc::new(ProbeRuns::new(cluster.clone(), parts.clock.clone(), leadership.clone(), &parts.identity.holder(&*parts.clock)));
-    let edges = Edges {
-        prober: parts.prober.clone(),
-        suites: Arc::new(SuiteJobs::new(cluster.clone(), parts.clock.clone(), leadership.clone())),
-        ledger: runs.clone(),
-        logs: Arc::new(parts.client.clone()),
-    };
-    let board = Arc::new(ProbeBoard::new(edges, parts.clock.clone(), nudge.clone()));
+    let board = Arc::new(ProbeBoard::new(edges(&parts, &cluster, &leadership, &runs), parts.clock.clone(), nudge.clone()));
     let merges = Arc::new(MergeBoard::new(parts.sources.clone(), parts.clock.clone(), nudge));
     metrics.add(board.metrics())?;
     metrics.add(board.sweeps())?;
@@ -285,6 +279,16 @@ async fn take_webhooks(
 
 fn unique(namespaces: &[String]) -> Vec<String> {
     namespaces.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// By what the board looks and asks.
+fn edges(parts: &Parts, cluster: &Cluster, leadership: &Leadership, runs: &Arc<ProbeRuns>) -> Edges {
+    Edges {
+        prober: parts.prober.clone(),
+        suites: Arc::new(SuiteJobs::new(cluster.clone(), parts.clock.clone(), leadership.clone())),
+        ledger: runs.clone(),
+        logs: Arc::new(parts.client.clone()),
+    }
 }
 
 fn elect(parts: &Parts, cluster: &Cluster, stop: &CancellationToken) -> (Option<JoinHandle<()>>, Leadership) {

@@ -28,6 +28,7 @@ pub fn reasons(case: &Case<'_>, release: Option<&ReleaseName>) -> Vec<Reason> {
 }
 
 /// The API server was away, and those who move traffic may not know yet which pods are there now.
+#[must_use]
 pub fn unsettled(case: &Case<'_>) -> Option<Reason> {
     case.seen.unsettled.is_some_and(|until| until > case.now).then_some(Reason::Unsettled)
 }

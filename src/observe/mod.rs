@@ -22,7 +22,7 @@ use crate::{
         decision::Reason,
         phase::{Stage, State, before},
         plan::{Plan, Source},
-        world::{Observation, Workload},
+        world::{self, Observation, Workload},
     },
 };
 
@@ -205,9 +205,7 @@ impl Observer {
         problems.extend(releases::damaged(&read.releases.damaged, &read.commands.damaged, &name));
         let bound = read.rules.bind(delivery, &self.fleet, &self.home);
         problems.extend(bound.problems);
-        let mut holds = releases::holds(&read.holds, &name, now);
-        // Of the home those that name no Delivery: nobody's name is empty.
-        holds.extend(read.rules.holds().into_iter().flat_map(|of_all| releases::holds(of_all, "", now)));
+        let holds = held(read, &name, now);
         let mut seen = Observation {
             problems,
             workloads,
@@ -288,6 +286,12 @@ impl Observer {
         seen.merges = self.merges.read(key);
         seen.problems.extend(source::problem(&plan.source, seen));
     }
+}
+
+/// The holds that apply: its own, and of the home those that name no Delivery, for nobody's name is empty.
+fn held(read: &Read, name: &str, now: Timestamp) -> Vec<world::Hold> {
+    let of_all = read.rules.holds().into_iter().flat_map(|of_all| releases::holds(of_all, "", now));
+    releases::holds(&read.holds, name, now).into_iter().chain(of_all).collect()
 }
 
 #[cfg(test)]

@@ -351,10 +351,10 @@ impl ProbeBoard {
         }
     }
 
-    fn follower(&self, key: &Key, follower: Option<Follower>, followed: Followed, (about, book): (&str, &Arc<Mutex<Book>>)) -> Follower {
-        if let Some(follower) = follower.filter(|follower| follower.serves(&followed, about)) {
-            follower.tell(followed, book);
-            return follower;
+    fn follower(&self, key: &Key, before: Option<Follower>, followed: Followed, (about, book): (&str, &Arc<Mutex<Book>>)) -> Follower {
+        if let Some(goes_on) = before.filter(|before| before.serves(&followed, about)) {
+            goes_on.tell(followed, book);
+            return goes_on;
         }
         let (logs, budget) = (self.edges.logs.clone(), self.budget.clone());
         let parts = follow::Parts { logs, budget, clock: self.clock.clone(), nudge: self.nudge.clone(), key: key.clone() };

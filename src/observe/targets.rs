@@ -99,10 +99,7 @@ fn one(state: &State, seen: &Observation, probe: &Probe, ports: &Ports<'_>) -> R
             if new.is_empty() || old.is_empty() { Asks::Rest { pods: new } } else { Asks::Pair { canary: new, stable: old, door: None } }
         }
         Some(rollout) if is_paired(&rollout.stage) => {
-            // A suite of minutes that the first step would cut off is not begun before it.
-            let early = rollout.stage == Stage::Preflight && probe.check.suite.is_some();
-            let canary = if early { Vec::new() } else { canary_of(workload, &rollout.release) };
-            let stable = running(seen, workload, &rollout.from);
+            let (canary, stable) = (canary_of(workload, &rollout.release), running(seen, workload, &rollout.from));
             Asks::Pair { canary: targets(canary), stable: targets(stable), door: door(seen, probe) }
         }
         Some(rollout) => Asks::Rest { pods: targets(serving(seen, workload, service, rollout)) },

@@ -8,8 +8,15 @@ use serde_json::{Value, json};
 use super::{ROLLOUT, Shop, bed, calm, nobody_failed, shown, tell};
 use crate::support::{follow::Seen, rest::Hand, shop::Setup};
 
-/// A shop whose one probe is this; its own `steps` are left out.
+/// A shop whose one probe is this.
 fn probed(shop: &Shop, spec: &Value) -> Result<()> {
+    asked_so(shop, spec)?;
+    shop.apply(&shop.delivery())?;
+    shop.is_adopted()
+}
+
+/// Its probe is this from now on; its own `steps` are left out.
+fn asked_so(shop: &Shop, spec: &Value) -> Result<()> {
     let mut probe = shop.probe();
     let base = probe["spec"].as_object_mut();
     if let (Some(base), Some(spec)) = (base, spec.as_object()) {
@@ -17,9 +24,7 @@ fn probed(shop: &Shop, spec: &Value) -> Result<()> {
         base.remove("mutates");
         base.extend(spec.clone());
     }
-    shop.apply(&probe)?;
-    shop.apply(&shop.delivery())?;
-    shop.is_adopted()
+    shop.apply(&probe)
 }
 
 /// Ships v2 and says how long it took until it was back, and what people read.
@@ -76,7 +81,8 @@ fn a_version_that_does_not_serve_by_grpc_is_taken_back() -> Result<()> {
     let back = taken_back(&shop, || shop.helm("v2", &["--set-string", &grpc(r",env.SHOP_FAIL=path=/grpc\,code=503\,version=v2")]))?;
     ensure!(back.message().contains("gRPC health answered NOT_SERVING, expected SERVING"), "{}", back.message());
     // A bare port says no more than that somebody listens: the same version passes.
-    probed(&shop, &json!({"target": {"serviceRef": {"name": "shop-grpc", "port": "grpc"}}, "tcp": {}}))?;
+    let spec = json!({"target": {"serviceRef": {"name": "shop-grpc", "port": "grpc"}}, "grpc": null, "tcp": {}});
+    asked_so(&shop, &spec)?;
     let mut life = shop.follow()?;
     shop.helm("v3", &["--set-string", &grpc(r",env.SHOP_FAIL=path=/grpc\,code=503\,version=v3")])?;
     life.until(ROLLOUT, "live on v3", |seen| seen.is_live("v3"))?;

@@ -72,7 +72,7 @@ impl Suite {
         spec.insert("ttlSecondsAfterFinished".to_owned(), json!(kept.as_secs()));
         within(&mut spec, "template", |template| {
             within(template, "metadata", |metadata| {
-                within(metadata, "labels", |all| all.extend(labels.as_object().cloned().unwrap_or_default()))
+                within(metadata, "labels", |all| all.extend(labels.as_object().cloned().unwrap_or_default()));
             });
             within(template, "spec", |pod| {
                 pod.insert("restartPolicy".to_owned(), json!("Never"));
@@ -253,7 +253,7 @@ mod tests {
     fn a_report_that_is_cut_off_or_hostile_gives_what_it_can() {
         let cut = r#"ilure></testcase><testcase name="a"><failure/></testcase><testcase name="b"></testsuite><testcase name="c"><fai"#;
         assert_eq!(said(exited(1, cut)), "assertion suite e2e ended with exit code 1; failed: a");
-        let many: String = (0..9).map(|n| format!(r#"<testcase name="t{n}"><failure/></testcase>"#)).collect();
+        let many = (0..9).map(|n| format!(r#"<testcase name="t{n}"><failure/></testcase>"#)).collect::<Vec<_>>().concat();
         assert_eq!(said(exited(1, &many)), "assertion suite e2e ended with exit code 1; failed: t0, t1, t2 and 6 more");
         let long = format!(r#"<testcase name="{}"><failure/></testcase>"#, "\u{1b}<!channel>ä".repeat(999).replace('<', "&lt;"));
         assert!(said(exited(1, &long)).len() < 120, "{}", said(exited(1, &long)));

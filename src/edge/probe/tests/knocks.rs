@@ -29,8 +29,8 @@ fn said(message: &[u8], status: &str) -> Answer {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_str(status).unwrap());
     let framed = [&[0, 0, 0, 0, u8::try_from(message.len()).unwrap()], message].concat();
-    let frames = [Ok(Frame::data(framed.into())), Ok(Frame::trailers(trailers))];
-    let body = http_body_util::BodyExt::boxed(StreamBody::new(futures::stream::iter(frames)));
+    let parts = [Ok(Frame::data(framed.into())), Ok(Frame::trailers(trailers))];
+    let body = http_body_util::BodyExt::boxed(StreamBody::new(futures::stream::iter(parts)));
     Response::builder().header("content-type", "application/grpc").body(body).unwrap()
 }
 

@@ -148,7 +148,7 @@ impl Stream {
     }
 
     async fn read(&mut self, mut lines: Lines, part: Part) -> Ended {
-        let past = matches!(part, Part::Head(_));
+        let head = matches!(part, Part::Head(_));
         let goes_on = matches!(part, Part::From(_));
         // Not all at the same moment: a name is as good as chance for that.
         let whole = Instant::now() + WHOLE + Duration::from_secs(self.pod().bytes().map(u64::from).sum::<u64>() % WHOLE.as_secs());
@@ -169,7 +169,7 @@ impl Stream {
             if taken == 0 {
                 break;
             }
-            splitter.feed(bytes, |line| self.line(line, past));
+            splitter.feed(bytes, |line| self.line(line, head));
             lines.consume_unpin(taken);
             // The other parts are read once, and bounded.
             let within = self.budgets.1.take(taken) & self.budgets.0.take(taken);
@@ -177,20 +177,20 @@ impl Stream {
                 return Ended::TooMuch;
             }
         }
-        splitter.end(|line| self.line(line, past));
+        splitter.end(|line| self.line(line, head));
         Ended::Over
     }
 
-    fn line(&mut self, line: &[u8], past: bool) {
+    fn line(&mut self, line: &[u8], head: bool) {
         let (at, line) = timed(line);
         let now = self.clock.now();
-        if at.is_some_and(|at| !past && !self.recent.is_new(at, line)) {
+        if at.is_some_and(|at| !head && !self.recent.is_new(at, line)) {
             return;
         }
         if let Some(sign) = Sign::of(&self.rules, line) {
             let at: Timestamp = at.unwrap_or(now);
             let warm = self.source.borrow().warm().is_some_and(|warm| warm <= at);
-            hear(&self.hearing).line(sign, self.side, (at, warm, past));
+            hear(&self.hearing).line(sign, self.side, (at, warm, head));
         }
     }
 }

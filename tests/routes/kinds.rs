@@ -81,7 +81,7 @@ fn a_version_that_does_not_serve_by_grpc_is_taken_back() -> Result<()> {
     let back = taken_back(&shop, || shop.helm("v2", &["--set-string", &grpc(r",env.SHOP_FAIL=path=/grpc\,code=503\,version=v2")]))?;
     ensure!(back.message().contains("gRPC health answered NOT_SERVING, expected SERVING"), "{}", back.message());
     // A bare port says no more than that somebody listens: the same version passes.
-    let spec = json!({"target": {"serviceRef": {"name": "shop-grpc", "port": "grpc"}}, "grpc": null, "tcp": {}});
+    let spec = json!({"target": {"serviceRef": {"name": "shop-grpc", "port": "grpc"}}, "tcp": {}});
     asked_so(&shop, &spec)?;
     let mut life = shop.follow()?;
     shop.helm("v3", &["--set-string", &grpc(r",env.SHOP_FAIL=path=/grpc\,code=503\,version=v3")])?;

@@ -301,8 +301,8 @@ impl ProbeBoard {
         Meter::begin(parts, metered, about, book)
     }
 
-    fn follower(&self, key: &Key, follower: Option<Follower>, followed: Followed, (about, book): (&str, &Arc<Mutex<Book>>)) -> Follower {
-        if let Some(follower) = follower.filter(|follower| follower.serves(&followed, about)) {
+    fn follower(&self, key: &Key, before: Option<Follower>, followed: Followed, (about, book): (&str, &Arc<Mutex<Book>>)) -> Follower {
+        if let Some(follower) = before.filter(|follower| follower.serves(&followed, about)) {
             follower.tell(followed, book);
             return follower;
         }

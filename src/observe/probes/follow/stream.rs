@@ -148,7 +148,7 @@ impl Stream {
     }
 
     async fn read(&mut self, mut lines: Lines, part: Part) -> Ended {
-        let past = matches!(part, Part::Head(_));
+        let learns = matches!(part, Part::Head(_));
         let goes_on = matches!(part, Part::From(_));
         // Not all at the same moment: a name is as good as chance for that.
         let whole = Instant::now() + WHOLE + Duration::from_secs(self.pod().bytes().map(u64::from).sum::<u64>() % WHOLE.as_secs());
@@ -169,7 +169,7 @@ impl Stream {
             if taken == 0 {
                 break;
             }
-            splitter.feed(bytes, |line| self.line(line, past));
+            splitter.feed(bytes, |line| self.line(line, learns));
             lines.consume_unpin(taken);
             // The other parts are read once, and bounded.
             let within = self.budgets.1.take(taken) & self.budgets.0.take(taken);
@@ -177,7 +177,7 @@ impl Stream {
                 return Ended::TooMuch;
             }
         }
-        splitter.end(|line| self.line(line, past));
+        splitter.end(|line| self.line(line, learns));
         Ended::Over
     }
 

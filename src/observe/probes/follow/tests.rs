@@ -187,7 +187,9 @@ impl Bench {
     }
 
     fn all_write(&self, line: &[u8]) {
-        ["c1", "s1", "s2"].into_iter().for_each(|pod| self.cluster.writes(pod, line));
+        for pod in ["c1", "s1", "s2"] {
+            self.cluster.writes(pod, line);
+        }
     }
 
     fn read(&self) -> Probes {
@@ -414,7 +416,9 @@ async fn whatever_is_in_a_log_it_is_read_on() {
     let hostile: BTreeSet<&[u8]> =
         [&b""[..], b"\xff\xfe\x00", b"ERROR", b"{\"level\":\"error\"", b"level=error \x1b[", b"ERROR \xc3\x28 \x00"].into();
     for _ in 0..20 {
-        hostile.iter().for_each(|line| bench.cluster.writes("c1", line));
+        for line in &hostile {
+            bench.cluster.writes("c1", line);
+        }
         bench.cluster.writes("c1", &vec![b'E'; 100_000]);
         sleep(Duration::from_secs(1)).await;
     }

@@ -205,7 +205,6 @@ impl Observer {
         problems.extend(releases::damaged(&read.releases.damaged, &read.commands.damaged, &name));
         let bound = read.rules.bind(delivery, &self.fleet, &self.home);
         problems.extend(bound.problems);
-        let holds = held(read, &name, now);
         let mut seen = Observation {
             problems,
             workloads,
@@ -214,7 +213,7 @@ impl Observer {
             canary_services,
             cron_jobs,
             jobs,
-            holds,
+            holds: held(read, &name, now),
             policies: bound.policies,
             unsettled: self.cluster.outages.unsettled(now),
             troubled: self.fleet.troubled(&namespace, before(now, shared::WITHIN)),

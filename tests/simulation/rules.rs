@@ -142,7 +142,7 @@ async fn a_word_that_was_given_outlives_the_controller_and_one_that_was_not_is_a
     let asked = lock(&town.orders).asked;
     town.stop();
     town.start();
-    town.pass(Duration::from_secs(60)).await;
+    town.pass(Duration::from_mins(1)).await;
     assert!(lock(&town.orders).asked > asked, "the next one does not ask");
     lock(&town.orders).word = Some(Word::Pass);
     // It is stored that it was given, and the process ends before it has made anything of that.

@@ -8,7 +8,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::process::{Child, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,12 +18,12 @@ use serde_json::{Value, json};
 
 use support::follow::Seen;
 use support::load::Load;
+use support::prometheus::Prometheus;
 use support::shop::{Setup, Shop};
-use support::{Bed, begin, said};
+use support::{Bed, begin};
 
 /// Evidence takes minutes at a small share.
 const JUDGED: Duration = Duration::from_mins(12);
-const PROMETHEUS: u16 = 9390;
 
 /// How it has to end.
 #[derive(Clone, Copy, PartialEq)]
@@ -142,55 +142,6 @@ fn text<'a>(object: &'a Value, at: &str) -> &'a str {
     object.pointer(at).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A Prometheus in the cluster's network, which looks at the pods that it is told of.
-struct Prometheus {
-    process: Mutex<Child>,
-    targets: std::path::PathBuf,
-}
-
-impl Prometheus {
-    fn start(bed: &Bed) -> Result<Self> {
-        let (config, targets, data) = (bed.scratch("prometheus.yaml"), bed.scratch("targets.json"), bed.scratch("prometheus"));
-        std::fs::write(&targets, "[]")?;
-        let jobs = json!([{"job_name": "shop", "file_sd_configs": [{"files": [targets], "refresh_interval": "1s"}]}]);
-        let all = json!({"global": {"scrape_interval": "5s", "scrape_timeout": "3s"}, "scrape_configs": jobs});
-        std::fs::write(&config, all.to_string())?;
-        let mut command = bed.inside("prometheus");
-        command.arg(format!("--config.file={}", config.display())).arg(format!("--storage.tsdb.path={}", data.display()));
-        command.arg(format!("--web.listen-address=0.0.0.0:{PROMETHEUS}")).arg("--log.level=error");
-        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn()?;
-        Ok(Self { process: Mutex::new(process), targets })
-    }
-
-    fn signal(&self, signal: &str) -> Result<()> {
-        // It keeps the process id of what started it.
-        let pid = self.process.lock().map_err(|_| anyhow::anyhow!("poisoned"))?.id().to_string();
-        said(std::process::Command::new("kill").args([signal, &pid])).map(drop)
-    }
-
-    /// It looks at these pods from now on, as it would by their labels of Kubernetes.
-    fn looks_at(&self, pods: &[Value]) -> Result<()> {
-        let target = |pod: &Value| {
-            let labels = json!({"namespace": text(pod, "/metadata/namespace"), "pod": text(pod, "/metadata/name")});
-            json!({"targets": [format!("{}:8080", text(pod, "/status/podIP"))], "labels": labels})
-        };
-        let targets: Vec<Value> = pods.iter().filter(|pod| pod.pointer("/status/podIP").is_some()).map(target).collect();
-        let new = self.targets.with_extension("new");
-        std::fs::write(&new, Value::from(targets).to_string())?;
-        Ok(std::fs::rename(new, &self.targets)?)
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        if let Ok(process) = self.process.get_mut() {
-            // It may have ended by itself.
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-    }
-}
-
 impl Case {
     /// A shop that serves v1, is judged by everything there is, and has customers.
     fn open<'a>(&self, bed: &'a Bed, namespace: &str) -> Result<(Shop<'a>, Load)> {
@@ -307,7 +258,7 @@ fn run() -> Result<usize> {
     let bed = Bed::up(&std::env::var("NAME").unwrap_or_else(|_| "releases".to_owned()))?;
     bed.gateway()?;
     let cases: Vec<(usize, &Case)> = ALL.iter().enumerate().filter(|(_, case)| asked_for(case.name)).collect();
-    let prometheus = if cases.iter().any(|(_, case)| case.prometheus) { Some(with_prometheus(&bed)?) } else { None };
+    let prometheus = if cases.iter().any(|(_, case)| case.prometheus) { Some(Prometheus::start(&bed)?) } else { None };
     let jobs = std::env::var("JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(2);
     let (next, results) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     std::thread::scope(|scope| {
@@ -331,25 +282,4 @@ fn run() -> Result<usize> {
         println!("{:<42} {}", case.name, results.get(number).map_or("-", String::as_str));
     }
     Ok(results.values().filter(|result| !result.starts_with("OK")).count())
-}
-
-fn with_prometheus(bed: &Bed) -> Result<Prometheus> {
-    let prometheus = Prometheus::start(bed)?;
-    let url = format!("prometheus.url=http://{}:{PROMETHEUS}", bed.node()?);
-    let mut helm = bed.command("helm");
-    helm.args([
-        "upgrade",
-        "haldane",
-        "charts/haldane",
-        "--namespace",
-        "haldane-system",
-        "--reuse-values",
-        "--wait",
-        "--timeout",
-        "3m",
-        "--set",
-        &url,
-    ]);
-    said(&mut helm)?;
-    Ok(prometheus)
 }

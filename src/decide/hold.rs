@@ -1,7 +1,14 @@
 //! Reasons of people and of the set-up not to move forward. Nothing here is ever asked on the way back.
 
+use std::time::Duration;
+
 use super::{Case, cron_jobs, shared, terms};
-use crate::model::{decision::Reason, version::ReleaseName};
+use crate::model::{decision::Reason, phase::after, version::ReleaseName, world::Outage};
+
+/// The longest pause of those who learn of endpoints: 2 × 30 s.
+const PAUSE: Duration = Duration::from_mins(1);
+/// Their first one, rounded up.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The reasons that apply to a Release now.
 #[must_use]
@@ -28,9 +35,15 @@ pub fn reasons(case: &Case<'_>, release: Option<&ReleaseName>) -> Vec<Reason> {
 }
 
 /// The API server was away, and those who move traffic may not know yet which pods are there now.
+///
+/// Data planes and kube-proxy learn of endpoints by client-go's reflectors, which ask anew after a pause that doubles and is stretched by chance
+/// to twice that at most: 0.8 s, 1.6 s … 30 s. The pauses before the last add up to no more than the outage L, so the last is at most
+/// 2 · (L + 0.8 s), and never above 60 s.
 #[must_use]
 pub fn unsettled(case: &Case<'_>) -> Option<Reason> {
-    case.seen.unsettled.is_some_and(|until| until > case.now).then_some(Reason::Unsettled)
+    let lasted = |outage: &Outage| Duration::try_from(outage.to.duration_since(outage.from)).unwrap_or_default();
+    let pause = |outage: &Outage| PAUSE.min((lasted(outage) + FIRST_PAUSE) * 2);
+    case.seen.outages.iter().any(|outage| after(outage.to, pause(outage)) > case.now).then_some(Reason::Unsettled)
 }
 
 /// The reasons lie in this Release: a newer one may be the mend.

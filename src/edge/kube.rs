@@ -8,7 +8,7 @@
 //! would act on what was true before (the client is built without retries of its own for the same reason).
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt::Debug,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -22,7 +22,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::model::phase::after;
+use crate::model::world::Outage;
 
 /// For one call. The API server itself gives up on a read after 60 s; an answer that takes 10 s is as good as none to a
 /// rollout that must be able to turn back within 15 s.
@@ -188,24 +188,18 @@ where
     within(format!("read {what} {name}"), api.get_opt(name)).await
 }
 
-/// When the API server was away, and until when others may not know that it is back.
-///
-/// Clients ask anew after a pause that doubles and is stretched by chance to twice that at most: 0.8 s, 1.6 s … 30 s (client-go's reflectors,
-/// by which data planes and kube-proxy learn of endpoints). The pauses before the last add up to no more than the outage L, so the last is at
-/// most 2 · (L + 0.8 s), and never above 60 s.
+/// When the API server was away, as whoever asks it regularly tells.
 #[derive(Clone, Debug, Default)]
-pub struct Outages(Arc<Mutex<Outage>>);
+pub struct Outages(Arc<Mutex<Told>>);
 
 #[derive(Debug, Default)]
-struct Outage {
+struct Told {
     since: Option<Timestamp>,
-    unsettled: Option<Timestamp>,
+    past: VecDeque<Outage>,
 }
 
-/// The longest pause of such a client: 2 × 30 s.
-const PAUSE: Duration = Duration::from_mins(1);
-/// Its first one, rounded up.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// So many are remembered; one that matters is a minute old at most.
+const REMEMBERED: usize = 8;
 
 impl Outages {
     /// It did not answer.
@@ -215,20 +209,21 @@ impl Outages {
 
     /// It answered.
     pub fn answered(&self, now: Timestamp) {
-        let mut outage = self.lock();
-        let Some(since) = outage.since.take() else { return };
-        let lasted = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-        let until = after(now, PAUSE.min((lasted + FIRST_PAUSE) * 2));
-        outage.unsettled = outage.unsettled.max(Some(until));
+        let mut told = self.lock();
+        let Some(from) = told.since.take() else { return };
+        told.past.push_back(Outage { from, to: now });
+        if told.past.len() > REMEMBERED {
+            told.past.pop_front();
+        }
     }
 
-    /// Until then others may not know what is stored now; none: they do.
+    /// The last ones, oldest first.
     #[must_use]
-    pub fn unsettled(&self, now: Timestamp) -> Option<Timestamp> {
-        self.lock().unsettled.filter(|until| *until > now)
+    pub fn past(&self) -> Vec<Outage> {
+        self.lock().past.iter().copied().collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Outage> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Told> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -420,21 +415,20 @@ mod tests {
     }
 
     #[test]
-    fn after_an_outage_others_may_know_less_for_twice_as_long_and_a_minute_at_most() {
+    fn an_outage_lasts_from_the_first_silence_to_the_next_answer() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let outages = Outages::default();
         outages.answered(at(1));
-        assert_eq!(outages.unsettled(at(1)), None);
         outages.silent(at(10));
         outages.silent(at(14));
         outages.answered(at(15));
         outages.answered(at(16));
-        assert_eq!((outages.unsettled(at(26)), outages.unsettled(at(27))), (Some(at(27)), None), "15 + 2 · (5 + 1)");
-        outages.silent(at(100));
-        outages.answered(at(1000));
-        outages.silent(at(1001));
-        outages.answered(at(1002));
-        assert_eq!(outages.unsettled(at(1002)), Some(at(1060)), "a hiccup makes it no shorter");
+        assert_eq!(outages.past(), [Outage { from: at(10), to: at(15) }]);
+        for second in 20..40 {
+            outages.silent(at(second));
+            outages.answered(at(second));
+        }
+        assert_eq!(outages.past().len(), REMEMBERED);
     }
 
     #[tokio::test(start_paused = true)]

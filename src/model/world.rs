@@ -56,8 +56,8 @@ pub struct Observation {
     pub commands: Vec<Command>,
     /// The policies that bind it, the nearest first.
     pub policies: Vec<Policy>,
-    /// The API server was away: until then those who move traffic may not know what is stored now.
-    pub unsettled: Option<Timestamp>,
+    /// When the API server was away of late, oldest first.
+    pub outages: Vec<Outage>,
     /// Who of all Deliveries was suspended or failed lately.
     pub troubled: Vec<Troubled>,
     /// What the probes saw.
@@ -66,6 +66,15 @@ pub struct Observation {
     pub external: BTreeMap<String, Said>,
     /// What is known of the branch, or the tag, that versions come from; nothing, where they come from elsewhere.
     pub merges: Merges,
+}
+
+/// A time in which the API server did not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// From then on.
+    pub from: Timestamp,
+    /// Until then.
+    pub to: Timestamp,
 }
 
 /// One workload and what stands beside it.

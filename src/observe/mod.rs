@@ -215,7 +215,7 @@ impl Observer {
             jobs,
             holds: held(read, &name, now),
             policies: bound.policies,
-            unsettled: self.cluster.outages.unsettled(now),
+            outages: self.cluster.outages.past(),
             troubled: self.fleet.troubled(&namespace, before(now, shared::WITHIN)),
             commands: releases::commands(&read.commands.all, &name),
             ..seen

@@ -7,6 +7,7 @@ pub(crate) mod changes;
 pub(crate) mod controller;
 pub(crate) mod follow;
 pub(crate) mod load;
+pub(crate) mod prometheus;
 pub(crate) mod rest;
 pub(crate) mod shop;
 pub(crate) mod tiny;

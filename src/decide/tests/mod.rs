@@ -27,10 +27,10 @@ use crate::{
     api::{command::Action, release::Outcome},
     model::{
         decision::{Reason, Wait},
-        phase::{Phase, after},
+        phase::{Phase, after, before},
         plan::{PlannedWorkload, Source},
         version::{ReleaseName, Weight},
-        world::{Command, Hold, Pin, RestSample, Trouble},
+        world::{Command, Hold, Outage, Pin, RestSample, Trouble},
     },
 };
 
@@ -167,33 +167,49 @@ fn a_person_holds_the_way_up_but_never_the_way_back() {
     assert_eq!(toy.live(), "v1");
 }
 
+/// The API server was away for so long, until now.
+fn was_away(toy: &mut Toy, lasted: u64) {
+    toy.seen.outages = vec![Outage { from: before(toy.now, Duration::from_secs(lasted)), to: toy.now }];
+}
+
+fn passes(toy: &mut Toy, seconds: u64) {
+    let until = after(toy.now, Duration::from_secs(seconds));
+    while toy.now < until {
+        toy.pass();
+    }
+}
+
 #[test]
-fn after_an_outage_nothing_moves_forward_or_home_before_others_know_and_everything_goes_back() {
+fn after_an_outage_nothing_moves_forward_or_home_before_others_know() {
+    let mut toy = Toy::by_route(4);
+    toy.plan.steps.iter_mut().for_each(|step| step.bake = Duration::from_secs(1));
+    toy.set_image("v2");
+    toy.until(|t| t.phase() == "Canary");
+    was_away(&mut toy, 300);
+    passes(&mut toy, 58);
+    assert_eq!((toy.phase(), toy.last.as_ref().unwrap().reason.word()), ("Canary", "Unsettled"), "a minute at most");
+    toy.until(|t| t.phase() == "Finalizing");
+    was_away(&mut toy, 300);
+    passes(&mut toy, 58);
+    assert_eq!((toy.phase(), toy.seen.routes[0].most), ("Finalizing", Weight::FULL), "stable's new pods may be known to nobody yet");
+    toy.until(live_and_quiet);
+    assert_eq!(toy.live(), "v2");
+}
+
+#[test]
+fn a_short_outage_is_waited_for_shortly_and_by_no_way_back() {
     let mut toy = Toy::by_route(4);
     toy.set_image("v2");
     toy.until(|t| t.phase() == "Canary");
-    toy.seen.unsettled = Some(after(toy.now, Duration::from_mins(20)));
-    for _ in 0..60 {
-        toy.pass();
-    }
-    assert_eq!((toy.phase(), toy.last.as_ref().unwrap().reason.word()), ("Canary", "Unsettled"));
-    toy.now = after(toy.now, Duration::from_mins(20));
-    toy.until(|t| t.phase() == "Finalizing");
-    toy.seen.unsettled = Some(after(toy.now, Duration::from_mins(20)));
-    for _ in 0..60 {
-        toy.pass();
-    }
-    assert_eq!((toy.phase(), toy.seen.routes[0].most), ("Finalizing", Weight::FULL), "stable's new pods may be known to nobody yet");
-    toy.now = after(toy.now, Duration::from_mins(20));
-    toy.until(live_and_quiet);
-    assert_eq!(toy.live(), "v2");
-    toy.set_image("v3");
-    toy.until(|t| t.phase() == "Canary");
-    toy.seen.unsettled = Some(after(toy.now, Duration::from_mins(20)));
+    was_away(&mut toy, 5);
+    passes(&mut toy, 10);
+    assert_eq!(toy.last.as_ref().unwrap().holds.iter().map(Reason::word).collect::<Vec<_>>(), ["Unsettled"]);
+    passes(&mut toy, 4);
+    assert!(toy.last.as_ref().unwrap().holds.is_empty(), "twice 5 + 1 s");
+    was_away(&mut toy, 300);
     toy.canary_fails = true;
-    toy.until(live_and_quiet);
-    assert_eq!(toy.live(), "v2");
-    assert!(toy.seen.unsettled.is_some_and(|until| until > toy.now), "it did not wait");
+    passes(&mut toy, 30);
+    assert!(["RollingBack", "RolledBack"].contains(&toy.phase()), "{}", toy.phase());
 }
 
 #[test]

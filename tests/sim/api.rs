@@ -70,8 +70,8 @@ pub struct ApiServer {
 struct State {
     store: Store,
     options: Options,
-    /// The delays of each question.
-    asked: BTreeMap<String, Rng>,
+    /// The delays of each question, by its hash.
+    asked: BTreeMap<u32, Rng>,
     log: Vec<Entry>,
     hooks: Vec<Hook>,
     rule: access::Rule,
@@ -81,20 +81,21 @@ struct State {
 }
 
 impl State {
-    fn latency(&mut self, method: &str, path: &str) -> Duration {
-        self.delay(format!("{method} {path}"), self.options.latency_ms)
+    fn latency(&mut self, method: &str, path: &str, body: &[u8]) -> Duration {
+        let body = serde_json::from_slice(body).map(what_is_meant).unwrap_or_default();
+        self.delay(&format!("{method} {path} {body}"), self.options.latency_ms)
     }
 
     fn watch_lag(&mut self, plural: &str) -> Duration {
-        self.delay(format!("watch {plural}"), self.options.watch_lag_ms)
+        self.delay(&format!("watch {plural}"), self.options.watch_lag_ms)
     }
 
     /// The n-th delay of one question is the seed's, whatever else is asked meanwhile: of two writes that are sent at once the
-    /// same one arrives first in every run.
-    fn delay(&mut self, question: String, (low, high): (u64, u64)) -> Duration {
-        let seed = self.options.seed ^ u64::from(rng::fnv32(question.as_bytes()));
-        let asked = self.asked.entry(question).or_insert_with(|| Rng::new(seed));
-        asked.millis(low, high)
+    /// same one arrives first in every run, however often something else was written to the same place before.
+    fn delay(&mut self, question: &str, (low, high): (u64, u64)) -> Duration {
+        let hash = rng::fnv32(question.as_bytes());
+        let seed = self.options.seed ^ u64::from(hash);
+        self.asked.entry(hash).or_insert_with(|| Rng::new(seed)).millis(low, high)
     }
 
     fn ask_hooks(&mut self, call: &Call, stage: Stage) -> Option<Fault> {
@@ -105,6 +106,18 @@ impl State {
         if let Some(entry) = usize::try_from(number).ok().and_then(|index| self.log.get_mut(index)) {
             entry.outcome = outcome;
         }
+    }
+}
+
+/// A body without what counts the writes of others: identities, versions, and what a JSON patch expects to find.
+fn what_is_meant(body: Value) -> Value {
+    match body {
+        Value::Object(map) => {
+            let counted = |key: &str| ["uid", "resourceVersion"].contains(&key);
+            map.into_iter().filter(|(key, _)| !counted(key)).map(|(key, value)| (key, what_is_meant(value))).collect()
+        }
+        Value::Array(items) => items.into_iter().filter(|item| item["op"] != "test").map(what_is_meant).collect(),
+        other => other,
     }
 }
 

@@ -30,7 +30,7 @@ impl ApiServer {
         let (parts, body) = request.into_parts();
         let bytes = body.collect().await?.to_bytes();
         self.stop_the_dead(incarnation).await;
-        let latency = self.with(|state| state.latency(parts.method.as_str(), parts.uri.path()));
+        let latency = self.with(|state| state.latency(parts.method.as_str(), parts.uri.path(), &bytes));
         tokio::time::sleep(latency).await;
         self.stop_the_dead(incarnation).await;
         let call = match Call::parse(&parts.method, &parts.uri, &parts.headers, &bytes) {

@@ -24,6 +24,8 @@ mod kinds;
 mod logs;
 #[path = "routes/mid_rollout.rs"]
 mod mid_rollout;
+#[path = "routes/numbers.rs"]
+mod numbers;
 #[path = "routes/prometheus.rs"]
 mod prometheus;
 #[path = "routes/requests.rs"]

@@ -126,6 +126,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::Quarantined { .. }
         | R::Returning { .. }
         | R::NoData { .. }
+        | R::RequestsMute { .. }
         | R::NoTraffic { .. }
         | R::ErrorsJumped { .. }
         | R::UnderSuspicion { .. }

@@ -99,12 +99,17 @@ fn stalled(decision: &Decision) -> Option<Said> {
     }
 }
 
+/// The A/A test of what they count.
+const MUTE_REQUESTS: &str = "the requests of users do not vote: by how they failed in the last hours, stable's own pods would be taken for a bad version of each other";
+
 /// What serves was asked. A new answer replaces the last one; that nobody has answered yet in a new phase does not.
 fn verified(plan: Option<&Plan>, decision: &Decision, before: &DeliveryStatus) -> Said {
     let mut verified = answered(plan, decision, before);
-    if !decision.health.mute.is_empty() {
-        // Without a number: one that changes with each run would be a write for each.
-        let mute = format!("ProductionProbe {} fails too often at rest to vote (above 2 %, until 1 %)", decision.health.mute.join(", "));
+    // Without a number: one that changes with each run would be a write for each.
+    let probes = (!decision.health.mute.is_empty())
+        .then(|| format!("ProductionProbe {} fails too often at rest to vote (above 2 %, until 1 %)", decision.health.mute.join(", ")));
+    let requests = decision.health.mute_requests.then(|| MUTE_REQUESTS.to_owned());
+    for mute in probes.into_iter().chain(requests) {
         verified.why.message = cut(&format!("{}; {mute}", verified.why.message), MESSAGE);
     }
     verified

@@ -4,11 +4,16 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{delivery::NAME, duration::Span, probe::SecretKey};
+use super::{
+    delivery::NAME,
+    duration::Span,
+    probe::{Header, SecretKey, SecretVariable},
+};
 
 /// What judges a new version.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("!has(self.latency) || has(self.requests)").message("latency: needs requests, which says where the numbers are"))]
+#[x_kube(validation = Rule::new("!has(self.latency) || !has(self.requests) || !has(self.requests.from.json)").message("latency: is read by scrape and prometheus; from.json has no histogram"))]
 #[serde(rename_all = "camelCase")]
 pub struct Verify {
     /// `ProductionProbe`s of this namespace, by name.
@@ -53,14 +58,18 @@ pub enum NoTraffic {
 }
 
 /// How an app counts its requests. Haldane tells canary and stable apart by pod: the app needs no label for that.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("has(self.from.json) || (has(self.counter) && has(self.failed))").message("counter and failed: say what the pods count; only from.json does without"))]
+#[x_kube(validation = Rule::new("!has(self.from.json) || !(has(self.counter) || has(self.failed) || has(self.only) || has(self.by))").message("counter, failed, only and by: are of scrape and prometheus; from.json has asked and failed of its own"))]
 pub struct RequestsSpec {
-    /// The counter of requests, as `http_requests_total`; of a histogram its `_count`.
+    /// The counter of requests, as `http_requests_total`; of a histogram its `_count`. Needed, but with `from.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 200), regex(pattern = "^[a-zA-Z_:][a-zA-Z0-9_:]*$"))]
-    pub counter: String,
-    /// Which of its series are failures, as in PromQL: `code=~"5.."`.
+    pub counter: Option<String>,
+    /// Which of its series are failures, as in PromQL: `code=~"5.."`. Needed, but with `from.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
-    pub failed: String,
+    pub failed: Option<String>,
     /// Which of its series are requests of users, as in PromQL: `handler!~"/healthz|/metrics"`. Leave out what Kubernetes and Haldane
     /// ask themselves: it would count as users who are content. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,9 +93,9 @@ pub struct LatencySpec {
     pub histogram: String,
 }
 
-/// Where metrics are read: each pod itself, or the Prometheus that Haldane was set up with.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("has(self.scrape) != has(self.prometheus)").message("from: exactly one of scrape and prometheus"))]
+/// Where metrics are read: each pod itself, the Prometheus that Haldane was set up with, or somebody else who answers in JSON.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("[has(self.scrape), has(self.prometheus), has(self.json)].filter(one, one).size() == 1").message("from: exactly one of scrape, prometheus and json"))]
 pub struct MetricsFrom {
     /// Each pod, once a second while a version rolls out and every 5 seconds at rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,6 +104,55 @@ pub struct MetricsFrom {
     /// its namespace in `namespace`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prometheus: Option<PrometheusSpec>,
+    /// Somebody else who keeps the numbers and answers in JSON: Datadog, New Relic, Elasticsearch and the like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub json: Option<JsonSpec>,
+}
+
+/// Somebody who keeps numbers and answers in JSON. He is asked again and again how many requests the pods of one side had in a piece of
+/// time, and how many of those failed: once for the canary, once for stable. In url, headers and body, `${pods}` stands for the names of
+/// the pods, `${from}` and `${to}` for the time in seconds since 1970 (from included, to not), `${fromMs}` and `${toMs}` for the same in
+/// milliseconds. Numbers that are not all there yet would be wrong: see `delay`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JsonSpec {
+    /// Where he is asked: `https://…`, or within the cluster `http://<service>.<namespace>.svc…`. What stands for a variable is encoded;
+    /// encode the rest yourself. No secret can be in it: others write URLs down.
+    #[schemars(length(min = 1, max = 2048), regex(pattern = "^https?://[0-9A-Za-z.-]+(:[0-9]{1,5})?([/?][!-~]*)?$"))]
+    #[x_kube(validation = Rule::new("self.startsWith('https://') || self.matches('^http://[^/?:]+[.]svc([.]cluster[.]local)?([:/?]|$)')").message("url: http:// is for names of this cluster alone (<service>.<namespace>.svc); use https://"))]
+    pub url: String,
+    /// Headers of the question, as `Authorization: Bearer ${secrets.token}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub headers: Vec<Header>,
+    /// Secrets for the headers and the body: ${secrets.NAME}.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub secrets: Vec<SecretVariable>,
+    /// The body of a POST, as it is sent. Default: it is asked by a GET.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8192))]
+    pub body: Option<String>,
+    /// What stands between two names in `${pods}`. Default `,`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8))]
+    pub join: Option<String>,
+    /// Where in the answer the number of requests is, as a JSONPath (RFC 9535). Of several numbers it is their sum; where there is none, nothing
+    /// is known.
+    #[schemars(length(min = 1, max = 512))]
+    pub asked: String,
+    /// Where the number of those is that failed. Where there is none, none has failed: so try it out on a day that had failures.
+    #[schemars(length(min = 1, max = 512))]
+    pub failed: String,
+    /// The least piece of time that is asked for. Default 30s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('10s') && duration(self) <= duration('5m')").message("interval: between 10s and 5m"))]
+    pub interval: Option<Span>,
+    /// How old a moment must be for its numbers to be all there. Default 1m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('0s') && duration(self) <= duration('10m')").message("delay: at most 10m"))]
+    pub delay: Option<Span>,
 }
 
 /// Where a pod shows its metrics.

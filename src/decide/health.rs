@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Case, candidate, rest, rollback, size, stage};
+use super::{Case, candidate, rest, rollback, size, stage, terms};
 use crate::{
     api::delivery::Capacity,
     model::{
@@ -31,6 +31,7 @@ pub fn told(case: &Case<'_>, mut decision: Decision) -> Decision {
         unavailable: unavailable(&after_case, &decision),
         verified: verified(&after_case),
         mute: case.seen.probes.mute.clone(),
+        mute_requests: terms::mute(case),
         stalled: stalled(&after_case, &decision),
         weight,
         until,

@@ -21,7 +21,6 @@ use crate::{
     api::verify::NoTraffic,
     model::{
         decision::Reason,
-        measure::From,
         phase::{Direction, Rollout, Stage, after},
         version::Weight,
         world::{Silent, Workload},
@@ -53,7 +52,7 @@ pub(super) fn of(case: &Case<'_>, direction: &Direction) -> Terms {
     let Some(known) = case.seen.probes.meters.as_ref().filter(|_| counted) else { return agreed };
     let usual = known.usual.map_or_else(|| Some(Manner::of(Block::default())), |usual| usual.manner);
     // What was read at moments that differ for each pod is compared over a minute.
-    let late = case.plan.measures.as_ref().is_some_and(|measures| matches!(measures.from, From::Prometheus { .. }));
+    let late = case.plan.measures.as_ref().is_some_and(|measures| measures.late());
     let manner = if late { Some(Manner::of(Block::S60)) } else { usual };
     // Where slowness is not learnt from, it is looked at in no shorter blocks than where nothing is known.
     let careful = |manner: Manner| Manner { block: manner.block.max(Block::default()), ..manner };
@@ -100,6 +99,12 @@ fn unevenly_loaded(case: &Case<'_>) -> bool {
     case.seen.workloads.iter().filter(|w| route::leads(case, w)).any(|w| shares().any(|weight| uneven(w, weight)))
 }
 
+/// The requests are counted, and by them stable would be found bad beside itself: they have no vote.
+pub(super) fn mute(case: &Case<'_>) -> bool {
+    let usual = case.seen.probes.meters.as_ref().and_then(|meters| meters.usual);
+    case.plan.measures.is_some() && usual.is_some_and(|usual| usual.manner.is_none())
+}
+
 /// Nothing is known yet of the requests that are to be judged by: a leader that has just begun to look.
 pub(super) fn unread(case: &Case<'_>) -> bool {
     case.plan.measures.is_some() && !case.seen.probes.meters.as_ref().is_some_and(|known| known.looked)
@@ -136,21 +141,25 @@ pub(super) fn requests(case: &Case<'_>, rollout: &Rollout) -> Requests {
     if let Some(purse) = book.suspected().filter(|_| shares) {
         return Requests::Gathering(Reason::UnderSuspicion { version, purse: purse.word() });
     }
-    if book.terms().errors.is_none() {
-        return Requests::Enough;
-    }
     let Stage::Canary { step } = rollout.stage else { return Requests::Enough };
     let share = size::share(case, rollout, step);
-    if share == Weight::ZERO || book.promotion(step) >= ENOUGH {
+    let unjudged = |reason| match case.plan.no_traffic {
+        NoTraffic::Promote => Requests::Enough,
+        // Its probes judge it.
+        NoTraffic::Hold if !case.seen.probes.voting.is_empty() => Requests::Enough,
+        NoTraffic::Hold => Requests::TooFew(reason),
+    };
+    if share == Weight::ZERO {
+        return Requests::Enough;
+    }
+    if book.terms().errors.is_none() {
+        return if mute(case) { unjudged(Reason::RequestsMute { version }) } else { Requests::Enough };
+    }
+    if book.promotion(step) >= ENOUGH {
         return Requests::Enough;
     }
     if !comes_in_time(case, rollout) {
-        return match case.plan.no_traffic {
-            NoTraffic::Promote => Requests::Enough,
-            // Its probes judge it.
-            NoTraffic::Hold if !case.seen.probes.voting.is_empty() => Requests::Enough,
-            NoTraffic::Hold => Requests::TooFew(Reason::NoTraffic { version }),
-        };
+        return unjudged(Reason::NoTraffic { version });
     }
     Requests::Gathering(Reason::Gathering { version, share })
 }

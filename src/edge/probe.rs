@@ -27,12 +27,14 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use rustls_pki_types::ServerName;
+use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::prometheus::{Prometheus, Series};
 use crate::clock::Stopwatch;
 use crate::model::external::Question;
+use crate::model::measure::kept;
 use crate::model::probe::{Check, Class, Outcome, Run, RunName, Scheme};
 
 use fault::rounded;
@@ -88,6 +90,12 @@ pub trait Prober: Send + Sync {
     fn series<'a>(&'a self, query: &'a str) -> BoxFuture<'a, Result<Vec<Series>, String>> {
         let _ = query;
         Box::pin(async { Err(NO_PROMETHEUS.to_owned()) })
+    }
+
+    /// What somebody else who keeps numbers answers; why they are not known, in a few words that go on "its metrics …".
+    fn numbers(&self, question: kept::Question) -> BoxFuture<'_, Result<Value, String>> {
+        let _ = question;
+        Box::pin(async { Err("are not known: nobody can be asked from here".to_owned()) })
     }
 
     /// What somebody else says to this question now.
@@ -184,6 +192,10 @@ impl HttpProber {
         self.may_be_asked([home])?;
         let place = self.place(Check::TEARDOWN).await?;
         Ok((place, self.line(check, home).await?))
+    }
+
+    fn asker(&self) -> word::Asker<'_> {
+        word::Asker { trust: &self.shared.trust, reach: self.shared.reach, lookup: word::system }
     }
 
     fn may_be_asked(&self, addresses: impl IntoIterator<Item = SocketAddr>) -> Result<(), String> {
@@ -295,11 +307,17 @@ impl Prober for HttpProber {
         })
     }
 
+    fn numbers(&self, question: kept::Question) -> BoxFuture<'_, Result<Value, String>> {
+        Box::pin(async move {
+            let Ok(_place) = self.shared.questions.acquire().await else { return Err("are not asked for".to_owned()) };
+            self.asker().numbers(question).await
+        })
+    }
+
     fn word<'a>(&'a self, question: &'a Question, now: Timestamp) -> BoxFuture<'a, Answer> {
         Box::pin(async move {
             let Ok(_place) = self.shared.questions.acquire().await else { return Answer::wait("was not sent") };
-            let asker = word::Asker { trust: &self.shared.trust, reach: self.shared.reach, lookup: word::system };
-            asker.ask(question, now).await
+            self.asker().ask(question, now).await
         })
     }
 }

@@ -62,6 +62,8 @@ pub struct Health {
     pub verified: Option<Result<(), Why>>,
     /// The probes that fail too often at rest to be believed.
     pub mute: Vec<String>,
+    /// The requests of users are counted and cannot judge.
+    pub mute_requests: bool,
     /// Nothing will happen until a person acts.
     pub stalled: Option<Why>,
     /// The share asked for and the share that the pods give.
@@ -446,6 +448,7 @@ reasons! {
     /// Others know late of what is new.
     Unsettled => "the API server was away; those who move traffic may know late which pods are there now, so nothing moves forward for twice as long as that lasted, a minute at most",
     /// Users ask too seldom.
+    RequestsMute { version: String } => "the requests of users cannot judge {version}, for stable's own pods differ by them as much as a bad version would, and no probe votes; it stays at its step (spec.verify.probes, spec.verify.noTraffic, or: kubectl haldane promote)",
     NoTraffic { version: String } => "users ask {version} too seldom to judge it by their requests, and no probe votes; it stays at its step (spec.verify.noTraffic, or: kubectl haldane promote)",
     /// A step lasts until enough is known.
     Gathering { version: String, share: Weight } => "{version} has {share} of the traffic and stays there until its requests have shown that it is no worse; how far that is: kubectl haldane why",

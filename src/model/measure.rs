@@ -5,21 +5,40 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::version::WorkloadName;
-use crate::decide::judge::{bet::Side, collect::Reading, latency::EDGES};
+use crate::{
+    api::verify::{LatencySpec, RequestsSpec},
+    decide::judge::{bet::Side, collect::Reading, latency::EDGES},
+};
 
 pub mod exposition;
+pub mod kept;
 mod matcher;
 
+use kept::Kept;
 pub use matcher::Matchers;
+
+/// Where apps show their metrics.
+const METRICS: &str = "/metrics";
+/// How often a Prometheus looks at them: the default of most set-ups.
+const SCRAPED: Duration = Duration::from_secs(15);
 
 /// So many strata of one pod are told apart; the rest is one. 256 × ~100 bytes = 26 kB a pod.
 const STRATA: usize = 256;
 /// The stratum of what is beyond.
 const REST: &str = "(others)";
 
+/// How the requests of an app's users are known.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Measures {
+    /// Each pod counts since its start.
+    Counters(Counters),
+    /// Somebody else knows how many there were in a piece of time.
+    Kept(Kept),
+}
+
 /// How an app counts its requests.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Measures {
+pub struct Counters {
     /// Where the numbers are.
     pub from: From,
     /// The name of the counter of requests.
@@ -65,6 +84,43 @@ struct Count {
 }
 
 impl Measures {
+    /// As a spec says it.
+    ///
+    /// # Errors
+    /// What of it cannot be read, in words that follow the name of what it is in.
+    pub fn read(requests: &RequestsSpec, latency: Option<&LatencySpec>) -> Result<Self, String> {
+        if let Some(json) = &requests.from.json {
+            return Kept::read(json).map(Self::Kept).map_err(|why| format!("from.json.{why}"));
+        }
+        let from = match &requests.from.scrape {
+            Some(scrape) => From::Scrape { port: scrape.port.clone(), path: scrape.path.clone().unwrap_or_else(|| METRICS.to_owned()) },
+            None => {
+                let interval = requests.from.prometheus.as_ref().and_then(|prometheus| prometheus.interval);
+                From::Prometheus { every: interval.map_or(SCRAPED, |span| span.0) }
+            }
+        };
+        let read = |field: &str, said: &str| Matchers::parse(said).map_err(|why| format!("{field} {why}"));
+        Ok(Self::Counters(Counters {
+            from,
+            counter: requests.counter.clone().ok_or("counter is missing; only from.json does without")?,
+            failed: read("failed", requests.failed.as_deref().unwrap_or_default())?,
+            only: requests.only.as_ref().map(|only| read("only", only)).transpose()?,
+            by: requests.by.clone(),
+            histogram: latency.map(|latency| latency.histogram.clone()),
+        }))
+    }
+
+    /// What is read is some time old, and not of one moment for all pods.
+    #[must_use]
+    pub fn late(&self) -> bool {
+        match self {
+            Self::Counters(counters) => matches!(counters.from, From::Prometheus { .. }),
+            Self::Kept(_) => true,
+        }
+    }
+}
+
+impl Counters {
     /// What a pod has counted by what it shows. None: it does not know the counter.
     #[must_use]
     pub fn count(&self, exposed: &str) -> Option<Counted> {
@@ -225,8 +281,8 @@ fn whole(number: f64) -> u32 {
 mod tests {
     use super::*;
 
-    fn measures() -> Measures {
-        Measures {
+    fn measures() -> Counters {
+        Counters {
             from: From::Prometheus { every: Duration::from_secs(15) },
             counter: "http_requests_total".to_owned(),
             failed: Matchers::parse("code=~\"5..\"").unwrap(),
@@ -267,7 +323,7 @@ http_request_duration_seconds_bucket{method="GET",path="/",le="+Inf"} 100
 
     #[test]
     fn what_kubernetes_asks_is_no_user() {
-        let users = Measures { only: Some(Matchers::parse("path!~\"/orders|/metrics\"").unwrap()), ..measures() };
+        let users = Counters { only: Some(Matchers::parse("path!~\"/orders|/metrics\"").unwrap()), ..measures() };
         assert_eq!(users.count(EXPOSED).unwrap().busiest(), ["GET /"]);
         assert!(users.count("http_requests_total{path=\"/metrics\"} 3").is_some(), "the counter is there, and nobody has come");
     }

@@ -6,7 +6,7 @@ use super::{
     cron_job::PlannedCronJob,
     external::{Address, PlannedExternal},
     logs::LogRules,
-    measure::{self, Matchers, Measures},
+    measure::Measures,
     phase::Adopted,
     policy::Limits,
     repo_config::{Permitted, RepoConfig},
@@ -38,9 +38,6 @@ const GRACE: Duration = Duration::from_mins(2);
 const IMAGE_TIMEOUT: Duration = Duration::from_mins(15);
 /// Of a thousand good versions one may be taken back.
 const ONE_IN: u32 = 1000;
-/// The default of most set-ups of Prometheus.
-const SCRAPED: Duration = Duration::from_secs(15);
-const METRICS: &str = "/metrics";
 /// Somebody else's answer.
 const ANSWER: Duration = Duration::from_secs(10);
 const CONFIG: &str = ".haldane.yaml";
@@ -260,24 +257,8 @@ impl Plan {
 
 /// How the app counts its requests, if it is judged by them; or what of it cannot be read.
 fn measures(verify: Option<&Verify>) -> Option<Result<Measures, String>> {
-    let requests = verify?.requests.as_ref()?;
-    let from = if let Some(scrape) = &requests.from.scrape {
-        measure::From::Scrape { port: scrape.port.clone(), path: scrape.path.clone().unwrap_or_else(|| METRICS.to_owned()) }
-    } else {
-        let interval = requests.from.prometheus.as_ref().and_then(|prometheus| prometheus.interval);
-        measure::From::Prometheus { every: interval.map_or(SCRAPED, |span| span.0) }
-    };
-    let read = |field: &str, said: &str| Matchers::parse(said).map_err(|why| format!("{field} {why}"));
-    let made = |failed, only| Measures {
-        from,
-        counter: requests.counter.clone(),
-        failed,
-        only,
-        by: requests.by.clone(),
-        histogram: verify.and_then(|verify| verify.latency.as_ref()).map(|latency| latency.histogram.clone()),
-    };
-    let only = requests.only.as_ref().map(|only| read("only", only)).transpose();
-    Some(read("failed", &requests.failed).and_then(|failed| only.map(|only| made(failed, only))))
+    let verify = verify?;
+    verify.requests.as_ref().map(|requests| Measures::read(requests, verify.latency.as_ref()))
 }
 
 /// Those whose word is waited for; or what is wrong with where they are asked.

@@ -25,7 +25,7 @@ pub use heard::{Capture, Heard, Place, That, Untrue};
 pub use shape::{Compare, Shape};
 pub use suite::{Asks, Ended, STARTS_WITHIN, Suite};
 pub use valid::{CheckError, Problem};
-pub use vars::{RUN, SECRETS, Vars};
+pub use vars::{RUN, SECRETS, Vars, names};
 
 /// One flow: steps that follow each other against one target.
 #[derive(Debug, Clone, PartialEq)]

@@ -101,7 +101,7 @@ async fn one(
         }
     };
     let trust = trust(client, namespace, &raw.spec.target).await?;
-    let secrets = secrets(client, namespace, &raw.spec.secrets, |secret| refused(secret, namespace)).await?;
+    let secrets = secrets(client, namespace, &raw.spec.secrets, (SECRETS_FIELD, |secret: &str| refused(secret, namespace))).await?;
     let suite = suite(client, namespace, &raw.spec, services).await?;
     let made = trust.and_then(|trust| probe(name, &raw.spec, (trust, secrets?), suite?));
     let made = made.map(|probe| Probe { page: put_right::page(namespace, delivery, &raw, &probe.check), ..probe });
@@ -116,19 +116,22 @@ async fn trust(client: &Client, namespace: &str, target: &RawTarget) -> Result<R
     Ok(pem.ok_or_else(|| format!("ConfigMap {} with the key {CA} does not exist; create it or change target.caRef", ca.name)))
 }
 
+/// Where a probe names its Secrets.
+const SECRETS_FIELD: &str = "secrets[].secretRef";
+
 /// The Secrets that it names; what cannot be had, in a sentence.
-async fn secrets(
+pub(super) async fn secrets(
     client: &Client,
     namespace: &str,
     named: &[SecretVariable],
-    refused: impl Fn(&str) -> String,
+    (field, refused): (&str, impl Fn(&str) -> String),
 ) -> Result<Result<Vars, String>, KubeError> {
     let mut vars = Vars::default();
     for variable in named {
         let SecretKey { name: secret, key } = &variable.secret_ref;
-        match self::secret(client, namespace, &variable.secret_ref, ("secrets[].secretRef", &refused)).await?.map(String::from_utf8) {
+        match self::secret(client, namespace, &variable.secret_ref, (field, &refused)).await?.map(String::from_utf8) {
             Ok(Ok(value)) => vars.set(&format!("{SECRETS}{}", variable.name), value.trim_end_matches(['\r', '\n']).to_owned()),
-            Ok(Err(_)) => return Ok(Err(format!("the key {key} of Secret {secret} is not text; see secrets[].secretRef"))),
+            Ok(Err(_)) => return Ok(Err(format!("the key {key} of Secret {secret} is not text; see {field}"))),
             Err(why) => return Ok(Err(why)),
         }
     }

@@ -4,24 +4,67 @@ use jiff::Timestamp;
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
 
-use super::{checks, decoded::Decoded};
+use super::{
+    checks,
+    decoded::Decoded,
+    probes::{Watch, meter::Metered},
+};
 use crate::{
     api::{probe::SecretKey, release::Release},
     edge::kube::KubeError,
     model::{
         decision::Reason,
         external::{PlannedExternal, Question, Secret, Sought},
+        measure::Measures,
         phase::{Rollout, Stage, State},
         plan::Plan,
+        probe::Vars,
         version::Weight,
     },
 };
 
 /// Where the plan names a Secret.
 const FIELD: &str = "external[].secretRef";
+const NUMBERS: &str = "requests.from.json.secrets[].secretRef";
 
-/// What is asked now, and those who cannot be asked: that is told before a version waits for them.
+/// What is to be known to ask somebody outside.
+pub(super) struct Outside {
+    /// Those that ask for a word, now.
+    questions: Vec<Question>,
+    /// What those for numbers are filled in from.
+    secrets: Result<Vars, String>,
+    /// Those who cannot be asked for a word: that is told before a version waits for them.
+    pub(super) problems: Vec<Reason>,
+}
+
+impl Outside {
+    /// The same watch, with these.
+    pub(super) fn of(self, watch: Watch) -> Watch {
+        let meter = watch.meter.map(|meter| Metered { secrets: self.secrets, ..meter });
+        Watch { questions: self.questions, meter, ..watch }
+    }
+}
+
+/// What is to be known to ask those of a plan.
 pub(super) async fn read(
+    client: &Client,
+    (namespace, delivery): (&str, &str),
+    (plan, state): (&Plan, &State),
+    releases: &Decoded<Release>,
+) -> Result<Outside, KubeError> {
+    let (questions, problems) = words(client, (namespace, delivery), (plan, state), releases).await?;
+    let secrets = match plan.measures.as_deref() {
+        Some(Measures::Kept(kept)) => {
+            let refused = |secret: &str| checks::refused(secret, namespace);
+            checks::secrets(client, namespace, &kept.secrets, (NUMBERS, refused)).await?
+        }
+        Some(Measures::Counters(_)) | None => Ok(Vars::default()),
+    };
+    Ok(Outside { questions, secrets, problems })
+}
+
+/// What is asked now, and those who cannot be asked.
+async fn words(
     client: &Client,
     (namespace, delivery): (&str, &str),
     (plan, state): (&Plan, &State),

@@ -174,18 +174,27 @@ impl Observer {
         let seen = Observation { releases, ..seen };
         // Which probes are asked may be the word of the version that is asked.
         let (own, plan) = (plan, &*plan.with(seen.config(state)));
-        let (mut services, surroundings, (probes, unusable), (routes, unrouted), canary_services, (cron_jobs, barred), jobs, unlike, words) =
-            try_join!(
-                services::read(&self.cluster, &namespace, &name, &selecting, Moment { rolling, routable }),
-                try_join_all(workloads.iter().map(|w| problems::of_surroundings(&self.cluster, &namespace, w))),
-                checks::read(&self.cluster.client, (&namespace, &name), plan, &read.services),
-                routes::read(&self.cluster, &namespace, plan, &selecting, &fronts, rolling),
-                routes::with_endpoints(&self.cluster, &namespace, &fronts),
-                self.cron_jobs(&namespace, plan, read, now),
-                before::read(&self.cluster, (&namespace, &name), plan),
-                self.unlike(&namespace, &name, (plan, state), &read.found),
-                external::read(&self.cluster.client, (&namespace, &name), (plan, state), &read.releases),
-            )?;
+        let (
+            mut services,
+            surroundings,
+            (probes, unusable),
+            (routes, unrouted),
+            canary_services,
+            (cron_jobs, barred),
+            jobs,
+            unlike,
+            mut outside,
+        ) = try_join!(
+            services::read(&self.cluster, &namespace, &name, &selecting, Moment { rolling, routable }),
+            try_join_all(workloads.iter().map(|w| problems::of_surroundings(&self.cluster, &namespace, w))),
+            checks::read(&self.cluster.client, (&namespace, &name), plan, &read.services),
+            routes::read(&self.cluster, &namespace, plan, &selecting, &fronts, rolling),
+            routes::with_endpoints(&self.cluster, &namespace, &fronts),
+            self.cron_jobs(&namespace, plan, read, now),
+            before::read(&self.cluster, (&namespace, &name), plan),
+            self.unlike(&namespace, &name, (plan, state), &read.found),
+            external::read(&self.cluster.client, (&namespace, &name), (plan, state), &read.releases),
+        )?;
         workloads.iter_mut().zip(unlike).for_each(|(workload, unlike)| workload.differs = unlike);
         let selected: Vec<String> = services.iter().map(|s| s.name.clone()).collect();
         services.extend(
@@ -197,7 +206,7 @@ impl Observer {
         problems.extend(problems::of_logs(plan, &read.found));
         problems.extend(surroundings.into_iter().flatten());
         problems.extend(services::problems(plan, &selecting));
-        problems.extend(unrouted.into_iter().chain(barred).chain(words.1));
+        problems.extend(unrouted.into_iter().chain(barred).chain(std::mem::take(&mut outside.problems)));
         problems.extend(services::shared(plan, &read.services, &read.found, &others));
         // What the live version alone wants to be asked must not stand in the way of the next one.
         let of_delivery = |problem: &Reason| rolling || problem.probe().is_none_or(|probe| own.probes.iter().any(|named| named == probe));
@@ -227,7 +236,7 @@ impl Observer {
         let (watch, unasked) = targets::watch(state, &seen, (plan, &probes), &ports);
         seen.problems.extend(unasked);
         let key = probes::Key::from_obj(delivery);
-        self.board.watch(&key, probes::Watch { questions: words.0, ..watch });
+        self.board.watch(&key, outside.of(watch));
         (seen.probes, seen.external) = (self.board.read(&key), self.board.words(&key));
         seen.problems.extend(problems::of_probes(&seen.probes));
         self.branch(&key, &namespace, plan, read, &mut seen);

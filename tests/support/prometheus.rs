@@ -31,6 +31,11 @@ impl Prometheus {
         Ok(Self { process, targets })
     }
 
+    /// Where it is asked, at every address of the cluster's node.
+    pub(crate) const fn port() -> u16 {
+        PORT
+    }
+
     /// As `-STOP` and `-CONT`: it is there and answers nobody, and then it answers again.
     pub(crate) fn signal(&self, signal: &str) -> Result<()> {
         // It keeps the process id of what started it.

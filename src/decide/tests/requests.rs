@@ -13,10 +13,10 @@ use crate::{
         terms::Terms,
     },
     model::{
-        measure::{From, Matchers, Measures},
+        measure::{Counters, From, Matchers, Measures},
         phase::{Direction, Stage, after},
         version::Weight,
-        world::{Meters, Silent},
+        world::{Meters, Silent, Usual},
     },
 };
 
@@ -45,14 +45,14 @@ impl Shop {
     }
 
     fn of(mut toy: Toy, a_second: u64, probes: bool) -> Self {
-        toy.plan.measures = Some(std::sync::Arc::new(Measures {
+        toy.plan.measures = Some(std::sync::Arc::new(Measures::Counters(Counters {
             from: From::Scrape { port: "http".into(), path: "/metrics".into() },
             counter: "requests".into(),
             failed: Matchers::parse("code=\"500\"").unwrap(),
             only: None,
             by: vec![],
             histogram: None,
-        }));
+        })));
         toy.seen.probes.meters = Some(Meters { looked: true, strata: vec![String::new()], ..Meters::default() });
         if !probes {
             toy.seen.probes.voting.clear();
@@ -263,6 +263,29 @@ fn without_users_and_probes_it_stays_at_its_step_and_returns_undecided() {
     shop.until(live_and_quiet);
     assert_eq!(shop.toy.live(), "v1");
     assert!(shop.toy.state.quarantine.iter().all(|q| q.outcome == crate::api::release::Outcome::Undecided));
+}
+
+/// The pods of stable differ among themselves by what they count.
+fn mute(shop: &mut Shop) {
+    shop.toy.seen.probes.meters.as_mut().unwrap().usual = Some(Usual { manner: None, bursty: false, day: None, rate: None });
+}
+
+#[test]
+fn requests_that_would_blame_stable_have_no_vote_and_that_is_told() {
+    let mut shop = Shop::with(100, false);
+    mute(&mut shop);
+    shop.ship();
+    shop.until(|t| t.last.as_ref().unwrap().reason.word() == "RequestsMute");
+    assert!(at(0)(&shop.toy), "nobody judges it");
+    assert!(shop.toy.last.as_ref().unwrap().health.mute_requests);
+    shop.until(live_and_quiet);
+    assert_eq!(shop.toy.live(), "v1");
+    let mut shop = Shop::with(100, true);
+    mute(&mut shop);
+    shop.ship();
+    shop.until(live_and_quiet);
+    assert_eq!(shop.toy.live(), "v2", "its probes have judged it");
+    assert!(shop.toy.last.as_ref().unwrap().health.mute_requests, "at rest, too");
 }
 
 #[test]

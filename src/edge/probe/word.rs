@@ -1,4 +1,4 @@
-//! Asks somebody else for a word on a version: one POST, and of its answer one word and the status.
+//! Asks somebody else: for a word on a version, by one POST, and of its answer one word and the status is kept; or for numbers that he keeps.
 //!
 //! The name is looked up once, every address that it leads to is looked at, and one of those is dialled: nothing can change in between.
 //! Deliberately absent: redirects, proxies, cookies, connections that stay open, and everything else that the answer says.
@@ -8,8 +8,10 @@ use std::{io, net::SocketAddr, time::Duration};
 use aws_lc_rs::hmac;
 use futures::future::BoxFuture;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, StatusCode,
-    header::{CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT},
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode,
+    header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT},
+    request,
+    response::Parts,
 };
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -26,14 +28,19 @@ use super::{
 };
 use crate::model::{
     external::{Address, Question, Secret, Word},
+    measure::kept,
     probe::Class,
 };
 
-/// Questions at once in this process: 32 × (128 KiB of head + 4 KiB of body) = 4 MiB at worst. They have places of their own, so that
+/// Questions at once in this process: 32 × (128 KiB of head + 256 KiB of body) = 12 MiB at worst. They have places of their own, so that
 /// somebody who is slow to answer delays no probe.
 pub(super) const MAX_QUESTIONS: usize = 32;
 /// Most that is read of an answer: a verdict is 20 bytes.
 const BODY_CAP: usize = 4 * 1024;
+/// Of numbers: 5 minutes in seconds × 2 series × ~40 bytes = 24 KiB, and as much again ten times.
+const NUMBERS_CAP: usize = 256 * 1024;
+/// Somebody who sums over many machines first.
+const NUMBERS_WITHIN: Duration = Duration::from_secs(15);
 /// From one answer to the next question, where the answer says nothing else.
 const AGAIN: Duration = Duration::from_secs(15);
 /// What it may say: four checks of an app are then asked once a second at most, and a word that was given is heard within five minutes.
@@ -88,22 +95,53 @@ impl Asker<'_> {
     }
 
     async fn asked(&self, question: &Question, now: Timestamp, phase: &mut Phase) -> Result<Answer, String> {
-        let request = request(question, now)?;
-        let mut wire = self.open(&question.to, phase).await?;
-        *phase = Phase::FirstByte;
-        let response = wire.sender.send_request(request).await.map_err(|error| Fault::broken(&error).said)?;
-        *phase = Phase::Body;
-        let (head, body) = response.into_parts();
-        // Of an answer that is none, nothing more is read.
+        let (head, body) = self.send(&question.to, request(question, now)?, BODY_CAP, phase).await?;
         if !head.status.is_success() {
             let said = format!("was answered {}", head.status.as_u16());
             return Ok(Answer { word: Word::Wait(said), again: pause(&head.headers) });
         }
-        let word = match read(body).await? {
+        let word = match body {
             Some(body) => word(head.status, &body),
             None => Word::Wait(format!("was answered {} and more than {} KiB", head.status.as_u16(), BODY_CAP / 1024)),
         };
         Ok(Answer { word, again: pause(&head.headers) })
+    }
+
+    /// The numbers that somebody keeps; why they are not known, in a few words that go on "its metrics …".
+    pub(super) async fn numbers(&self, question: kept::Question) -> Result<Value, String> {
+        let mut phase = Phase::Connect;
+        let to = question.to.clone();
+        let sent = async {
+            let request = counting(question)?;
+            self.send(&to, request, NUMBERS_CAP, &mut phase).await
+        };
+        let said = |said: String| format!("are not known: {} {said}", to.host);
+        let (head, body) = match timeout(NUMBERS_WITHIN, sent).await {
+            Ok(sent) => sent.map_err(said)?,
+            Err(_) => return Err(said(format!("did not answer within {} s", NUMBERS_WITHIN.as_secs()))),
+        };
+        if !head.status.is_success() {
+            return Err(said(format!("answered {}", head.status.as_u16())));
+        }
+        let body = body.ok_or_else(|| said(format!("answered more than {} KiB", NUMBERS_CAP / 1024)))?;
+        serde_json::from_slice(&body).map_err(|_| said("did not answer in JSON".to_owned()))
+    }
+
+    /// What comes back, and no body where it is longer than this. Of an answer that is none, nothing more is read.
+    async fn send(
+        &self,
+        to: &Address,
+        request: Request<Full<Bytes>>,
+        cap: usize,
+        phase: &mut Phase,
+    ) -> Result<(Parts, Option<Vec<u8>>), String> {
+        let mut wire = self.open(to, phase).await?;
+        *phase = Phase::FirstByte;
+        let response = wire.sender.send_request(request).await.map_err(|error| Fault::broken(&error).said)?;
+        *phase = Phase::Body;
+        let (head, body) = response.into_parts();
+        let body = if head.status.is_success() { read(body, cap).await? } else { None };
+        Ok((head, body))
     }
 
     async fn open(&self, to: &Address, phase: &mut Phase) -> Result<Wire, String> {
@@ -136,17 +174,35 @@ impl Asker<'_> {
     }
 }
 
-fn request(question: &Question, now: Timestamp) -> Result<Request<Full<Bytes>>, String> {
-    let Address { https, host, port, path } = &question.to;
+const UNWRITTEN: &str = "cannot be written as an HTTP request";
+
+fn to(Address { https, host, port, path }: &Address, method: Method) -> request::Builder {
     let usual = if *https { 443 } else { 80 };
     let host = if *port == usual { host.clone() } else { format!("{host}:{port}") };
-    let mut request = Request::post(path.as_str()).header(HOST, host).header(CONTENT_TYPE, JSON).header(USER_AGENT, AGENT);
-    request = request.header(CONNECTION, HeaderValue::from_static("close"));
+    let request = Request::builder().method(method).uri(path.as_str()).header(HOST, host).header(USER_AGENT, AGENT);
+    request.header(CONNECTION, HeaderValue::from_static("close"))
+}
+
+/// The owner's headers go over ours.
+fn counting(question: kept::Question) -> Result<Request<Full<Bytes>>, String> {
+    let method = if question.body.is_some() { Method::POST } else { Method::GET };
+    let mut request = to(&question.to, method).header(ACCEPT, JSON);
+    if question.body.is_some() {
+        request = request.header(CONTENT_TYPE, JSON);
+    }
+    if let Some(headers) = request.headers_mut() {
+        question.headers.into_iter().for_each(|(name, value)| drop(headers.insert(name, value)));
+    }
+    request.body(Full::new(Bytes::from(question.body.unwrap_or_default()))).map_err(|_| UNWRITTEN.to_owned())
+}
+
+fn request(question: &Question, now: Timestamp) -> Result<Request<Full<Bytes>>, String> {
+    let mut request = to(&question.to, Method::POST).header(CONTENT_TYPE, JSON);
     if let Some(secret) = &question.secret {
         let time = now.as_second().to_string();
         request = request.header(SIGNATURE, signature(secret, &time, &question.body)).header(TIMESTAMP, time);
     }
-    request.body(Full::new(Bytes::from(question.body.clone()))).map_err(|_| "cannot be written as an HTTP request".to_owned())
+    request.body(Full::new(Bytes::from(question.body.clone()))).map_err(|_| UNWRITTEN.to_owned())
 }
 
 /// With the time in it, so that who overheard a question cannot ask it again for ever.
@@ -160,12 +216,12 @@ fn signature(secret: &Secret, time: &str, body: &str) -> String {
 }
 
 /// The body; none: it is longer than what is read.
-async fn read(mut body: Incoming) -> Result<Option<Vec<u8>>, String> {
+async fn read(mut body: Incoming, cap: usize) -> Result<Option<Vec<u8>>, String> {
     let mut read = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Fault::broken(&error).said)?;
         let Some(data) = frame.data_ref() else { continue };
-        if read.len() + data.len() > BODY_CAP {
+        if read.len() + data.len() > cap {
             return Ok(None);
         }
         read.extend_from_slice(data);

@@ -85,7 +85,7 @@ impl fmt::Debug for Vars {
 }
 
 /// The variables that a text names.
-pub(super) fn names(text: &str) -> impl Iterator<Item = &str> {
+pub fn names(text: &str) -> impl Iterator<Item = &str> {
     parts(text).filter_map(|part| if let Part::Name(name) = part { Some(name) } else { None })
 }
 

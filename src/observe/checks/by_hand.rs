@@ -46,7 +46,7 @@ pub async fn check(client: &Client, namespace: &str, name: &str, spec: &Producti
     }
     let trust = trust(client, namespace, &spec.target).await?;
     let refused = |secret: &str| format!("Secret {secret} may not be read by you; ask for the right to get it in namespace {namespace}");
-    let secrets = secrets(client, namespace, &spec.secrets, refused).await?;
+    let secrets = secrets(client, namespace, &spec.secrets, (super::SECRETS_FIELD, refused)).await?;
     let made = trust.and_then(|trust| probe(name, spec, (trust, secrets?), None));
     Ok(made.map(|probe| Check::clone(&probe.check)))
 }

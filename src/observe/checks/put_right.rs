@@ -79,10 +79,13 @@ pub async fn put_right(
         Ok(trust) => trust,
         Err(why) => return Ok(Err(Nobody::Now(why))),
     };
-    let secrets = match super::secrets(client, namespace, &how.secrets, |secret| super::refused(secret, namespace)).await? {
-        Ok(secrets) => secrets,
-        Err(why) => return Ok(Err(Nobody::Now(why))),
-    };
+    let secrets =
+        match super::secrets(client, namespace, &how.secrets, (super::SECRETS_FIELD, |secret: &str| super::refused(secret, namespace)))
+            .await?
+        {
+            Ok(secrets) => secrets,
+            Err(why) => return Ok(Err(Nobody::Now(why))),
+        };
     let all = |steps: &[RawStep]| steps.iter().map(super::step).collect::<Vec<Step>>();
     let check = Check {
         name: run.probe_ref.name.clone(),

@@ -29,14 +29,16 @@ use crate::{
     decide::verdict::PATIENCE,
     edge::{probe::Prober, prometheus::Series},
     model::{
-        measure::{Counted, From, Measures, exposition::Sample},
+        measure::{Counted, Counters, From, Measures, exposition::Sample},
         phase::after,
+        probe::Vars,
         version::WorkloadName,
         world::{Meters, Silent},
     },
 };
 
 mod history;
+mod kept;
 
 use history::{History, STEP_S};
 
@@ -50,6 +52,8 @@ const RESTING: Duration = Duration::from_secs(STEP_S as u64);
 pub struct Metered {
     /// What of the metrics.
     pub measures: Arc<Measures>,
+    /// What questions to somebody who keeps the numbers are filled in from; why that cannot be had, in a sentence.
+    pub secrets: Result<Vars, String>,
     /// Ready pods of the new side.
     pub canary: Vec<Pod>,
     /// Ready pods of what is proven.
@@ -119,6 +123,7 @@ impl Meter {
             before: BTreeMap::new(),
             history: History::default(),
             open: None,
+            asked: None,
             failing: <_>::default(),
             told: (false, false, false),
         };
@@ -159,6 +164,8 @@ struct Reader {
     before: BTreeMap<String, Counted>,
     history: History,
     open: Option<Open>,
+    /// When somebody who keeps the numbers was asked at rest.
+    asked: Option<Timestamp>,
     /// What is remembered of a rollout while nothing is compared in it: where requests have failed.
     failing: (String, BTreeSet<String>),
     /// What a look at the Delivery would make of it: it is read, somebody shows nothing, and has done so for long.
@@ -173,6 +180,20 @@ struct Open {
     collector: Collector,
     /// Pods of the canary on which requests have failed.
     failing: BTreeSet<String>,
+    /// What somebody else keeps is asked for from this moment on.
+    from: Timestamp,
+}
+
+/// One look at all pods.
+struct Sight<'a> {
+    now: Timestamp,
+    read: BTreeMap<String, Counted>,
+    canary: Vec<Grown<'a>>,
+    stable: Vec<Grown<'a>>,
+    /// Pods of the canary on which requests may have failed.
+    failing: Vec<String>,
+    /// Who shows nothing, and why.
+    silent: Option<String>,
 }
 
 /// What one pod has counted since the look before.
@@ -219,16 +240,44 @@ impl Reader {
             let collector = Collector::new(terms, *whole, now);
             let (about, failing) = std::mem::take(&mut self.failing);
             let failing = if about == told.about { failing } else { BTreeSet::new() };
-            self.open = Some(Open { about: told.about.clone(), terms: (**terms).clone(), whole: *whole, collector, failing });
+            self.open = Some(Open { about: told.about.clone(), terms: (**terms).clone(), whole: *whole, collector, failing, from: now });
         }
     }
 
     async fn look(&mut self, told: &Told) {
         let metered = &told.metered;
+        let sight = match &*metered.measures {
+            Measures::Counters(counters) => self.counted(metered, counters).await,
+            Measures::Kept(kept) => self.kept(metered, kept).await,
+        };
+        let Sight { now, mut read, canary, stable, failing, silent } = sight;
+        if metered.course == Course::Rest && is_scraped(metered) {
+            let each = stable.iter().map(|grown| (grown.pod.pod.as_str(), grown.readings.values().map(|reading| reading.side)));
+            self.history.add(now, each);
+        }
+        let known = is_counted(metered) || !(canary.is_empty() && stable.is_empty());
+        // A block is over when something is known of its end.
+        if let Some(open) = self.open.as_mut().filter(|_| known) {
+            open.failing.extend(failing);
+            let blocks = scraped(&mut open.collector, now, &canary, &stable);
+            let weighty = blocks.iter().any(is_weighty);
+            put(&told.book, blocks);
+            if weighty {
+                self.nudge();
+            }
+        }
+        drop((stable, canary));
+        self.learn(metered, &read, silent, now);
+        self.before.retain(|pod, _| metered.stable.iter().chain(&metered.canary).any(|known| known.pod == *pod));
+        self.before.append(&mut read);
+    }
+
+    /// What the pods count themselves.
+    async fn counted<'a>(&self, metered: &'a Metered, counters: &Counters) -> Sight<'a> {
         let pods: Vec<&Pod> = metered.stable.iter().chain(&metered.canary).collect();
-        let pages = match &metered.measures.from {
-            From::Scrape { path, .. } => join_all(pods.iter().map(|pod| self.page(&metered.measures, path, pod))).await,
-            From::Prometheus { .. } => self.series(&metered.measures, &pods).await,
+        let pages = match &counters.from {
+            From::Scrape { path, .. } => join_all(pods.iter().map(|pod| self.page(counters, path, pod))).await,
+            From::Prometheus { .. } => self.series(counters, &pods).await,
         };
         let now = self.parts.clock.now();
         let mut read = BTreeMap::new();
@@ -242,34 +291,19 @@ impl Reader {
         let edges = edges(&metered.course);
         let stable = self.grown(&metered.stable, &read, edges, now);
         let canary = self.grown(&metered.canary, &read, edges, now);
-        if metered.course == Course::Rest && is_scraped(metered) {
-            let each = stable.iter().map(|grown| (grown.pod.pod.as_str(), grown.readings.values().map(|reading| reading.side)));
-            self.history.add(now, each);
-        }
-        if let Some(open) = &mut self.open {
-            let fails = |grown: &&Grown<'_>| grown.readings.values().any(|reading| reading.side.failed > 0);
-            open.failing.extend(canary.iter().filter(fails).map(|grown| grown.pod.pod.clone()));
-            let blocks = scraped(&mut open.collector, now, &canary, &stable);
-            let weighty = blocks.iter().any(is_weighty);
-            put(&told.book, blocks);
-            if weighty {
-                self.nudge();
-            }
-        }
+        let fails = |grown: &&Grown<'_>| grown.readings.values().any(|reading| reading.side.failed > 0);
+        let failing = canary.iter().filter(fails).map(|grown| grown.pod.pod.clone()).collect();
         let silent = silent(metered, &read, &wrong);
-        drop((stable, canary));
-        self.learn(metered, &read, silent, now);
-        self.before.retain(|pod, _| pods.iter().any(|known| known.pod == *pod));
-        self.before.append(&mut read);
+        Sight { now, read, canary, stable, failing, silent }
     }
 
-    async fn page(&self, measures: &Measures, path: &str, pod: &Pod) -> Result<Counted, String> {
+    async fn page(&self, measures: &Counters, path: &str, pod: &Pod) -> Result<Counted, String> {
         let page = self.parts.prober.metrics(pod.at, path).await?;
         measures.count(&page).map(|counted| named(counted, pod)).ok_or_else(|| format!("have no counter {} ({path})", measures.counter))
     }
 
     /// What Prometheus knows of each of these pods.
-    async fn series(&self, measures: &Measures, pods: &[&Pod]) -> Vec<Result<Counted, String>> {
+    async fn series(&self, measures: &Counters, pods: &[&Pod]) -> Vec<Result<Counted, String>> {
         let buckets = measures.buckets();
         let names = std::iter::once(measures.counter.as_str()).chain(buckets.as_deref()).collect::<Vec<_>>().join("|");
         let of: Vec<&str> = pods.iter().map(|pod| pod.pod.as_str()).collect();
@@ -342,10 +376,11 @@ impl Reader {
 /// How often it is looked. Prometheus looks at each pod at a moment of its own: two of its looks are compared, so that each pod has as many
 /// in them.
 fn every(metered: &Metered) -> Duration {
-    match (&metered.measures.from, &metered.course) {
-        (From::Prometheus { every }, _) => *every * 2,
-        (From::Scrape { .. }, Course::Rest) => RESTING,
-        (From::Scrape { .. }, Course::Beside | Course::Shared { .. }) => ROLLING,
+    match &*metered.measures {
+        Measures::Counters(Counters { from: From::Prometheus { every }, .. }) => *every * 2,
+        Measures::Counters(_) if metered.course == Course::Rest => RESTING,
+        Measures::Counters(_) => ROLLING,
+        Measures::Kept(kept) => kept.every,
     }
 }
 
@@ -385,9 +420,14 @@ fn silent(metered: &Metered, read: &BTreeMap<String, Counted>, wrong: &BTreeMap<
     stable().or_else(canary)
 }
 
+/// Whoever answers has all numbers up to now.
+fn is_counted(metered: &Metered) -> bool {
+    matches!(&*metered.measures, Measures::Counters(_))
+}
+
 /// Its numbers are those of the moment.
 fn is_scraped(metered: &Metered) -> bool {
-    matches!(metered.measures.from, From::Scrape { .. })
+    matches!(&*metered.measures, Measures::Counters(Counters { from: From::Scrape { .. }, .. }))
 }
 
 fn named(counted: Counted, pod: &Pod) -> Counted {

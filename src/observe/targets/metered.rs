@@ -5,9 +5,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::{Ports, active, canary_of, running};
 use crate::{
     model::{
-        measure::From,
+        measure::{Counters, From, Measures},
         phase::{Direction, Rollout, Stage, State},
         plan::Plan,
+        probe::Vars,
         version::Weight,
         world::{Observation, Workload},
     },
@@ -24,10 +25,10 @@ pub(super) fn metered(state: &State, seen: &Observation, plan: &Plan, ports: &Po
     let rollout = state.phase.rollout();
     let routed = |w: &&Workload| seen.services_of(&w.name).next().is_some();
     let several = seen.workloads.iter().filter(routed).count() > 1;
-    let port = match &measures.from {
-        From::Scrape { port, .. } => port.as_str(),
+    let port = match &**measures {
+        Measures::Counters(Counters { from: From::Scrape { port, .. }, .. }) => port.as_str(),
         // Nobody asks the pod itself.
-        From::Prometheus { .. } => "0",
+        Measures::Counters(_) | Measures::Kept(_) => "0",
     };
     let (mut canary, mut stable) = (Vec::new(), Vec::new());
     for workload in seen.workloads.iter().filter(routed) {
@@ -57,7 +58,7 @@ pub(super) fn metered(state: &State, seen: &Observation, plan: &Plan, ports: &Po
         side.sort_by(|one, other| one.pod.cmp(&other.pod));
         side.truncate(PODS);
     }
-    Some(Metered { measures: measures.clone(), canary, stable, course })
+    Some(Metered { measures: measures.clone(), secrets: Ok(Vars::default()), canary, stable, course })
 }
 
 fn course(state: &State, plan: &Plan) -> Course {

@@ -190,3 +190,45 @@ async fn nobody_who_listens_and_a_certificate_of_nobody_are_told() {
     let plain = asked(&question(&format!("https://board.example.com:{plain}/"), None), Reach::Anywhere, here).await;
     assert!(!waits(&plain).is_empty(), "no TLS is no word");
 }
+
+fn counting(url: &str, body: Option<&str>) -> kept::Question {
+    let mut key = HeaderValue::from_static("canary-of-the-key");
+    key.set_sensitive(true);
+    let headers = vec![(HeaderName::from_static("dd-api-key"), key)];
+    kept::Question { to: Address::parse(url).unwrap(), headers, body: body.map(|body| body.as_bytes().to_vec()) }
+}
+
+async fn numbers(question: kept::Question, reach: Reach, lookup: Lookup) -> Result<Value, String> {
+    Asker { trust: &Trust::default(), reach, lookup }.numbers(question).await
+}
+
+#[tokio::test]
+async fn numbers_are_asked_for_with_the_owners_headers() {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{\"hits\":12}";
+    let (port, mut told) = serves(answer, Then::Ends).await;
+    let url = format!("http://numbers.monitoring.svc:{port}/query?from=1&to=2");
+    let said = numbers(counting(&url, Some("{\"q\":1}")), Reach::Anywhere, here).await;
+    assert_eq!(said.unwrap()["hits"], 12);
+    let asked = told.recv().await.unwrap().to_ascii_lowercase();
+    assert!(asked.starts_with("post /query?from=1&to=2 http/1.1\r\n"), "{asked}");
+    assert!(asked.contains("dd-api-key: canary-of-the-key\r\n") && asked.ends_with("{\"q\":1}"), "{asked}");
+}
+
+#[tokio::test]
+async fn numbers_that_do_not_come_are_told_without_what_was_answered() {
+    for (answer, then, word) in [
+        ("HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\nsecret", Then::Ends, "answered 403"),
+        ("HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n", Then::Ends, "answered 302"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret", Then::Ends, "did not answer in JSON"),
+        ("HTTP/1.1 200 OK\r\n\r\n", Then::Pours, "answered more than 256 KiB"),
+    ] {
+        let (port, _told) = serves(answer, then).await;
+        let question = counting(&format!("http://numbers.monitoring.svc:{port}/"), Some("{\"q\":1}"));
+        let said = numbers(question, Reach::Anywhere, here).await.unwrap_err();
+        assert!(said.starts_with("are not known: numbers.monitoring.svc ") && said.contains(word), "{said}");
+        assert!(!said.contains("secret"), "{said}");
+    }
+    let question = || counting("https://numbers.example.com/", None);
+    assert!(numbers(question(), Reach::Cluster, both).await.unwrap_err().contains("leads to"), "the cloud's metadata");
+    assert!(numbers(question(), Reach::Anywhere, nowhere).await.unwrap_err().contains("is not found"));
+}

@@ -2,6 +2,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Mutex, time::Duration};
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
     time::{Instant, sleep},
@@ -19,7 +20,10 @@ use crate::{
         book::{Book, Verdict},
     },
     model::{
-        measure::Matchers,
+        measure::{
+            Matchers,
+            kept::{self, Kept},
+        },
         phase::after,
         probe::{Check, Run, RunName},
         world::Probes,
@@ -76,6 +80,26 @@ impl Prober for Pods {
         Box::pin(async move { page.ok_or_else(|| "cannot be had: nothing answers on port 9".to_owned()) })
     }
 
+    /// What somebody else knows: of the last 20 seconds only the half.
+    fn numbers(&self, question: kept::Question) -> BoxFuture<'_, Result<Value, String>> {
+        let read = |name: &str| question.to.path.split(['?', '&']).find_map(|part| part.strip_prefix(name)).unwrap().to_owned();
+        let second = |name: &str| u64::try_from(read(name).parse::<i64>().unwrap() - 1_000_000).unwrap_or(0);
+        let (from, to) = (second("from="), second("to="));
+        let sure = self.began.elapsed().as_secs().saturating_sub(20).clamp(from, to);
+        let rates = self.rates.lock().unwrap();
+        let mut sums = [0, 0];
+        for pod in read("pods=").split("%2C") {
+            let port: u16 = pod.strip_prefix("pod-").unwrap().parse().unwrap();
+            self.asked.lock().unwrap().push(port);
+            let Some((well, failed)) = rates.get(&port) else {
+                return Box::pin(async { Err("are not known: api.example.com answered 503".to_owned()) });
+            };
+            let counted = |rate: u64| rate * (sure - from) + rate * (to - sure) / 2;
+            sums = [sums[0] + counted(well + failed), sums[1] + counted(*failed)];
+        }
+        Box::pin(async move { Ok(json!({"asked": sums[0], "failed": sums[1]})) })
+    }
+
     /// What was seen at the last look of every 15 s; each pod is looked at some seconds later than the one before.
     fn series<'a>(&'a self, query: &'a str) -> BoxFuture<'a, Result<Vec<Series>, String>> {
         assert_eq!(query, "{__name__=~\"requests_total\",namespace=\"demo\",pod=~\"pod-101|pod-102|pod-1\"}");
@@ -118,14 +142,18 @@ fn key() -> Key {
 }
 
 fn measures() -> Arc<Measures> {
-    Arc::new(Measures {
+    Arc::new(Measures::Counters(counters()))
+}
+
+fn counters() -> Counters {
+    Counters {
         from: From::Scrape { port: "metrics".into(), path: "/metrics".into() },
         counter: "requests_total".into(),
         failed: Matchers::parse("code=\"500\"").unwrap(),
         only: None,
         by: vec![],
         histogram: None,
-    })
+    }
 }
 
 /// Ready for a long time; a canary's port is below 100.
@@ -135,7 +163,7 @@ fn pod(port: u16) -> Pod {
 
 fn watch(course: Course, canary: &[u16], stable: &[u16]) -> Watch {
     let pods = |ports: &[u16]| ports.iter().map(|port| pod(*port)).collect();
-    let meter = Metered { measures: measures(), canary: pods(canary), stable: pods(stable), course };
+    let meter = Metered { measures: measures(), secrets: Ok(Vars::default()), canary: pods(canary), stable: pods(stable), course };
     Watch { about: "v2".into(), stage: "Canary 0".into(), meter: Some(meter), ..Watch::default() }
 }
 
@@ -302,7 +330,7 @@ async fn the_next_rollout_begins_a_book_of_its_own_with_what_was_read_before() {
 fn by_prometheus(mut watch: Watch) -> Watch {
     let meter = watch.meter.as_mut().unwrap();
     let from = From::Prometheus { every: Duration::from_secs(15) };
-    meter.measures = Arc::new(Measures { from, ..(*meter.measures).clone() });
+    meter.measures = Arc::new(Measures::Counters(Counters { from, ..counters() }));
     let terms = Terms { errors: Some(Manner::of(Block::S60)), ..Terms::default() };
     meter.course = Course::Shared { terms: Box::new(terms), whole: false };
     watch
@@ -327,4 +355,87 @@ async fn through_prometheus_a_bad_version_is_found_out_and_a_good_one_is_not_bla
         let book = Book::open(Terms { errors: Some(Manner::of(Block::S60)), ..Terms::default() }).with(&bench.board.read(&key()).samples);
         assert_eq!(matches!(book.verdict(), Verdict::Fail(_)), bad, "{:?}", book.wealth());
     }
+}
+
+fn by_json(mut watch: Watch) -> Watch {
+    let meter = watch.meter.as_mut().unwrap();
+    let spec = json!({
+        "url": "https://api.example.com/?pods=${pods}&from=${from}&to=${to}", "asked": "$.asked", "failed": "$.failed",
+        "headers": [{"name": "key", "value": "${secrets.key}"}],
+        "secrets": [{"name": "key", "secretRef": {"name": "numbers", "key": "key"}}],
+    });
+    meter.measures = Arc::new(Measures::Kept(Kept::read(&serde_json::from_value(spec).unwrap()).unwrap()));
+    let mut secrets = Vars::default();
+    secrets.set("secrets.key", "canary-of-the-key".to_owned());
+    meter.secrets = Ok(secrets);
+    if let Course::Shared { terms, .. } = &mut meter.course {
+        terms.errors = Some(Manner::of(Block::S60));
+    }
+    watch
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_else_keeps_is_asked_for_when_it_is_complete_and_no_second_twice() {
+    let bench = bench(&[(1, (4, 1)), (101, (50, 0)), (102, (45, 0))]);
+    bench.board.watch(&key(), by_json(watch(shared(false), &[1], &[101, 102])));
+    sleep(Duration::from_secs(631)).await;
+    let probes = bench.board.read(&key());
+    let blocks = errors(&probes);
+    assert!(blocks.len() >= 8 && blocks.iter().all(|sides| *sides == (Side::new(300, 60), Side::new(5700, 0))), "{blocks:?}");
+    assert_eq!(probes.meters.unwrap().failing, 1, "it has one pod");
+    let book = Book::open(Terms { errors: Some(Manner::of(Block::S60)), ..Terms::default() }).with(&probes.samples);
+    assert!(matches!(book.verdict(), Verdict::Fail(_)), "{:?}", book.wealth());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whose_failures_they_were_is_not_known_so_each_pod_may_be_it() {
+    let bench = bench(&[(1, (5, 1)), (2, (5, 0)), (101, (50, 0))]);
+    bench.board.watch(&key(), by_json(watch(shared(false), &[1, 2], &[101])));
+    sleep(Duration::from_mins(3)).await;
+    assert_eq!(bench.board.read(&key()).meters.unwrap().failing, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_rest_somebody_else_is_asked_seldom_and_when_he_is_silent_it_is_told() {
+    let mut bench = bench(&[(101, (50, 0))]);
+    bench.board.watch(&key(), by_json(at_rest(&[101])));
+    bench.nudges.recv().await.unwrap();
+    assert!(bench.board.read(&key()).meters.unwrap().looked);
+    sleep(Duration::from_mins(61)).await;
+    let asked = bench.pods.asked.lock().unwrap().len();
+    assert!((12..=14).contains(&asked), "{asked}");
+    bench.pods.rates.lock().unwrap().clear();
+    sleep(Duration::from_mins(6)).await;
+    let known = bench.board.read(&key()).meters.unwrap();
+    assert_eq!(known.silent.unwrap().why, "stable: its metrics are not known: api.example.com answered 503");
+    bench.pods.rates.lock().unwrap().insert(101, (50, 0));
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!(bench.board.read(&key()).meters.unwrap().silent, None, "it is asked again soon");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_silent_time_held_is_asked_for_later_and_a_young_pod_counts_neither_way() {
+    let bench = bench(&[(101, (95, 0))]);
+    bench.board.watch(&key(), by_json(watch(shared(false), &[1], &[101])));
+    sleep(Duration::from_secs(200)).await;
+    let known = bench.board.read(&key());
+    assert!(known.meters.as_ref().unwrap().silent.as_ref().unwrap().why.starts_with("the canary: its metrics are not known"));
+    assert!(errors(&known).is_empty());
+    bench.pods.rates.lock().unwrap().insert(1, (5, 0));
+    sleep(Duration::from_secs(90)).await;
+    let blocks = errors(&bench.board.read(&key()));
+    let canary: u32 = blocks.iter().map(|(canary, _)| canary.asked).sum();
+    assert!(canary >= 5 * 150, "{blocks:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_has_just_begun_is_not_asked_for_and_neither_is_the_other_side() {
+    let bench = bench(&[(1, (5, 0)), (101, (95, 0))]);
+    let mut watch = by_json(watch(shared(false), &[1], &[101]));
+    watch.meter.as_mut().unwrap().canary[0].since = Timestamp::from_second(1_000_000).unwrap();
+    bench.board.watch(&key(), watch);
+    sleep(Duration::from_secs(115)).await;
+    assert!(bench.pods.asked.lock().unwrap().is_empty());
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(bench.pods.asked.lock().unwrap().len(), 2);
 }

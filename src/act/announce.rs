@@ -160,6 +160,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::BeforeRefused { .. }
         | R::ExternalFailed { .. }
         | R::ExternalUnasked { .. }
+        | R::QuerySilent { .. }
         | R::BeforeRunsByItself { .. }
         | R::CronJobMissing { .. }
         | R::CronJobForeign { .. }
@@ -222,6 +223,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::Held { .. }
         | R::ApprovalRequired { .. }
         | R::ExternalWaits { .. }
+        | R::QueryHolds { .. }
         | R::ExternalPassed { .. }
         | R::OnlyObserved
         | R::Unsettled

@@ -21,6 +21,7 @@ pub mod leave;
 pub mod observed;
 pub mod pin;
 pub mod policy;
+pub mod queries;
 pub mod rest;
 pub mod rollback;
 pub mod room;

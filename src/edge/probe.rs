@@ -59,6 +59,7 @@ pub const MAX_FLOWS: usize = 8;
 pub const LAG: Duration = Duration::from_millis(50);
 
 const NO_PROMETHEUS: &str = "are in no Prometheus: Haldane was set up without one (prometheus.url of the chart)";
+const NOBODY_TO_ASK: &str = "Haldane was set up without a Prometheus (prometheus.url of the chart)";
 
 /// Runs checks. The simulation has its own, which answers without a network.
 pub trait Prober: Send + Sync {
@@ -88,6 +89,12 @@ pub trait Prober: Send + Sync {
     fn series<'a>(&'a self, query: &'a str) -> BoxFuture<'a, Result<Vec<Series>, String>> {
         let _ = query;
         Box::pin(async { Err(NO_PROMETHEUS.to_owned()) })
+    }
+
+    /// The numbers that a query of Prometheus comes to, one for each series; why there are none, in a clause.
+    fn numbers<'a>(&'a self, query: &'a str) -> BoxFuture<'a, Result<Vec<f64>, String>> {
+        let _ = query;
+        Box::pin(async { Err(NOBODY_TO_ASK.to_owned()) })
     }
 
     /// What somebody else says to this question now.
@@ -291,6 +298,15 @@ impl Prober for HttpProber {
             match &self.prometheus {
                 Some(prometheus) => prometheus.series(query).await,
                 None => Err(NO_PROMETHEUS.to_owned()),
+            }
+        })
+    }
+
+    fn numbers<'a>(&'a self, query: &'a str) -> BoxFuture<'a, Result<Vec<f64>, String>> {
+        Box::pin(async move {
+            match &self.prometheus {
+                Some(prometheus) => prometheus.numbers(query).await,
+                None => Err(NOBODY_TO_ASK.to_owned()),
             }
         })
     }

@@ -365,6 +365,10 @@ reasons! {
     ExternalFailed { version: String, check: String, before: &'static str, status: u16 } => "{version} was taken back by the word of {check}, whatever was measured: before {before} it answered {status} and Fail",
     /// Nobody can be asked.
     ExternalUnasked { check: String, why: String } => "{check} of spec.verify.external cannot be asked: {why}",
+    /// What versions share is beyond its bound.
+    QueryHolds { query: String, value: String, bound: String, since: String } => "query {query} is {value}, which is {bound}, since {since}: nothing goes forward while it is; see spec.verify.queries",
+    /// Nobody knows how what they share is.
+    QuerySilent { query: String, why: String, since: String } => "query {query} gives no number since {since}: {why}; nothing goes forward without one, see spec.verify.queries",
     /// The canary starts and is asked before anybody reaches it.
     Preflight { version: String } => "the canary of {version} starts and is probed; nobody else reaches it",
     /// At a step.
@@ -569,6 +573,7 @@ impl Reason {
             Self::Held { .. }
                 | Self::ApprovalRequired { .. }
                 | Self::ExternalWaits { .. }
+                | Self::QueryHolds { .. }
                 | Self::WindowClosed { .. }
                 | Self::CapReached { .. }
                 | Self::SharedCause { .. }

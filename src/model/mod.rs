@@ -12,6 +12,7 @@ pub mod phase;
 pub mod plan;
 pub mod policy;
 pub mod probe;
+pub mod query;
 pub mod repo_config;
 pub mod route;
 pub mod source;

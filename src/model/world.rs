@@ -12,6 +12,7 @@ use super::{
     external::Word as Said,
     phase::{State, Why},
     policy::Policy,
+    query::Queried,
     repo_config::RepoConfig,
     route::{CanaryService, Route},
     source::{Brought, Merges, Sha},
@@ -64,6 +65,8 @@ pub struct Observation {
     pub probes: Probes,
     /// What others say whose word is asked for, by their names.
     pub external: BTreeMap<String, Said>,
+    /// What is known of the queries of what is shared, by their names; those that have not been asked are absent.
+    pub queries: BTreeMap<String, Queried>,
     /// What is known of the branch, or the tag, that versions come from; nothing, where they come from elsewhere.
     pub merges: Merges,
 }
@@ -397,7 +400,7 @@ pub struct Heard {
     pub alarm: Option<String>,
 }
 
-/// Metrics or logs that are not there.
+/// Metrics, logs or answers that are not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Silent {
     /// Since then.

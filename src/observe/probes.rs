@@ -29,27 +29,30 @@ use crate::{
     model::{
         external::{Question, Word},
         probe::{Check, Scheme},
+        query::{PlannedQuery, Queried},
         route::Testers,
         world::{ByRoute, Probes},
     },
 };
 
+mod asking;
 mod book;
 mod contract;
 mod door;
 pub mod falls;
 pub mod follow;
 pub mod meter;
+mod query;
 mod round;
 mod steady;
 mod sweep;
 mod word;
 
+use asking::{Asking, Known, Parts};
 use book::Book;
 use falls::{Fallible, Falls};
 use follow::{Budget, Followed, Follower};
 use meter::{Meter, Metered};
-use word::Asking;
 
 /// Of all logs together, in bytes a second: twenty Deliveries that roll out at once with 1.5 MiB each.
 const LOGS: usize = 30 * 1024 * 1024;
@@ -74,6 +77,8 @@ pub struct Watch {
     pub meter: Option<Metered>,
     /// Whose word is asked for.
     pub questions: Vec<Question>,
+    /// What is shared, and asked for.
+    pub queries: Vec<PlannedQuery>,
     /// Whose logs are read, if it is judged by them.
     pub follower: Option<Followed>,
     /// Whose restarts are counted.
@@ -191,7 +196,8 @@ struct Slot {
     book: Arc<Mutex<Book>>,
     running: BTreeMap<String, Running>,
     meter: Option<Meter>,
-    asking: BTreeMap<String, Asking>,
+    asking: BTreeMap<String, Asking<Question, Option<Word>>>,
+    queried: BTreeMap<String, Asking<PlannedQuery, Queried>>,
     follower: Option<Follower>,
     falls: Falls,
 }
@@ -261,7 +267,9 @@ impl ProbeBoard {
             wanted.is_some_and(|p| running.serves(p))
         });
         slot.meter = wanted.meter.map(|metered| self.metered(key, slot.meter.take(), metered, (&slot.about, &slot.book)));
-        self.ask(key, &mut slot.asking, wanted.questions);
+        let named = |question: &Question| question.name.clone();
+        self.ask(key, &mut slot.asking, (wanted.questions, named), word::ask);
+        self.ask(key, &mut slot.queried, (wanted.queries, |query: &PlannedQuery| query.name.clone()), query::ask);
         slot.follower = wanted.follower.map(|followed| self.follower(key, slot.follower.take(), followed, (&slot.about, &slot.book)));
         self.count_falls(key, slot, &wanted.fallible);
         for probe in wanted.probes {
@@ -304,7 +312,15 @@ impl ProbeBoard {
     pub fn words(&self, key: &Key) -> BTreeMap<String, Word> {
         let all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let asking = all.get(key).into_iter().flat_map(|slot| &slot.asking);
-        asking.filter_map(|(name, asking)| Some((name.clone(), asking.word()?))).collect()
+        asking.filter_map(|(name, asking)| Some((name.clone(), asking.known()?))).collect()
+    }
+
+    /// What is known of the queries of what is shared, by their names.
+    #[must_use]
+    pub fn queried(&self, key: &Key) -> BTreeMap<String, Queried> {
+        let all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let queried = all.get(key).into_iter().flat_map(|slot| &slot.queried);
+        queried.map(|(name, asking)| (name.clone(), asking.known())).collect()
     }
 
     /// A run of this probe was put right after its process had gone, or not, and then what is left of it.
@@ -336,18 +352,27 @@ impl ProbeBoard {
         Meter::begin(parts, metered, about, book)
     }
 
-    /// Asks these, and nothing else; who is asked already is not asked anew.
-    fn ask(&self, key: &Key, asking: &mut BTreeMap<String, Asking>, questions: Vec<Question>) {
-        asking.retain(|name, _| questions.iter().any(|question| question.name == *name));
+    /// Asks these, and nothing else; what is asked already is not asked anew.
+    fn ask<Q, A, F>(
+        &self,
+        key: &Key,
+        asking: &mut BTreeMap<String, Asking<Q, A>>,
+        (questions, named): (Vec<Q>, impl Fn(&Q) -> String),
+        ask: impl Fn(Parts, Q, Known<A>) -> F,
+    ) where
+        Q: Clone + PartialEq,
+        A: Clone + Default,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        asking.retain(|name, _| questions.iter().any(|question| named(question) == *name));
         for question in questions {
-            if asking.get(&question.name).is_some_and(|asking| asking.asks(&question)) {
+            let name = named(&question);
+            if asking.get(&name).is_some_and(|asking| asking.asks(&question)) {
                 continue;
             }
-            let parts =
-                word::Parts { prober: self.edges.prober.clone(), clock: self.clock.clone(), nudge: self.nudge.clone(), key: key.clone() };
-            let name = question.name.clone();
+            let parts = Parts { prober: self.edges.prober.clone(), clock: self.clock.clone(), nudge: self.nudge.clone(), key: key.clone() };
             let again = asking.remove(&name).is_some();
-            asking.insert(name, Asking::begin(parts, question, again));
+            asking.insert(name, Asking::begin(parts, question, again, &ask));
         }
     }
 
@@ -404,6 +429,7 @@ impl Slot {
             running: BTreeMap::new(),
             meter: None,
             asking: BTreeMap::new(),
+            queried: BTreeMap::new(),
             follower: None,
             falls: Falls::default(),
         }

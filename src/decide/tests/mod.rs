@@ -12,6 +12,7 @@ mod logs;
 mod observed;
 mod pins;
 mod policies;
+mod queries;
 mod requests;
 mod room;
 mod route;

@@ -224,6 +224,8 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::ApprovalRequired { .. }
         | R::ExternalWaits { .. }
         | R::QueryHolds { .. }
+        | R::SuiteQuiet { .. }
+        | R::SuiteQueued { .. }
         | R::ExternalPassed { .. }
         | R::OnlyObserved
         | R::Unsettled

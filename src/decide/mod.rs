@@ -32,6 +32,7 @@ pub mod source;
 pub mod stable;
 pub mod stage;
 pub mod step;
+pub mod suites;
 pub mod terms;
 pub mod verdict;
 pub mod words;

@@ -518,6 +518,10 @@ reasons! {
     CannotRunTwo { workload: String, why: String } => "two versions of {workload} cannot run side by side: {why}; change that, or make the Delivery anew without Deployment {workload}",
     /// No such probe.
     ProbeMissing { probe: String } => "ProductionProbe {probe} does not exist in this namespace; create it or take it out of spec.verify.probes, or of the file in the repository",
+    /// It is no time for its suite.
+    SuiteQuiet { probe: String, until: String } => "ProductionProbe {probe} is not started now (job.notWithin), {until}; the version waits for it",
+    /// Others have all the places.
+    SuiteQueued { probe: String, most: u16 } => "ProductionProbe {probe} waits for its turn: {most} suites run, and no more may at once (suites.atOnce of the chart); the version waits for it",
     /// The probe cannot be run.
     ProbeInvalid { probe: String, why: String } => "ProductionProbe {probe} cannot be run: {why}",
     /// It leaves things behind.
@@ -574,6 +578,8 @@ impl Reason {
                 | Self::ApprovalRequired { .. }
                 | Self::ExternalWaits { .. }
                 | Self::QueryHolds { .. }
+                | Self::SuiteQuiet { .. }
+                | Self::SuiteQueued { .. }
                 | Self::WindowClosed { .. }
                 | Self::CapReached { .. }
                 | Self::SharedCause { .. }

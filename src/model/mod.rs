@@ -18,4 +18,5 @@ pub mod route;
 pub mod source;
 pub mod template;
 pub mod version;
+pub mod window;
 pub mod world;

@@ -355,6 +355,8 @@ pub struct Probes {
     pub logs: Option<Heard>,
     /// Those that are not run now, as their runs cannot be written down, and why.
     pub barred: Vec<(String, String)>,
+    /// Suites that are due and not started now, and why.
+    pub not_started: Vec<(String, NotStarted)>,
     /// Those that fail too often at rest to vote.
     pub mute: Vec<String>,
     /// Whose voice that took, or gave back, since the last look.
@@ -407,6 +409,21 @@ pub struct Silent {
     pub since: Timestamp,
     /// Whose, and why.
     pub why: String,
+}
+
+/// Why a suite that is due is not started now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotStarted {
+    /// It is a time in which it should not be.
+    Quiet {
+        /// It should be from then on; none: no such time is seen.
+        until: Option<Timestamp>,
+    },
+    /// So many suites run, which is as many as may.
+    Full {
+        /// How many.
+        most: u16,
+    },
 }
 
 /// Whether a probe votes, by its runs at rest.

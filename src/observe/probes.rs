@@ -42,6 +42,7 @@ mod door;
 pub mod falls;
 pub mod follow;
 pub mod meter;
+pub mod places;
 mod query;
 mod round;
 mod steady;
@@ -53,6 +54,7 @@ use book::Book;
 use falls::{Fallible, Falls};
 use follow::{Budget, Followed, Follower};
 use meter::{Meter, Metered};
+use places::Places;
 
 /// Of all logs together, in bytes a second: twenty Deliveries that roll out at once with 1.5 MiB each.
 const LOGS: usize = 30 * 1024 * 1024;
@@ -184,6 +186,7 @@ pub struct ProbeBoard {
     nudge: UnboundedSender<Key>,
     runs: IntCounterVec,
     sweeps: IntCounterVec,
+    places: Places,
     watched: Mutex<HashMap<Key, Slot>>,
 }
 
@@ -224,7 +227,13 @@ impl ProbeBoard {
         let sweeps =
             counter("probe_sweeps_total", "Sweeps for what runs of probes have left, by what came of them: done, or left.", &["result"]);
         let budget = Arc::new(Budget::a_second(LOGS));
-        Self { edges, budget, clock, nudge, runs, sweeps, watched: Mutex::default() }
+        Self { edges, budget, clock, nudge, runs, sweeps, places: Places::of(places::SUITES), watched: Mutex::default() }
+    }
+
+    /// The same, which runs so many suites at once, of whichever Deliveries.
+    #[must_use]
+    pub fn with_suites_at_once(self, most: u16) -> Self {
+        Self { places: Places::of(most), ..self }
     }
 
     /// Counts every flow by way (pods, route), side (canary, stable, rest) and what came of it (pass, or the class). To be registered.
@@ -302,6 +311,7 @@ impl ProbeBoard {
             by_route,
             stopped: book.all_stopped(),
             barred: book.all_barred(),
+            not_started: book.all_waiting(),
             mute: book.all_mute(),
             turned,
         }
@@ -413,6 +423,7 @@ impl ProbeBoard {
             runs: self.runs.clone(),
             sweeps: self.sweeps.clone(),
             book: book.clone(),
+            places: self.places.clone(),
             key: key.clone(),
         };
         Running { probe, task: tokio::spawn(asker.run(told)) }

@@ -18,6 +18,7 @@ mod room;
 mod route;
 mod small;
 mod source;
+mod suites;
 mod toy;
 
 use std::time::Duration;

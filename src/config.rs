@@ -24,7 +24,10 @@ use crate::{
             cloud::{Acr, Cloud, Ecr, Gar},
         },
     },
-    observe::merges::{Grants, GrantsError, SecretLogins, Sources},
+    observe::{
+        merges::{Grants, GrantsError, SecretLogins, Sources},
+        probes::places::SUITES,
+    },
     web::door::{Secrets, SecretsError},
 };
 
@@ -85,6 +88,9 @@ pub struct RunArgs {
     /// The Prometheus of the cluster, such as <http://prometheus.monitoring:9090>, for Deliveries whose requests are read from it.
     #[arg(long, env = "HALDANE_PROMETHEUS_URL")]
     pub prometheus_url: Option<String>,
+    /// Suites of tests that run at once, of all Deliveries: in a rollout each is a pair of Jobs.
+    #[arg(long, env = "HALDANE_SUITES_AT_ONCE", default_value_t = SUITES, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub suites_at_once: u16,
     /// The identities that clouds give to this pod.
     #[command(flatten)]
     pub clouds: Clouds,
@@ -275,6 +281,7 @@ impl RunArgs {
             instance: self.pod_name.clone(),
             listen: Some(self.listen),
             home: self.lease_namespace.clone(),
+            suites_at_once: self.suites_at_once,
             ..Options::default()
         }
     }

@@ -124,7 +124,14 @@ fn the_pods_are_restricted_and_say_who_they_are() {
     let pod = controller(&[]);
     assert_eq!(pod["terminationGracePeriodSeconds"], 10);
     assert_eq!(pod["containers"][0]["env"][0], json!({"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}));
-    let plain = ["run", "--lease-namespace=$(POD_NAMESPACE)", "--lease-name=haldane", "--listen=0.0.0.0:8080", "--log-format=json"];
+    let plain = [
+        "run",
+        "--lease-namespace=$(POD_NAMESPACE)",
+        "--lease-name=haldane",
+        "--listen=0.0.0.0:8080",
+        "--log-format=json",
+        "--suites-at-once=4",
+    ];
     assert_eq!(pod["containers"][0]["args"], json!(plain));
     assert_eq!(controller(&NAMESPACES)["containers"][0]["args"], json!([&plain[..], &["--namespaces=shop,pay"]].concat()));
 }

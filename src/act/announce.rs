@@ -161,6 +161,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::BeforeRefused { .. }
         | R::ExternalFailed { .. }
         | R::ExternalUnasked { .. }
+        | R::QuerySilent { .. }
         | R::BeforeRunsByItself { .. }
         | R::CronJobMissing { .. }
         | R::CronJobForeign { .. }
@@ -223,6 +224,9 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::Held { .. }
         | R::ApprovalRequired { .. }
         | R::ExternalWaits { .. }
+        | R::QueryHolds { .. }
+        | R::SuiteQuiet { .. }
+        | R::SuiteQueued { .. }
         | R::ExternalPassed { .. }
         | R::OnlyObserved
         | R::Unsettled

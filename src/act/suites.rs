@@ -238,7 +238,14 @@ mod tests {
     use super::*;
 
     fn suite() -> Suite {
-        Suite { cron_job: "e2e".to_owned(), job: Value::Null, within: Duration::from_mins(10), fails_with: vec![1], seed: 0 }
+        Suite {
+            cron_job: "e2e".to_owned(),
+            job: Value::Null,
+            within: Duration::from_mins(10),
+            fails_with: vec![1],
+            not_within: <_>::default(),
+            seed: 0,
+        }
     }
 
     fn pod(status: &Value) -> RawPod {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     delivery::{CronJobRef, NAME, ServiceRef},
     duration::Span,
+    policy::WindowSpec,
 };
 
 /// A check that is run against production all the time, and against canary and stable side by side while a version rolls out.
@@ -125,6 +126,11 @@ pub struct SuiteJob {
     #[schemars(length(max = 8), inner(range(min = 1, max = 255)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub fails_with: Vec<i32>,
+    /// Times of the week in which it is not started, at rest or for a version; one that runs goes on. A version that needs it waits, and says
+    /// until when. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub not_within: Vec<WindowSpec>,
 }
 
 /// A connection, and nothing more.

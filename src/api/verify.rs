@@ -10,6 +10,9 @@ use super::{
     probe::{Header, SecretKey, SecretVariable},
 };
 
+/// A number of Kubernetes has no such form of its own: floats are not read alike everywhere.
+const DECIMAL: &str = "^-?[0-9]{1,15}([.][0-9]{1,15})?$";
+
 /// What judges a new version.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("!has(self.latency) || has(self.requests)").message("latency: needs requests, which says where the numbers are"))]
@@ -33,6 +36,13 @@ pub struct Verify {
     #[schemars(length(max = 4))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub external: Vec<ExternalSpec>,
+    /// What versions share, a database say, asked of the Prometheus that Haldane was set up with, every 15 seconds while one rolls out. Beyond its
+    /// bound no version goes forward, and none is taken back: a number of what is shared says nothing of one version. Never asked on a way
+    /// back. Default: nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub queries: Vec<QuerySpec>,
     /// What the app writes to its log while a version rolls out: canary is compared with stable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<LogsSpec>,
@@ -165,6 +175,27 @@ pub struct ScrapeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), regex(pattern = "^/[!-~]*$"))]
     pub path: Option<String>,
+}
+
+/// A number of what versions share, and the bound beyond which none goes forward. No answer, and one that is no number, hold as well.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("has(self.holdsAbove) != has(self.holdsBelow)").message("exactly one of holdsAbove and holdsBelow"))]
+#[serde(rename_all = "camelCase")]
+pub struct QuerySpec {
+    /// What people call it.
+    #[schemars(length(min = 1, max = 63), regex(pattern = NAME))]
+    pub name: String,
+    /// In PromQL, as `max(pg_stat_activity_count) / 100`. Of several series the worst counts.
+    #[schemars(length(min = 1, max = 2048))]
+    pub query: String,
+    /// More holds: a decimal number in quotes, as "0.8".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), regex(pattern = DECIMAL))]
+    pub holds_above: Option<String>,
+    /// Less holds: a decimal number in quotes, as "3".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), regex(pattern = DECIMAL))]
+    pub holds_below: Option<String>,
 }
 
 /// What judges of an app's log. It is read only while a version rolls out, from every pod of the canary (20 at most) and from five of

@@ -40,7 +40,12 @@ use crate::{
     clock::Clock,
     edge::{kube::Cluster, probe::Prober},
     metrics::Metrics,
-    observe::{MergeBoard, Observer, ProbeBoard, fleet::Fleet, merges::Sources, probes::Edges},
+    observe::{
+        MergeBoard, Observer, ProbeBoard,
+        fleet::Fleet,
+        merges::Sources,
+        probes::{Edges, places},
+    },
     web::{
         door::{self, Door, Relay, Secrets},
         server::{Health, serve},
@@ -144,6 +149,8 @@ pub struct Options {
     pub compare_definitions: bool,
     /// Passes at the same time.
     pub concurrency: u16,
+    /// Suites of tests at the same time.
+    pub suites_at_once: u16,
 }
 
 impl Default for Options {
@@ -155,6 +162,7 @@ impl Default for Options {
             home: "haldane-system".to_owned(),
             compare_definitions: true,
             concurrency: controller::CONCURRENCY,
+            suites_at_once: places::SUITES,
         }
     }
 }
@@ -209,7 +217,8 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
     }
     let (nudge, nudges) = unbounded_channel();
     let runs = Arc::new(ProbeRuns::new(cluster.clone(), parts.clock.clone(), leadership.clone(), &parts.identity.holder(&*parts.clock)));
-    let board = Arc::new(ProbeBoard::new(edges(&parts, &cluster, &leadership, &runs), parts.clock.clone(), nudge.clone()));
+    let board = ProbeBoard::new(edges(&parts, &cluster, &leadership, &runs), parts.clock.clone(), nudge.clone());
+    let board = Arc::new(board.with_suites_at_once(parts.options.suites_at_once));
     let merges = Arc::new(MergeBoard::new(parts.sources.clone(), parts.clock.clone(), nudge));
     metrics.add(board.metrics())?;
     metrics.add(board.sweeps())?;

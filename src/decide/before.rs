@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{Case, cron_jobs, step, verdict, verdict::Judgement, words};
+use super::{Case, cron_jobs, queries, step, verdict, verdict::Judgement, words};
 use crate::model::{
     before::{Job, Ran, job_name},
     cron_job::{CronJob, PlannedCronJob},
@@ -115,7 +115,8 @@ pub fn judge(case: &Case<'_>, rollout: &Rollout) -> Judgement {
 #[must_use]
 pub fn made(case: &Case<'_>, rollout: &Rollout, to: &Release, holds: &[Reason]) -> Vec<Effect> {
     let mut effects = swept(case, Some(rollout));
-    let Some(planned) = pending(case, rollout).filter(|planned| holds.is_empty() && job(case, rollout, planned).is_none()) else {
+    let may = holds.is_empty() && !queries::unread(case, rollout);
+    let Some(planned) = pending(case, rollout).filter(|planned| may && job(case, rollout, planned).is_none()) else {
         return effects;
     };
     effects.extend(cron_jobs::found(case, planned).map(|found| Effect::RunBefore {

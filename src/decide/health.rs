@@ -131,6 +131,7 @@ fn stalled(case: &Case<'_>, decision: &Decision) -> Option<Why> {
                 r,
                 Reason::WorkloadRolling { .. }
                     | Reason::NoData { .. }
+                    | Reason::QuerySilent { .. }
                     | Reason::BothFailing { .. }
                     | Reason::ClusterRefuses { .. }
                     | Reason::BeforeRefused { .. }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Case, cron_jobs, shared, terms};
+use super::{Case, cron_jobs, queries, shared, terms};
 use crate::model::{decision::Reason, phase::after, version::ReleaseName, world::Outage};
 
 /// The longest pause of those who learn of endpoints: 2 × 30 s.
@@ -26,6 +26,7 @@ pub fn reasons(case: &Case<'_>, release: Option<&ReleaseName>) -> Vec<Reason> {
         .iter()
         .cloned()
         .chain(terms::silent(case))
+        .chain(queries::reasons(case))
         .chain(unsettled(case))
         .chain(cron_jobs::wrong(case))
         .chain(unable)

@@ -3,7 +3,7 @@
 use super::{
     Case, candidate, command, pin,
     pin::Side,
-    route, size,
+    queries, route, size,
     terms::{self, QUIET, Requests},
     verdict,
 };
@@ -37,6 +37,9 @@ pub(super) fn over<'a>(case: &Case<'a>, rollout: &Rollout) -> Result<Option<&'a 
         Stage::Promoting => after(ready, case.plan.settle),
         Stage::Preparing | Stage::Preflight | Stage::Finalizing | Stage::RollingBack { .. } => case.now,
     };
+    if queries::unread(case, rollout) {
+        return Err(Wait::Poll);
+    }
     let shared = shared_since(case, rollout).ok_or(Wait::Poll)?;
     let over = if rollout.stage == Stage::Promoting { over.max(after(shared, case.plan.settle)) } else { over };
     if order.is_none() && over > case.now {

@@ -13,7 +13,7 @@ use super::{
     pin::Side,
     rollback, room, route, size, stable,
     stable::Resumed,
-    stage,
+    stage, suites,
     terms::Requests,
     verdict::{self, Judgement},
     words,
@@ -164,7 +164,7 @@ fn held(case: &Case<'_>, rollout: &Rollout) -> Vec<Reason> {
             let away = hold::away(case);
             let reasons = hold::reasons(case, Some(&rollout.release)).into_iter();
             let reasons = reasons.chain(away).chain(hold::unswitchable(case)).chain(route::reasons(case));
-            reasons.chain(hold::unlike(case)).collect()
+            reasons.chain(hold::unlike(case)).chain(suites::awaited(case, rollout)).collect()
         }
         Direction::Return(_) => Vec::new(),
     };

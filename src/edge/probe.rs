@@ -61,6 +61,7 @@ pub const MAX_FLOWS: usize = 8;
 pub const LAG: Duration = Duration::from_millis(50);
 
 const NO_PROMETHEUS: &str = "are in no Prometheus: Haldane was set up without one (prometheus.url of the chart)";
+const NOBODY_TO_ASK: &str = "Haldane was set up without a Prometheus (prometheus.url of the chart)";
 
 /// Runs checks. The simulation has its own, which answers without a network.
 pub trait Prober: Send + Sync {
@@ -93,9 +94,15 @@ pub trait Prober: Send + Sync {
     }
 
     /// What somebody else who keeps numbers answers; why they are not known, in a few words that go on "its metrics …".
-    fn numbers(&self, question: kept::Question) -> BoxFuture<'_, Result<Value, String>> {
+    fn kept(&self, question: kept::Question) -> BoxFuture<'_, Result<Value, String>> {
         let _ = question;
         Box::pin(async { Err("are not known: nobody can be asked from here".to_owned()) })
+    }
+
+    /// The numbers that a query of Prometheus comes to, one for each series; why there are none, in a clause.
+    fn numbers<'a>(&'a self, query: &'a str) -> BoxFuture<'a, Result<Vec<f64>, String>> {
+        let _ = query;
+        Box::pin(async { Err(NOBODY_TO_ASK.to_owned()) })
     }
 
     /// What somebody else says to this question now.
@@ -307,10 +314,19 @@ impl Prober for HttpProber {
         })
     }
 
-    fn numbers(&self, question: kept::Question) -> BoxFuture<'_, Result<Value, String>> {
+    fn kept(&self, question: kept::Question) -> BoxFuture<'_, Result<Value, String>> {
         Box::pin(async move {
             let Ok(_place) = self.shared.questions.acquire().await else { return Err("are not asked for".to_owned()) };
             self.asker().numbers(question).await
+        })
+    }
+
+    fn numbers<'a>(&'a self, query: &'a str) -> BoxFuture<'a, Result<Vec<f64>, String>> {
+        Box::pin(async move {
+            match &self.prometheus {
+                Some(prometheus) => prometheus.numbers(query).await,
+                None => Err(NOBODY_TO_ASK.to_owned()),
+            }
         })
     }
 

@@ -367,6 +367,10 @@ reasons! {
     ExternalFailed { version: String, check: String, before: &'static str, status: u16 } => "{version} was taken back by the word of {check}, whatever was measured: before {before} it answered {status} and Fail",
     /// Nobody can be asked.
     ExternalUnasked { check: String, why: String } => "{check} of spec.verify.external cannot be asked: {why}",
+    /// What versions share is beyond its bound.
+    QueryHolds { query: String, value: String, bound: String, since: String } => "query {query} is {value}, which is {bound}, since {since}: nothing goes forward while it is; see spec.verify.queries",
+    /// Nobody knows how what they share is.
+    QuerySilent { query: String, why: String, since: String } => "query {query} gives no number since {since}: {why}; nothing goes forward without one, see spec.verify.queries",
     /// The canary starts and is asked before anybody reaches it.
     Preflight { version: String } => "the canary of {version} starts and is probed; nobody else reaches it",
     /// At a step.
@@ -517,6 +521,10 @@ reasons! {
     CannotRunTwo { workload: String, why: String } => "two versions of {workload} cannot run side by side: {why}; change that, or make the Delivery anew without Deployment {workload}",
     /// No such probe.
     ProbeMissing { probe: String } => "ProductionProbe {probe} does not exist in this namespace; create it or take it out of spec.verify.probes, or of the file in the repository",
+    /// It is no time for its suite.
+    SuiteQuiet { probe: String, until: String } => "ProductionProbe {probe} is not started now (job.notWithin), {until}; the version waits for it",
+    /// Others have all the places.
+    SuiteQueued { probe: String, most: u16 } => "ProductionProbe {probe} waits for its turn: {most} suites run, and no more may at once (suites.atOnce of the chart); the version waits for it",
     /// The probe cannot be run.
     ProbeInvalid { probe: String, why: String } => "ProductionProbe {probe} cannot be run: {why}",
     /// It leaves things behind.
@@ -572,6 +580,9 @@ impl Reason {
             Self::Held { .. }
                 | Self::ApprovalRequired { .. }
                 | Self::ExternalWaits { .. }
+                | Self::QueryHolds { .. }
+                | Self::SuiteQuiet { .. }
+                | Self::SuiteQueued { .. }
                 | Self::WindowClosed { .. }
                 | Self::CapReached { .. }
                 | Self::SharedCause { .. }

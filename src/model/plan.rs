@@ -9,6 +9,7 @@ use super::{
     measure::Measures,
     phase::Adopted,
     policy::Limits,
+    query::PlannedQuery,
     repo_config::{Permitted, RepoConfig},
     route::{RouteName, Testers},
     source::{Branch, ConfigPlan, ImagePlan, MergePlan, Queue, Repository, Rules, TagPlan, When},
@@ -73,6 +74,8 @@ pub struct Plan {
     pub measures: Option<Arc<Measures>>,
     /// Whose word is waited for.
     pub external: Vec<PlannedExternal>,
+    /// What is shared, and beyond which bound it holds.
+    pub queries: Vec<PlannedQuery>,
     /// What of its log judges it, if it is read.
     pub logs: Option<Arc<LogRules>>,
     /// Of so many good versions one may be taken back.
@@ -147,6 +150,9 @@ pub enum PlanError {
     /// Nobody can be asked there.
     #[error("spec.verify.external[{0}].url {1}")]
     External(usize, String),
+    /// No bound, or no number.
+    #[error("spec.verify.queries[{0}]{1}")]
+    Query(usize, String),
     /// A regular expression is none.
     #[error("spec.verify.logs.{0}")]
     Lines(String),
@@ -173,8 +179,9 @@ impl Plan {
         let unnamed = named.into_iter().find(|name| Repository::parse(name).is_none()).cloned().map(PlanError::Repository);
         let unread = measures(spec.verify.as_ref()).and_then(Result::err).map(PlanError::Series);
         let unasked = externals(spec.verify.as_ref()).enumerate().find_map(|(at, made)| Some(PlanError::External(at, made.err()?)));
+        let unbound = queries(spec.verify.as_ref()).enumerate().find_map(|(at, made)| Some(PlanError::Query(at, made.err()?)));
         let unmatched = logs(spec.verify.as_ref()).and_then(Result::err).map(PlanError::Lines);
-        let flaw = plan.flaw().or(unnamed).or(unread).or(unasked).or(unmatched);
+        let flaw = plan.flaw().or(unnamed).or(unread).or(unasked).or(unbound).or(unmatched);
         let mut known = BTreeSet::new();
         plan.workloads.retain(|workload| known.insert(workload.name.clone()));
         plan.steps.sort_by_key(|step| step.weight);
@@ -213,6 +220,7 @@ impl Plan {
             probes: spec.verify.iter().flat_map(|v| v.probes.iter().map(|p| p.name.clone())).collect(),
             measures: measures(spec.verify.as_ref()).and_then(Result::ok).map(Arc::new),
             external: externals(spec.verify.as_ref()).filter_map(Result::ok).collect(),
+            queries: queries(spec.verify.as_ref()).filter_map(Result::ok).collect(),
             logs: logs(spec.verify.as_ref()).and_then(Result::ok).map(Arc::new),
             one_false_rollback_in: spec.verify.as_ref().and_then(|v| v.one_false_rollback_in).unwrap_or(ONE_IN),
             no_traffic: spec.verify.as_ref().and_then(|v| v.no_traffic).unwrap_or_default(),
@@ -272,6 +280,11 @@ fn externals(verify: Option<&Verify>) -> impl Iterator<Item = Result<PlannedExte
             within: spec.within.map_or(ANSWER, |span| span.0),
         })
     })
+}
+
+/// What is shared and beyond which bound it holds; or what is wrong with that.
+fn queries(verify: Option<&Verify>) -> impl Iterator<Item = Result<PlannedQuery, String>> {
+    verify.into_iter().flat_map(|verify| &verify.queries).map(PlannedQuery::read)
 }
 
 /// What of its log judges a version, if it is read; or which expression is none.

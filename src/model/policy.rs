@@ -1,25 +1,21 @@
 //! What holds for many Deliveries, validated: when versions may start, how many at once, what no plan goes below.
 //!
-//! Times of the week are worked out from the time zones in this binary, so that they are the same wherever it runs. Pure:
-//! what is open now is asked with a time. Deliberately absent: which policies a Delivery goes by, and how many of the others
+//! Pure: what is open now is asked with a time. Deliberately absent: which policies a Delivery goes by, and how many of the others
 //! are on their way; both are seen, not decided.
 
 use std::time::Duration;
 
-use jiff::{
-    Span as Length, Timestamp,
-    civil::{Date, Weekday},
-    tz::{TimeZone, TimeZoneDatabase},
-};
+use jiff::{Span as Length, Timestamp, civil::Date, tz::TimeZone};
 
 use super::{
     phase::Adopted,
     plan::{Plan, PlanError, PlannedStep},
     version::Weight,
+    window::{Window, moment, zone},
 };
 use crate::api::{
     delivery::{DeliverySpec, RolloutSpec},
-    policy::{Day, DeliveryPolicySpec, ExceptionSpec, LimitsSpec, WindowSpec},
+    policy::{DeliveryPolicySpec, ExceptionSpec, LimitsSpec},
 };
 
 /// How many days ahead an opening is looked for: a year, and a month for the holidays at its end.
@@ -28,8 +24,6 @@ const AHEAD: i64 = 396;
 const TURNS: usize = 396;
 /// Steps of a plan, as the schema bounds them.
 const STEPS: usize = 20;
-/// Minutes of a day.
-const DAY: i64 = 24 * 60;
 
 /// One policy that binds a Delivery.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,17 +53,6 @@ pub struct Limits {
     pub guard: Duration,
     /// The most that the first share may be.
     pub first: Option<Weight>,
-}
-
-/// A time of the week.
-#[derive(Clone, Debug, PartialEq)]
-struct Window {
-    days: Vec<Weekday>,
-    /// Minutes since midnight of such a day.
-    from: i64,
-    /// The same; past the midnight after it, more than a day has.
-    to: i64,
-    zone: TimeZone,
 }
 
 /// Days on which it is otherwise.
@@ -216,52 +199,6 @@ impl Limits {
     }
 }
 
-fn zone(name: Option<&String>) -> Result<TimeZone, PolicyError> {
-    let Some(name) = name else { return Ok(TimeZone::UTC) };
-    TimeZoneDatabase::bundled().get(name).map_err(|_| PolicyError::Zone(name.clone()))
-}
-
-/// Minutes since midnight.
-fn minutes(text: &str) -> Result<i64, PolicyError> {
-    let wrong = || PolicyError::Time(text.to_owned());
-    let (hours, minutes) = text.split_once(':').ok_or_else(wrong)?;
-    let number = |text: &str| text.parse::<i64>().map_err(|_| wrong());
-    let at = number(hours)? * 60 + number(minutes)?;
-    if (0..=DAY).contains(&at) { Ok(at) } else { Err(wrong()) }
-}
-
-/// So many minutes after the midnight with which a day begins, by the clocks of that place.
-fn moment(day: Date, minutes: i64, zone: &TimeZone) -> Option<Timestamp> {
-    let at = day.at(0, 0, 0, 0).checked_add(Length::new().minutes(minutes)).ok()?;
-    zone.to_timestamp(at).ok()
-}
-
-impl Window {
-    fn read(spec: &WindowSpec) -> Result<Self, PolicyError> {
-        let (from, to) = (minutes(&spec.from)?, minutes(&spec.to)?);
-        Ok(Self {
-            days: spec.days.iter().copied().map(weekday).collect(),
-            from,
-            to: if to > from { to } else { to + DAY },
-            zone: zone(spec.time_zone.as_ref())?,
-        })
-    }
-
-    /// When it opens on that day, if it does.
-    fn opens(&self, day: Date) -> Option<Timestamp> {
-        moment(day, self.from, &self.zone).filter(|_| self.days.contains(&day.weekday()))
-    }
-
-    fn covers(&self, at: Timestamp) -> bool {
-        let today = at.to_zoned(self.zone.clone()).date();
-        // It may have opened yesterday.
-        [Some(today), today.yesterday().ok()].into_iter().flatten().any(|day| {
-            let open = self.opens(day).is_some_and(|from| from <= at);
-            open && moment(day, self.to, &self.zone).is_some_and(|to| at < to)
-        })
-    }
-}
-
 impl Exception {
     fn read(spec: &ExceptionSpec) -> Result<Self, PolicyError> {
         let date = |text: &String| text.parse::<Date>().map_err(|_| PolicyError::Day(text.clone()));
@@ -282,18 +219,6 @@ impl Exception {
     fn turns(&self, day: Date) -> Option<Timestamp> {
         let turn = day == self.from || day.yesterday().is_ok_and(|before| before == self.to);
         moment(day, 0, &self.zone).filter(|_| turn)
-    }
-}
-
-fn weekday(day: Day) -> Weekday {
-    match day {
-        Day::Mon => Weekday::Monday,
-        Day::Tue => Weekday::Tuesday,
-        Day::Wed => Weekday::Wednesday,
-        Day::Thu => Weekday::Thursday,
-        Day::Fri => Weekday::Friday,
-        Day::Sat => Weekday::Saturday,
-        Day::Sun => Weekday::Sunday,
     }
 }
 

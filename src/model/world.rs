@@ -12,6 +12,7 @@ use super::{
     external::Word as Said,
     phase::{State, Why},
     policy::Policy,
+    query::Queried,
     repo_config::RepoConfig,
     route::{CanaryService, Route},
     source::{Brought, Merges, Sha},
@@ -64,6 +65,8 @@ pub struct Observation {
     pub probes: Probes,
     /// What others say whose word is asked for, by their names.
     pub external: BTreeMap<String, Said>,
+    /// What is known of the queries of what is shared, by their names; those that have not been asked are absent.
+    pub queries: BTreeMap<String, Queried>,
     /// What is known of the branch, or the tag, that versions come from; nothing, where they come from elsewhere.
     pub merges: Merges,
 }
@@ -352,6 +355,8 @@ pub struct Probes {
     pub logs: Option<Heard>,
     /// Those that are not run now, as their runs cannot be written down, and why.
     pub barred: Vec<(String, String)>,
+    /// Suites that are due and not started now, and why.
+    pub not_started: Vec<(String, NotStarted)>,
     /// Those that fail too often at rest to vote.
     pub mute: Vec<String>,
     /// Whose voice that took, or gave back, since the last look.
@@ -397,13 +402,28 @@ pub struct Heard {
     pub alarm: Option<String>,
 }
 
-/// Metrics or logs that are not there.
+/// Metrics, logs or answers that are not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Silent {
     /// Since then.
     pub since: Timestamp,
     /// Whose, and why.
     pub why: String,
+}
+
+/// Why a suite that is due is not started now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotStarted {
+    /// It is a time in which it should not be.
+    Quiet {
+        /// It should be from then on; none: no such time is seen.
+        until: Option<Timestamp>,
+    },
+    /// So many suites run, which is as many as may.
+    Full {
+        /// How many.
+        most: u16,
+    },
 }
 
 /// Whether a probe votes, by its runs at rest.

@@ -26,6 +26,7 @@ use crate::{
         probe::{
             AnsweredBy, Body, Capture, Check, Compare, Expect, Knock, Place, SECRETS, Scheme, Step, Suite, Sweep, That, Until, Vars, Wanted,
         },
+        window::Windows,
     },
     observe::probes::Burst,
 };
@@ -217,6 +218,10 @@ async fn suite(
     services: &[RawService],
 ) -> Result<Result<Option<Suite>, String>, KubeError> {
     let Some(job) = &spec.job else { return Ok(Ok(None)) };
+    let not_within = match Windows::read(&job.not_within) {
+        Ok(windows) => windows,
+        Err(error) => return Ok(Err(format!("job.notWithin: {error}"))),
+    };
     let name = &job.cron_job_ref.name;
     let Some(raw) = cron_jobs::one(client, namespace, name).await? else {
         return Ok(Err(format!("CronJob {name} does not exist; create it or change job.cronJobRef")));
@@ -235,6 +240,7 @@ async fn suite(
         job: template,
         within: job.within.map_or(Suite::WITHIN, |span| span.0),
         fails_with: if job.fails_with.is_empty() { vec![1] } else { job.fails_with.clone() },
+        not_within,
         seed: 0,
     })))
 }

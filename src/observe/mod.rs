@@ -237,7 +237,7 @@ impl Observer {
         seen.problems.extend(unasked);
         let key = probes::Key::from_obj(delivery);
         self.board.watch(&key, outside.of(watch));
-        (seen.probes, seen.external) = (self.board.read(&key), self.board.words(&key));
+        (seen.probes, seen.external, seen.queries) = (self.board.read(&key), self.board.words(&key), self.board.queried(&key));
         seen.problems.extend(problems::of_probes(&seen.probes));
         self.branch(&key, &namespace, plan, read, &mut seen);
         Ok(seen)

@@ -29,27 +29,32 @@ use crate::{
     model::{
         external::{Question, Word},
         probe::{Check, Scheme},
+        query::{PlannedQuery, Queried},
         route::Testers,
         world::{ByRoute, Probes},
     },
 };
 
+mod asking;
 mod book;
 mod contract;
 mod door;
 pub mod falls;
 pub mod follow;
 pub mod meter;
+pub mod places;
+mod query;
 mod round;
 mod steady;
 mod sweep;
 mod word;
 
+use asking::{Asking, Known, Parts};
 use book::Book;
 use falls::{Fallible, Falls};
 use follow::{Budget, Followed, Follower};
 use meter::{Meter, Metered};
-use word::Asking;
+use places::Places;
 
 /// Of all logs together, in bytes a second: twenty Deliveries that roll out at once with 1.5 MiB each.
 const LOGS: usize = 30 * 1024 * 1024;
@@ -74,6 +79,8 @@ pub struct Watch {
     pub meter: Option<Metered>,
     /// Whose word is asked for.
     pub questions: Vec<Question>,
+    /// What is shared, and asked for.
+    pub queries: Vec<PlannedQuery>,
     /// Whose logs are read, if it is judged by them.
     pub follower: Option<Followed>,
     /// Whose restarts are counted.
@@ -179,6 +186,7 @@ pub struct ProbeBoard {
     nudge: UnboundedSender<Key>,
     runs: IntCounterVec,
     sweeps: IntCounterVec,
+    places: Places,
     watched: Mutex<HashMap<Key, Slot>>,
 }
 
@@ -191,7 +199,8 @@ struct Slot {
     book: Arc<Mutex<Book>>,
     running: BTreeMap<String, Running>,
     meter: Option<Meter>,
-    asking: BTreeMap<String, Asking>,
+    asking: BTreeMap<String, Asking<Question, Option<Word>>>,
+    queried: BTreeMap<String, Asking<PlannedQuery, Queried>>,
     follower: Option<Follower>,
     falls: Falls,
 }
@@ -218,7 +227,13 @@ impl ProbeBoard {
         let sweeps =
             counter("probe_sweeps_total", "Sweeps for what runs of probes have left, by what came of them: done, or left.", &["result"]);
         let budget = Arc::new(Budget::a_second(LOGS));
-        Self { edges, budget, clock, nudge, runs, sweeps, watched: Mutex::default() }
+        Self { edges, budget, clock, nudge, runs, sweeps, places: Places::of(places::SUITES), watched: Mutex::default() }
+    }
+
+    /// The same, which runs so many suites at once, of whichever Deliveries.
+    #[must_use]
+    pub fn with_suites_at_once(self, most: u16) -> Self {
+        Self { places: Places::of(most), ..self }
     }
 
     /// Counts every flow by way (pods, route), side (canary, stable, rest) and what came of it (pass, or the class). To be registered.
@@ -261,7 +276,9 @@ impl ProbeBoard {
             wanted.is_some_and(|p| running.serves(p))
         });
         slot.meter = wanted.meter.map(|metered| self.metered(key, slot.meter.take(), metered, (&slot.about, &slot.book)));
-        self.ask(key, &mut slot.asking, wanted.questions);
+        let named = |question: &Question| question.name.clone();
+        self.ask(key, &mut slot.asking, (wanted.questions, named), word::ask);
+        self.ask(key, &mut slot.queried, (wanted.queries, |query: &PlannedQuery| query.name.clone()), query::ask);
         slot.follower = wanted.follower.map(|followed| self.follower(key, slot.follower.take(), followed, (&slot.about, &slot.book)));
         self.count_falls(key, slot, &wanted.fallible);
         for probe in wanted.probes {
@@ -294,6 +311,7 @@ impl ProbeBoard {
             by_route,
             stopped: book.all_stopped(),
             barred: book.all_barred(),
+            not_started: book.all_waiting(),
             mute: book.all_mute(),
             turned,
         }
@@ -304,7 +322,15 @@ impl ProbeBoard {
     pub fn words(&self, key: &Key) -> BTreeMap<String, Word> {
         let all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let asking = all.get(key).into_iter().flat_map(|slot| &slot.asking);
-        asking.filter_map(|(name, asking)| Some((name.clone(), asking.word()?))).collect()
+        asking.filter_map(|(name, asking)| Some((name.clone(), asking.known()?))).collect()
+    }
+
+    /// What is known of the queries of what is shared, by their names.
+    #[must_use]
+    pub fn queried(&self, key: &Key) -> BTreeMap<String, Queried> {
+        let all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let queried = all.get(key).into_iter().flat_map(|slot| &slot.queried);
+        queried.map(|(name, asking)| (name.clone(), asking.known())).collect()
     }
 
     /// A run of this probe was put right after its process had gone, or not, and then what is left of it.
@@ -336,18 +362,27 @@ impl ProbeBoard {
         Meter::begin(parts, metered, about, book)
     }
 
-    /// Asks these, and nothing else; who is asked already is not asked anew.
-    fn ask(&self, key: &Key, asking: &mut BTreeMap<String, Asking>, questions: Vec<Question>) {
-        asking.retain(|name, _| questions.iter().any(|question| question.name == *name));
+    /// Asks these, and nothing else; what is asked already is not asked anew.
+    fn ask<Q, A, F>(
+        &self,
+        key: &Key,
+        asking: &mut BTreeMap<String, Asking<Q, A>>,
+        (questions, named): (Vec<Q>, impl Fn(&Q) -> String),
+        ask: impl Fn(Parts, Q, Known<A>) -> F,
+    ) where
+        Q: Clone + PartialEq,
+        A: Clone + Default,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        asking.retain(|name, _| questions.iter().any(|question| named(question) == *name));
         for question in questions {
-            if asking.get(&question.name).is_some_and(|asking| asking.asks(&question)) {
+            let name = named(&question);
+            if asking.get(&name).is_some_and(|asking| asking.asks(&question)) {
                 continue;
             }
-            let parts =
-                word::Parts { prober: self.edges.prober.clone(), clock: self.clock.clone(), nudge: self.nudge.clone(), key: key.clone() };
-            let name = question.name.clone();
+            let parts = Parts { prober: self.edges.prober.clone(), clock: self.clock.clone(), nudge: self.nudge.clone(), key: key.clone() };
             let again = asking.remove(&name).is_some();
-            asking.insert(name, Asking::begin(parts, question, again));
+            asking.insert(name, Asking::begin(parts, question, again, &ask));
         }
     }
 
@@ -388,6 +423,7 @@ impl ProbeBoard {
             runs: self.runs.clone(),
             sweeps: self.sweeps.clone(),
             book: book.clone(),
+            places: self.places.clone(),
             key: key.clone(),
         };
         Running { probe, task: tokio::spawn(asker.run(told)) }
@@ -404,6 +440,7 @@ impl Slot {
             running: BTreeMap::new(),
             meter: None,
             asking: BTreeMap::new(),
+            queried: BTreeMap::new(),
             follower: None,
             falls: Falls::default(),
         }

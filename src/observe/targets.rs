@@ -9,6 +9,7 @@ use super::{
     pods::Seen,
     probes::{Asks, Door, Target, Watch, Watched},
 };
+use crate::decide::queries;
 use crate::model::{
     decision::Reason,
     phase::{Direction, Rollout, Stage, State},
@@ -59,6 +60,7 @@ pub(super) fn watch(state: &State, seen: &Observation, (plan, probes): (&Plan, &
         probes: watched,
         meter: metered::metered(state, seen, plan, ports),
         questions: Vec::new(),
+        queries: queries::asked(plan, rollout),
         follower: followed::followed(state, seen, plan, ports),
         fallible: followed::fallible(state, seen),
     };

@@ -279,6 +279,7 @@ impl Home {
             probes: vec![],
             measures: None,
             external: vec![],
+            queries: vec![],
             logs: None,
             one_false_rollback_in: 1000,
             no_traffic: <_>::default(),

@@ -7,7 +7,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{ROLLOUT, Shop, bed, storm, tell};
-use crate::support::{prometheus::Prometheus, rest::Hand as _, shop::Setup, until};
+use crate::support::{prometheus::Prometheus, shop::Setup, until};
 
 /// Pieces of ten seconds that are ten seconds old, and blocks of a minute.
 const JUDGED: Duration = Duration::from_mins(8);

@@ -165,7 +165,7 @@ pub(crate) fn conditions(snapshot: &Snapshot) -> Vec<Finding> {
         if let Some(down) = says("Available", "False") {
             found.push(wrong(object(delivery), format!("{}: {}", down.reason, down.message), why.clone()).of(delivery));
         }
-        let quiet = status.holds.iter().filter(|h| h.reason == "NoData");
+        let quiet = status.holds.iter().filter(|h| h.reason == "NoData" || h.reason == "QuerySilent");
         found.extend(quiet.map(|h| wrong(object(delivery), format!("{}: {}", h.reason, h.message), why.clone()).of(delivery)));
         let seen = delivery.metadata.generation.is_none() || status.observed_generation >= delivery.metadata.generation;
         if !seen {

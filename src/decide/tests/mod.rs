@@ -12,11 +12,13 @@ mod logs;
 mod observed;
 mod pins;
 mod policies;
+mod queries;
 mod requests;
 mod room;
 mod route;
 mod small;
 mod source;
+mod suites;
 mod toy;
 
 use std::time::Duration;

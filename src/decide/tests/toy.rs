@@ -141,6 +141,7 @@ impl Toy {
                 probes: vec!["home".into()],
                 measures: None,
                 external: vec![],
+                queries: vec![],
                 logs: None,
                 one_false_rollback_in: 1000,
                 no_traffic: <_>::default(),

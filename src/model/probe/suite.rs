@@ -9,6 +9,7 @@ use quick_xml::{Reader, events::Event};
 use serde_json::{Map, Value, json};
 
 use super::{Class, Outcome, RunName, Scheme};
+use crate::model::window::Windows;
 
 /// Names of failed tests in a sentence.
 const NAMED: usize = 3;
@@ -28,6 +29,8 @@ pub struct Suite {
     pub within: Duration,
     /// The exit codes that say: the target is wrong.
     pub fails_with: Vec<i32>,
+    /// When it is not started.
+    pub not_within: Windows,
     /// For whatever it draws by chance. The same for both sides of a pair.
     pub seed: u32,
 }
@@ -208,7 +211,14 @@ mod tests {
     use crate::model::probe::RunName;
 
     fn suite() -> Suite {
-        Suite { cron_job: "e2e".to_owned(), job: Value::Null, within: Duration::from_mins(10), fails_with: vec![1, 4], seed: 7 }
+        Suite {
+            cron_job: "e2e".to_owned(),
+            job: Value::Null,
+            within: Duration::from_mins(10),
+            fails_with: vec![1, 4],
+            not_within: Windows::default(),
+            seed: 7,
+        }
     }
 
     fn exited(code: i32, message: &str) -> Outcome {

@@ -16,7 +16,7 @@ use crate::{
     },
     model::{
         probe::{Answerer, Done},
-        world::{RestSample, Told, Voice},
+        world::{NotStarted, RestSample, Told, Voice},
     },
 };
 
@@ -39,6 +39,8 @@ pub(super) struct Book {
     /// When suites ended that say enough for a while.
     ran: BTreeMap<String, Instant>,
     answerers: BTreeMap<String, Answerers>,
+    /// Suites that are due and not started, and why.
+    waiting: BTreeMap<String, NotStarted>,
     outlives: Outlives,
 }
 
@@ -279,6 +281,21 @@ impl Book {
         self.ran.insert(suite.to_owned(), Instant::now());
     }
 
+    /// Why this suite is not started now, or that it is. Whether that changes what people are told.
+    pub(super) fn waits(&mut self, suite: &str, why: Option<NotStarted>) -> bool {
+        let before = self.all_waiting();
+        match why {
+            Some(why) => self.waiting.insert(suite.to_owned(), why),
+            None => self.waiting.remove(suite),
+        };
+        self.all_waiting() != before
+    }
+
+    /// The suites that are due and not started now, and why.
+    pub(super) fn all_waiting(&self) -> Vec<(String, NotStarted)> {
+        self.waiting.iter().map(|(suite, why)| (suite.clone(), why.clone())).collect()
+    }
+
     /// When this probe runs next; none: it has nobody to ask.
     pub(super) fn due(&mut self, probe: &str, at: Option<Timestamp>) {
         match at {
@@ -366,6 +383,7 @@ impl Book {
 
     /// It is another probe now, of the same name.
     pub(super) fn begins(&mut self, probe: &str) {
+        self.waiting.remove(probe);
         self.outlives.left.remove(probe);
         self.outlives.steady.remove(probe);
         self.contract().forget(probe);

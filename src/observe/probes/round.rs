@@ -19,12 +19,14 @@ use tokio::{
 use super::{
     Asks, Door, Key, Target, Watched,
     book::{Book, Side},
-    lock, terms,
+    lock,
+    places::Places,
+    terms,
 };
 use crate::{
     clock::Clock,
     decide::judge::probes::{PAIRS, Seen, Turn},
-    edge::probe::{Entry, Ledger, Prober, Room, Suites},
+    edge::probe::{Entry, Ledger, Prober, Suites},
     model::{
         phase::after,
         probe::{Answerer, Check, Outcome, Run, Suite},
@@ -36,10 +38,6 @@ const SOON: Duration = Duration::from_secs(5);
 /// When the other pairs of a sample follow the first (research on the judge, §7): weather of some seconds is weather for few of them.
 const REPEATS: [Duration; PAIRS as usize - 1] =
     [Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
-/// How soon it is looked again whether another run may begin.
-const ROOM: Duration = Duration::from_secs(1);
-/// So long after the lead was gained it may not be known which runs are open: a list takes less, also with its second try.
-const KNOWN: Duration = Duration::from_secs(30);
 /// Of what a target did wrong, as it is shown.
 const SENTENCE: usize = 300;
 const NO_STABLE: &str = "no stable pod is ready";
@@ -54,6 +52,7 @@ pub(super) struct Asker {
     pub(super) runs: IntCounterVec,
     pub(super) sweeps: IntCounterVec,
     pub(super) book: Arc<Mutex<Book>>,
+    pub(super) places: Places,
     pub(super) key: Key,
 }
 
@@ -117,16 +116,20 @@ impl Asker {
             if lock(&self.book).stopped(&probe.check.name) {
                 continue;
             }
-            if !self.has_room(&probe, began) {
-                room = Instant::now() + ROOM;
-                continue;
-            }
+            let place = match self.admits(&probe, began, &mut told).await {
+                Ok(place) => place,
+                Err(again) => {
+                    room = Instant::now() + again;
+                    continue;
+                }
+            };
             last = Some(Instant::now());
             rounds = rounds.saturating_add(1);
             let door = self.open_door(&probe, entered.as_ref()).cloned();
             // Provisional: while it runs, the next one is not in the past.
             self.announce(&probe, Instant::now() + probe.every);
             let then = self.round(&probe, door.as_ref(), &told, &mut first).await;
+            drop(place);
             entered = door;
             doubted = then == Then::Soon;
             if doubted || probe.check.suite.is_some() {
@@ -136,25 +139,6 @@ impl Asker {
                 lock(&self.book).has_run(&probe.check.name);
             }
         }
-    }
-
-    /// Whether another run of it may begin; else people are told why not, where that does not pass by itself.
-    fn has_room(&self, probe: &Watched, began: Instant) -> bool {
-        let Some(page) = &probe.page else { return true };
-        let name = &probe.check.name;
-        let why = match self.ledger.room(page) {
-            // What bars it, if anything does, is a write that failed; the next one will tell.
-            Room::Free => return true,
-            Room::Full(open) => format!("{open} of its runs are open, and no more may be (maxOpen); see kubectl get proberuns -o wide"),
-            Room::Unknown if began.elapsed() < KNOWN => return false,
-            Room::Unknown => {
-                "it cannot be listed which of its runs are open; see the rights of Haldane on proberuns.haldane.dev".to_owned()
-            }
-        };
-        if lock(&self.book).barred(name, Some(why)) {
-            self.nudge();
-        }
-        false
     }
 
     fn announce(&self, probe: &Watched, due: Instant) {
@@ -368,7 +352,7 @@ impl Asker {
         among.get(lock(&self.book).turn(of, among.len()))
     }
 
-    fn nudge(&self) {
+    pub(super) fn nudge(&self) {
         // Nobody listens any more: then nobody needs to be told.
         let _ = self.nudge.send(self.key.clone());
     }

@@ -33,6 +33,7 @@ mod suites;
 const FLOW: Duration = Duration::from_millis(10);
 
 mod contract;
+mod queries;
 
 /// Wall time that follows tokio's.
 struct Ticking(Instant);
@@ -63,6 +64,9 @@ struct Scripted {
     /// Whose items a sweep finds; and the sweeps: when, where, and how many were meant.
     found: Mutex<Vec<RunName>>,
     swept: Mutex<Vec<(Duration, u16, usize)>>,
+    /// What a query comes to, and which were asked.
+    numbers: Mutex<Option<Result<Vec<f64>, String>>>,
+    queries: Mutex<Vec<String>>,
 }
 
 /// Where the door is.
@@ -119,6 +123,12 @@ impl Prober for Scripted {
 
     fn metrics<'a>(&'a self, _: SocketAddr, _: &'a str) -> BoxFuture<'a, Result<String, String>> {
         Box::pin(async { Err("are not shown".to_owned()) })
+    }
+
+    fn numbers<'a>(&'a self, query: &'a str) -> BoxFuture<'a, Result<Vec<f64>, String>> {
+        self.queries.lock().unwrap().push(query.to_owned());
+        let answer = self.numbers.lock().unwrap().clone().unwrap_or_else(|| Err("nobody answers".to_owned()));
+        Box::pin(async move { answer })
     }
 
     fn put_right<'a>(

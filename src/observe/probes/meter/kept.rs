@@ -116,7 +116,7 @@ impl Reader {
         let secrets = metered.secrets.as_ref().map_err(|why| said(format!("are not asked for: {why}")))?;
         let names: Vec<&str> = pods.iter().map(|pod| pod.pod.as_str()).collect();
         let question = kept.question(secrets, &names, window).map_err(said)?;
-        let answer = self.parts.prober.numbers(question).await.map_err(said)?;
+        let answer = self.parts.prober.kept(question).await.map_err(said)?;
         kept.count(&answer).map_err(said)
     }
 }

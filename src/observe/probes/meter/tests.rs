@@ -81,7 +81,7 @@ impl Prober for Pods {
     }
 
     /// What somebody else knows: of the last 20 seconds only the half.
-    fn numbers(&self, question: kept::Question) -> BoxFuture<'_, Result<Value, String>> {
+    fn kept(&self, question: kept::Question) -> BoxFuture<'_, Result<Value, String>> {
         let read = |name: &str| question.to.path.split(['?', '&']).find_map(|part| part.strip_prefix(name)).unwrap().to_owned();
         let second = |name: &str| u64::try_from(read(name).parse::<i64>().unwrap() - 1_000_000).unwrap_or(0);
         let (from, to) = (second("from="), second("to="));

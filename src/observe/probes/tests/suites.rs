@@ -1,7 +1,7 @@
 //! Suites: minutes long, one pod a round, and once is enough for a while.
 
 use super::*;
-use crate::model::probe::Suite;
+use crate::model::{probe::Suite, window::Windows, world::NotStarted};
 
 /// A suite that is run once a minute at most. It takes a minute.
 fn suite(canary: u16, stable: u16) -> Watch {
@@ -12,6 +12,7 @@ fn suite(canary: u16, stable: u16) -> Watch {
             job: serde_json::Value::Null,
             within: Duration::from_mins(5),
             fails_with: vec![1],
+            not_within: <_>::default(),
             seed: 0,
         };
         probe.check = Arc::new(Check { steps: Vec::new(), suite: Some(Box::new(suite)), ..(*probe.check).clone() });
@@ -81,4 +82,47 @@ async fn an_exit_code_that_says_nothing_is_no_sample() {
     assert!(
         matches!(bench.samples().as_slice(), [Sample { canary: Seen::Void(why), .. }] if why.contains("exit code 2, which says nothing"))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_is_not_started_in_its_quiet_time_and_runs_when_that_is_over() {
+    let mut bench = bench();
+    let mut watch = suite(1, 1);
+    for probe in &mut watch.probes {
+        // The clock of the bench begins with 1970, on a Thursday.
+        let windows = serde_json::json!([{"days": ["Thu"], "from": "00:00", "to": "00:05"}]);
+        let not_within = Windows::read(&serde_json::from_value::<Vec<_>>(windows).unwrap()).unwrap();
+        let suite = Suite { not_within, ..(**probe.check.suite.as_ref().unwrap()).clone() };
+        probe.check = Arc::new(Check { suite: Some(Box::new(suite)), ..(*probe.check).clone() });
+    }
+    bench.board.watch(&key(), watch);
+    bench.pass(100).await;
+    let quiet = NotStarted::Quiet { until: Some(Timestamp::from_second(300).unwrap()) };
+    assert_eq!((bench.board.read(&key()).not_started, bench.nudged()), (vec![("home".to_owned(), quiet)], 1));
+    bench.pass(299_800).await;
+    assert_eq!((bench.suites().0, bench.nudged()), (vec![], 0), "it is told once");
+    bench.pass(1_000).await;
+    assert_eq!((bench.suites().0, bench.board.read(&key()).not_started, bench.nudged()), (vec![1, 101], vec![], 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_run_at_once_than_may_and_the_others_say_that_they_wait() {
+    let mut bench = bench();
+    bench.board = bench.board.with_suites_at_once(1);
+    let keys: Vec<Key> = ["a", "b", "c"].map(|name| Key::new(name).within("demo")).into();
+    for key in &keys {
+        bench.board.watch(key, suite(1, 1));
+        bench.pass(10).await;
+    }
+    let waiting = |bench: &Bench| keys.iter().map(|key| bench.board.read(key).not_started.len()).collect::<Vec<_>>();
+    assert_eq!((bench.suites().0.len(), waiting(&bench)), (2, vec![0, 1, 1]), "one pair");
+    assert_eq!(bench.board.read(&keys[1]).not_started, [("home".to_owned(), NotStarted::Full { most: 1 })]);
+    // Who is gone takes no place.
+    bench.board.forget(&keys[1]);
+    bench.pass(61_000).await;
+    assert_eq!((bench.suites().0.len(), waiting(&bench)), (4, vec![0, 0, 0]));
+    // What is no suite needs no place.
+    bench.board.watch(&keys[1], pair(1, 1));
+    bench.pass(1_000).await;
+    assert!(!bench.board.read(&keys[1]).samples.is_empty());
 }

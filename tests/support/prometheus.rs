@@ -28,7 +28,12 @@ impl Prometheus {
         command.arg(format!("--config.file={}", config.display())).arg(format!("--storage.tsdb.path={}", data.display()));
         command.arg(format!("--web.listen-address=0.0.0.0:{PORT}")).arg("--log.level=error");
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn()?;
-        Ok(Self { process, targets })
+        let prometheus = Self { process, targets };
+        let url = format!("prometheus.url=http://{}:{PORT}", bed.node()?);
+        let upgrade =
+            ["upgrade", "haldane", "charts/haldane", "--namespace", "haldane-system", "--reuse-values", "--wait", "--timeout", "3m"];
+        said(bed.command("helm").args(upgrade).args(["--set", &url]))?;
+        Ok(prometheus)
     }
 
     /// Where it is asked, at every address of the cluster's node.

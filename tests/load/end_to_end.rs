@@ -17,7 +17,7 @@ fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<String> = OnceLock::new();
     let messages = BUILT.get_or_init(|| {
         let built = std::process::Command::new(env!("CARGO"))
-            .args(["build", "--offline", "--examples", "--message-format=json"])
+            .args(["build", "--offline", "--example", "shop", "--example", "load", "--message-format=json"])
             .args(if cfg!(debug_assertions) { None } else { Some("--release") })
             .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")])
             .output()

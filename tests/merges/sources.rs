@@ -128,7 +128,7 @@ fn tagged(bed: &Bed, version: &str) -> Result<()> {
     let file = bed.scratch(&format!("tagged-{version}"));
     std::fs::write(&file, format!("{version}\n"))?;
     let mut image = bed.cluster("image");
-    image.arg(bed.released("examples/shop")).arg("tagged:stable").arg(format!("{}=/version", file.display()));
+    image.arg(bed.built("examples/shop")).arg("tagged:stable").arg(format!("{}=/version", file.display()));
     said(&mut image).map(drop)
 }
 

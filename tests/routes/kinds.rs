@@ -145,7 +145,7 @@ fn a_person_runs_a_probe_by_hand() -> Result<()> {
 /// What the plugin says, and the number it ends with.
 fn ended(shop: &Shop, args: &[&str]) -> Result<(Option<i32>, String)> {
     let mut command = shop.bed.command("env");
-    let output = command.arg(shop.bed.released("kubectl-haldane")).args(["-n", &shop.ns]).args(args).output()?;
+    let output = command.arg(shop.bed.built("kubectl-haldane")).args(["-n", &shop.ns]).args(args).output()?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok((output.status.code(), text(&output.stdout) + &text(&output.stderr)))
 }

@@ -28,7 +28,7 @@ impl OfAll<'_> {
 
     fn plugin(&self, args: &[&str]) -> Result<String> {
         let mut command = self.0.command("env");
-        said(command.arg(self.0.released("kubectl-haldane")).args(["-n", "haldane-system"]).args(args))
+        said(command.arg(self.0.built("kubectl-haldane")).args(["-n", "haldane-system"]).args(args))
     }
 }
 

@@ -29,7 +29,7 @@ impl Customers {
             said(shop.bed.inside("curl").args(["-sf", "-m", "1", "-H", &format!("Host: {host}"), &format!("{url}/products")]))
         })?;
         let log = folder.join(format!("{}.csv", shop.ns));
-        let mut command = shop.bed.inside(shop.bed.released("examples/load"));
+        let mut command = shop.bed.inside(shop.bed.built("examples/load"));
         command.args(["--target", &url, "--host", &host, "--path", "/products", "--path", "POST /orders"]);
         let numbers = [("--fresh", FRESH), ("--keepalive", KEEPALIVE.0), ("--keepalive-rate", KEEPALIVE.1), ("--slow", u32::from(SLOW))];
         for (name, number) in numbers {

@@ -65,7 +65,7 @@ impl Load {
             said(bed.inside("curl").args(["-sf", "-m", "1", "-H", &named, &format!("http://{address}/products")]))
         })?;
         let (report, log) = (bed.scratch(&format!("{namespace}.json")), bed.scratch(&format!("{namespace}.csv")));
-        let mut command = bed.inside(bed.released("examples/load"));
+        let mut command = bed.inside(bed.built("examples/load"));
         command.args(["--target", &format!("http://{address}"), "--host", host, "--path", "/products", "--path", "POST /orders"]);
         command.args([
             "--fresh",

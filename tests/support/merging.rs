@@ -106,7 +106,7 @@ impl<'a> Merging<'a> {
         std::fs::write(&file, format!("{version}\n"))?;
         let mut image = self.bed.cluster("image");
         image.env("HALDANE_IMAGE_REVISION", label);
-        image.arg(self.bed.released("examples/shop")).arg(format!("shop:sha-{commit}")).arg(format!("{}=/version", file.display()));
+        image.arg(self.bed.built("examples/shop")).arg(format!("shop:sha-{commit}")).arg(format!("{}=/version", file.display()));
         said(&mut image).map(|by_digest| by_digest.trim().to_owned())
     }
 

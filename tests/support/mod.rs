@@ -41,16 +41,16 @@ impl Bed {
         let status = own(Command::new(top.join("tests/support/install")).arg(name)).status().context("tests/support/install")?;
         ensure!(status.success(), "the cluster {name} could not be prepared; the reason stands above");
         let script = r#"eval "$("$1" env "$2")" && echo "$KUBECONFIG" && echo "$HALDANE_REGISTRY" && echo "$HALDANE_AUDIT_LOG" && echo "$PATH" &&
-            . "$3" && echo "$released""#;
+            . "$3" && echo "$built""#;
         let output = own(Command::new("bash").args(["-c", script, "bash"]).arg(top.join("tests/cluster/cluster")).arg(name))
             .arg(top.join("tests/support/env.sh"))
             .output()?;
         let text = String::from_utf8(output.stdout)?;
         let lines: Vec<&str> = text.lines().collect();
-        let [kubeconfig, registry, audit, path, released] = lines.as_slice() else { bail!("cluster env {name} said {text:?}") };
+        let [kubeconfig, registry, audit, path, built] = lines.as_slice() else { bail!("cluster env {name} said {text:?}") };
         let scratch = std::env::temp_dir().join(format!("haldane-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&scratch)?;
-        let env = [("KUBECONFIG", *kubeconfig), ("PATH", *path), ("RELEASED", *released), ("HALDANE_CLUSTER", name)];
+        let env = [("KUBECONFIG", *kubeconfig), ("PATH", *path), ("BUILT", *built), ("HALDANE_CLUSTER", name)];
         Ok(Self {
             name: name.to_owned(),
             registry: (*registry).to_owned(),
@@ -106,9 +106,9 @@ impl Bed {
         command
     }
 
-    /// A binary that was built for the release profile.
-    pub(crate) fn released(&self, name: &str) -> PathBuf {
-        Path::new(self.env.get("RELEASED").map_or("", String::as_str)).join(name)
+    /// A binary of ours, as what runs in the cluster: of the release profile, if `HALDANE_PROFILE` says nothing else.
+    pub(crate) fn built(&self, name: &str) -> PathBuf {
+        Path::new(self.env.get("BUILT").map_or("", String::as_str)).join(name)
     }
 
     /// A file that goes with the test.

@@ -213,7 +213,7 @@ impl<'a> Shop<'a> {
     /// The plugin.
     pub(crate) fn plugin(&self, args: &[&str]) -> Result<String> {
         let mut command = self.bed.command("env");
-        command.arg(self.bed.released("kubectl-haldane")).args(["-n", &self.ns]).args(args);
+        command.arg(self.bed.built("kubectl-haldane")).args(["-n", &self.ns]).args(args);
         said(&mut command)
     }
 

@@ -54,7 +54,7 @@ impl Balancer {
                 std::thread::sleep(Duration::from_millis(200));
             }
         });
-        let mut command = shop.bed.inside(shop.bed.released("examples/balancer"));
+        let mut command = shop.bed.inside(shop.bed.built("examples/balancer"));
         let process = command.args(["--listen", ADDRESS, "--targets"]).arg(&targets).stdin(Stdio::null()).spawn()?;
         Ok(Self { process, ends, registrar: Some(registrar) })
     }

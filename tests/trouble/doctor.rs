@@ -10,7 +10,7 @@ use crate::{SOON, bed, calm, quick, tell};
 
 /// Its output; that it found something is no error here.
 pub(crate) fn doctor(shop: &Shop) -> Result<String> {
-    let program = shop.bed.released("kubectl-haldane").display().to_string();
+    let program = shop.bed.built("kubectl-haldane").display().to_string();
     let script = r#""$1" -n "$2" doctor || [ $? -lt 2 ]"#;
     said(shop.bed.command("bash").args(["-euc", script, "bash", &program, &shop.ns]))
 }

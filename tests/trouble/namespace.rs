@@ -10,8 +10,8 @@ use std::time::Duration;
 
 /// Runs a command as it was printed, as a person would.
 pub(crate) fn run_as_printed(shop: &Shop, command: &str) -> Result<()> {
-    let released = shop.bed.released("kubectl-haldane");
-    let place = released.parent().context("no folder")?.display().to_string();
+    let built = shop.bed.built("kubectl-haldane");
+    let place = built.parent().context("no folder")?.display().to_string();
     let script = format!("PATH={place}:$PATH; {command}");
     said(shop.bed.command("bash").args(["-euc", &script])).map(drop)
 }

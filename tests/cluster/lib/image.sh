@@ -20,7 +20,9 @@ oci_layout() { # layout, name:tag, binary, file=path…
   # A binary that asks for a loader would fail in a pod with "no such file or directory", naming itself.
   ! grep -qaE -m1 '/lib(64)?/ld-(linux|musl)' <(head -c 4096 "$binary") || die "$binary is linked dynamically; an image from scratch needs a static one"
   mkdir -p "$layout/root"
-  install -m 0755 "$binary" "$layout/root/$(basename "$binary")"
+  # Without what only a debugger reads: most of a binary that was built for tests.
+  strip -o "$layout/root/$(basename "$binary")" "$binary"
+  chmod 0755 "$layout/root/$(basename "$binary")"
   for extra in "$@"; do
     [[ $extra = ?*=/?* ]] || die "'$extra' is not FILE=/PATH-IN-IMAGE"
     install -D -m 0644 "${extra%%=*}" "$layout/root${extra#*=}"

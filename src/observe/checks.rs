@@ -36,7 +36,7 @@ const ALWAYS: Duration = Duration::from_mins(3);
 /// Of a suite, which takes minutes.
 const SUITE_ROLLOUT: Duration = Duration::from_mins(10);
 const SUITE_ALWAYS: Duration = Duration::from_hours(1);
-/// Of a load: once, before the version has customers. That is the longest time that may be written, too.
+/// Of a load: once, before the version has customers; few rollouts take longer.
 const LOAD_ROLLOUT: Duration = Duration::from_hours(24);
 /// How often the right answer is asked for again.
 const EVERY: Duration = Duration::from_secs(1);

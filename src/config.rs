@@ -26,7 +26,7 @@ use crate::{
     },
     observe::{
         merges::{Grants, GrantsError, SecretLogins, Sources},
-        probes::places::SUITES,
+        probes::places::{LOAD, SUITES},
     },
     web::door::{Secrets, SecretsError},
 };
@@ -91,6 +91,9 @@ pub struct RunArgs {
     /// Suites of tests that run at once, of all Deliveries: in a rollout each is a pair of Jobs.
     #[arg(long, env = "HALDANE_SUITES_AT_ONCE", default_value_t = SUITES, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub suites_at_once: u16,
+    /// What all suites that drive a load send together to canaries, and the same to stable, in requests a second.
+    #[arg(long, env = "HALDANE_LOAD_PER_SECOND", default_value_t = LOAD, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub load_per_second: u32,
     /// The identities that clouds give to this pod.
     #[command(flatten)]
     pub clouds: Clouds,
@@ -282,6 +285,7 @@ impl RunArgs {
             listen: Some(self.listen),
             home: self.lease_namespace.clone(),
             suites_at_once: self.suites_at_once,
+            load_per_second: self.load_per_second,
             ..Options::default()
         }
     }

@@ -171,6 +171,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::CronJobsNotGranted { .. }
         | R::ProbeMissing { .. }
         | R::ProbeInvalid { .. }
+        | R::LoadTooMuch { .. }
         | R::ProbeStopped { .. }
         | R::ProbeBarred { .. }
         | R::ProbeFlaky { .. }
@@ -227,6 +228,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::QueryHolds { .. }
         | R::SuiteQuiet { .. }
         | R::SuiteQueued { .. }
+        | R::LoadQueued { .. }
         | R::ExternalPassed { .. }
         | R::OnlyObserved
         | R::Unsettled

@@ -245,6 +245,7 @@ mod tests {
             fails_with: vec![1],
             not_within: <_>::default(),
             seed: 0,
+            load: None,
         }
     }
 

@@ -113,6 +113,7 @@ pub struct GrpcHealth {
 /// both sides). Exit code 0 passes; what is neither that nor in failsWith says nothing. Of a JUnit report in its termination log, or at the
 /// end of its log, the names of the tests that failed are told.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!has(self.load) || duration(self.load.for) < duration(has(self.within) ? self.within : '10m')").message("load: for must be shorter than within (10m), in which its pod starts and ends"))]
 #[serde(rename_all = "camelCase")]
 pub struct SuiteJob {
     /// The CronJob that it is made of, in this namespace. It must be suspended: Haldane alone runs it.
@@ -131,6 +132,23 @@ pub struct SuiteJob {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub not_within: Vec<WindowSpec>,
+    /// It is a load: what it sends so many times a second, for so long, its containers are told as HALDANE_RATE and HALDANE_DURATION_SECONDS.
+    /// Runs in rollouts alone, never at rest. Default: it is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<LoadSpec>,
+}
+
+/// A stated load. One pod of the canary gets it, and at the same moment one pod of stable beside what its users ask: state what a pod bears.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LoadSpec {
+    /// Requests a second, to each of the two pods. All loads of the cluster together send no more than suites.requestsPerSecond of the chart
+    /// (100) to either side.
+    #[schemars(range(min = 1, max = 10000))]
+    pub per_second: i32,
+    /// For how long, as 1m.
+    #[x_kube(validation = Rule::new("duration(self) >= duration('5s') && duration(self) <= duration('30m')").message("for: between 5s and 30m"))]
+    pub r#for: Span,
 }
 
 /// A connection, and nothing more.

@@ -151,6 +151,8 @@ pub struct Options {
     pub concurrency: u16,
     /// Suites of tests at the same time.
     pub suites_at_once: u16,
+    /// What all loads send to either side, in requests a second.
+    pub load_per_second: u32,
 }
 
 impl Default for Options {
@@ -163,6 +165,7 @@ impl Default for Options {
             compare_definitions: true,
             concurrency: controller::CONCURRENCY,
             suites_at_once: places::SUITES,
+            load_per_second: places::LOAD,
         }
     }
 }
@@ -218,7 +221,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), RunErr
     let (nudge, nudges) = unbounded_channel();
     let runs = Arc::new(ProbeRuns::new(cluster.clone(), parts.clock.clone(), leadership.clone(), &parts.identity.holder(&*parts.clock)));
     let board = ProbeBoard::new(edges(&parts, &cluster, &leadership, &runs), parts.clock.clone(), nudge.clone());
-    let board = Arc::new(board.with_suites_at_once(parts.options.suites_at_once));
+    let board = Arc::new(board.with_suites(parts.options.suites_at_once, parts.options.load_per_second));
     let merges = Arc::new(MergeBoard::new(parts.sources.clone(), parts.clock.clone(), nudge));
     metrics.add(board.metrics())?;
     metrics.add(board.sweeps())?;

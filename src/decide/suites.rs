@@ -20,6 +20,8 @@ pub(super) fn awaited<'a>(case: &Case<'a>, rollout: &'a Rollout) -> impl Iterato
             NotStarted::Quiet { until: Some(until) } => Reason::SuiteQuiet { probe, until: format!("until {until}") },
             NotStarted::Quiet { until: None } => Reason::SuiteQuiet { probe, until: "and there is no time at which it is".to_owned() },
             NotStarted::Full { most } => Reason::SuiteQueued { probe, most: *most },
+            NotStarted::Loaded { sends, most } if sends > most => Reason::LoadTooMuch { probe, sends: *sends, most: *most },
+            NotStarted::Loaded { most, .. } => Reason::LoadQueued { probe, most: *most },
         }
     })
 }

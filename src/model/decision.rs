@@ -525,6 +525,10 @@ reasons! {
     SuiteQuiet { probe: String, until: String } => "ProductionProbe {probe} is not started now (job.notWithin), {until}; the version waits for it",
     /// Others have all the places.
     SuiteQueued { probe: String, most: u16 } => "ProductionProbe {probe} waits for its turn: {most} suites run, and no more may at once (suites.atOnce of the chart); the version waits for it",
+    /// Others send all that may be sent.
+    LoadQueued { probe: String, most: u32 } => "ProductionProbe {probe} waits for its turn: all loads together send at most {most} requests a second (suites.requestsPerSecond of the chart); the version waits for it",
+    /// It never may.
+    LoadTooMuch { probe: String, sends: u32, most: u32 } => "ProductionProbe {probe} would send {sends} requests a second, and all loads together may send {most} (suites.requestsPerSecond of the chart); state less in job.load, or let the chart allow more",
     /// The probe cannot be run.
     ProbeInvalid { probe: String, why: String } => "ProductionProbe {probe} cannot be run: {why}",
     /// It leaves things behind.
@@ -583,6 +587,7 @@ impl Reason {
                 | Self::QueryHolds { .. }
                 | Self::SuiteQuiet { .. }
                 | Self::SuiteQueued { .. }
+                | Self::LoadQueued { .. }
                 | Self::WindowClosed { .. }
                 | Self::CapReached { .. }
                 | Self::SharedCause { .. }

@@ -23,7 +23,7 @@ pub use answered::{AnsweredBy, Answerer, Done, Run, Wanted};
 pub use curl::shell_name;
 pub use heard::{Capture, Heard, Place, That, Untrue};
 pub use shape::{Compare, Shape};
-pub use suite::{Asks, Ended, STARTS_WITHIN, Suite};
+pub use suite::{Asks, Ended, Load, STARTS_WITHIN, Suite};
 pub use valid::{CheckError, Problem};
 pub use vars::{RUN, SECRETS, Vars, names};
 

@@ -424,6 +424,13 @@ pub enum NotStarted {
         /// How many.
         most: u16,
     },
+    /// Its load would be more than all loads together may send now, or ever.
+    Loaded {
+        /// What it sends, in requests a second.
+        sends: u32,
+        /// What all may.
+        most: u32,
+    },
 }
 
 /// Whether a probe votes, by its runs at rest.

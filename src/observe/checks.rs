@@ -24,7 +24,7 @@ use crate::{
         decision::Reason,
         plan::Plan,
         probe::{
-            AnsweredBy, Body, Capture, Check, Compare, Expect, Knock, Place, SECRETS, Scheme, Step, Suite, Sweep, That, Until, Vars, Wanted,
+            AnsweredBy, Body, Capture, Check, Compare, Expect, Knock, Load, Place, SECRETS, Scheme, Step, Suite, Sweep, That, Until, Vars, Wanted,
         },
         window::Windows,
     },
@@ -36,6 +36,8 @@ const ALWAYS: Duration = Duration::from_mins(3);
 /// Of a suite, which takes minutes.
 const SUITE_ROLLOUT: Duration = Duration::from_mins(10);
 const SUITE_ALWAYS: Duration = Duration::from_hours(1);
+/// Of a load: once, before the version has customers; few rollouts take longer.
+const LOAD_ROLLOUT: Duration = Duration::from_hours(24);
 /// How often the right answer is asked for again.
 const EVERY: Duration = Duration::from_secs(1);
 /// The key of a `ConfigMap` that holds a certificate authority.
@@ -163,7 +165,11 @@ pub(super) fn refused(secret: &str, namespace: &str) -> String {
 }
 
 fn probe(name: &str, spec: &ProductionProbeSpec, (trust, secrets): (Option<Vec<u8>>, Vars), suite: Option<Suite>) -> Result<Probe, String> {
-    let (rollout, always) = if suite.is_some() { (SUITE_ROLLOUT, SUITE_ALWAYS) } else { (ROLLOUT, ALWAYS) };
+    let (rollout, always) = match &suite {
+        Some(Suite { load: Some(_), .. }) => (LOAD_ROLLOUT, SUITE_ALWAYS),
+        Some(_) => (SUITE_ROLLOUT, SUITE_ALWAYS),
+        None => (ROLLOUT, ALWAYS),
+    };
     let route = spec.target.via.contains(&Via::Route) && !spec.steps.is_empty();
     let schedule = spec.schedule.clone().unwrap_or_default();
     let service = spec.target.service_ref.name.clone();
@@ -242,6 +248,7 @@ async fn suite(
         fails_with: if job.fails_with.is_empty() { vec![1] } else { job.fails_with.clone() },
         not_within,
         seed: 0,
+        load: job.load.as_ref().and_then(|load| Some(Load { per_second: u32::try_from(load.per_second).ok()?, lasts: load.r#for.0 })),
     })))
 }
 

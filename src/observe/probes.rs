@@ -227,13 +227,13 @@ impl ProbeBoard {
         let sweeps =
             counter("probe_sweeps_total", "Sweeps for what runs of probes have left, by what came of them: done, or left.", &["result"]);
         let budget = Arc::new(Budget::a_second(LOGS));
-        Self { edges, budget, clock, nudge, runs, sweeps, places: Places::of(places::SUITES), watched: Mutex::default() }
+        Self { edges, budget, clock, nudge, runs, sweeps, places: Places::of(places::SUITES, places::LOAD), watched: Mutex::default() }
     }
 
-    /// The same, which runs so many suites at once, of whichever Deliveries.
+    /// The same, which runs so many suites at once, of whichever Deliveries, and loads that send so many requests a second to either side.
     #[must_use]
-    pub fn with_suites_at_once(self, most: u16) -> Self {
-        Self { places: Places::of(most), ..self }
+    pub fn with_suites(self, most: u16, load: u32) -> Self {
+        Self { places: Places::of(most, load), ..self }
     }
 
     /// Counts every flow by way (pods, route), side (canary, stable, rest) and what came of it (pass, or the class). To be registered.

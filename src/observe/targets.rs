@@ -37,7 +37,7 @@ pub(super) fn watch(state: &State, seen: &Observation, (plan, probes): (&Plan, &
     let compares = rollout.is_none_or(|rollout| goes_forward(rollout, seen));
     let (mut watched, mut problems) = (Vec::new(), Vec::new());
     for probe in probes {
-        match one(state, seen, probe, ports) {
+        match one(state, seen, probe, ports).map(|asks| if rolls { asks } else { unloaded(probe, asks) }) {
             Ok(asks) => watched.push(Watched {
                 check: probe.check.clone(),
                 every: if rolls || matches!(asks, Asks::Pair { .. }) { probe.rollout } else { probe.always },
@@ -65,6 +65,12 @@ pub(super) fn watch(state: &State, seen: &Observation, (plan, probes): (&Plan, &
         fallible: followed::fallible(state, seen),
     };
     (watch, problems)
+}
+
+/// A load is for a version on its way: what serves is left alone.
+fn unloaded(probe: &Probe, asks: Asks) -> Asks {
+    let load = probe.check.suite.as_ref().is_some_and(|suite| suite.load.is_some());
+    if load && matches!(asks, Asks::Rest { .. }) { Asks::Rest { pods: Vec::new() } } else { asks }
 }
 
 /// It is no way back: what that lacks, it is meant to lack.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{ROLLOUT, Shop, bed, calm, tell};
+use super::{ROLLOUT, SEEN, Shop, bed, calm, tell};
 use crate::support::{Bed, rest::Hand, shop::Setup};
 
 /// A Job takes some seconds to start, and a suite runs twice on both sides.
@@ -18,32 +18,31 @@ fn with_suite<'a>(bed: &'a Bed, namespace: &str) -> Result<Shop<'a>> {
     let page =
         json!({"spec": {"mutates": false, "steps": [{"name": "page", "request": {"path": "/"}, "expect": {"status": [200]}}]}}).to_string();
     shop.kubectl(&["patch", "productionprobe", "buy", "--type=merge", "-p", &page])?;
-    let args = [
-        "--target=$(HALDANE_TARGET)",
-        "--host=$(HALDANE_HOST)",
-        "--path=/products",
-        "--path=POST /orders",
-        "--fresh=10",
-        "--keepalive=0",
-        "--keepalive-rate=0",
-        "--duration=1s",
-        "--quiet",
-        "--junit=/dev/termination-log",
-    ];
+    suite(&shop, &["--path=/products", "--path=POST /orders", "--fresh=10", "--duration=1s"], &json!({}))?;
+    Ok(shop)
+}
+
+/// Its load generator asks with these arguments, each time a version comes.
+fn suite(shop: &Shop<'_>, asks: &[&str], job: &Value) -> Result<()> {
+    let whom =
+        ["--target=$(HALDANE_TARGET)", "--host=$(HALDANE_HOST)", "--keepalive=0", "--keepalive-rate=0", "--quiet", "--junit=/dev/termination-log"];
+    let args = [&whom, asks].concat();
+    let mut job = job.clone();
+    job["cronJobRef"] = json!({"name": "e2e"});
+    job["within"] = json!("1m");
     shop.apply(&json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "e2e"}, "spec": {
         "schedule": "0 0 31 2 *", "suspend": true,
         "jobTemplate": {"spec": {"template": {"metadata": {"labels": {"app": "e2e"}}, "spec": {"restartPolicy": "Never", "enableServiceLinks": false, "containers": [
-            {"name": "e2e", "image": format!("{}/load:1", bed.registry), "args": args},
+            {"name": "e2e", "image": format!("{}/load:1", shop.bed.registry), "args": args},
         ]}}}},
     }}))?;
     shop.apply(&json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "ProductionProbe", "metadata": {"name": "e2e"}, "spec": {
         "target": {"serviceRef": {"name": "shop", "port": "http"}},
-        "job": {"cronJobRef": {"name": "e2e"}, "within": "1m"},
+        "job": job,
         "schedule": {"rollout": "10m", "always": "1h"},
     }}))?;
     let verify = json!({"spec": {"verify": {"probes": [{"name": "buy"}, {"name": "e2e"}]}}}).to_string();
-    shop.kubectl(&["patch", "delivery", "shop", "--type=merge", "-p", &verify])?;
-    Ok(shop)
+    shop.kubectl(&["patch", "delivery", "shop", "--type=merge", "-p", &verify]).map(drop)
 }
 
 fn jobs(shop: &Shop<'_>) -> Result<Vec<Value>> {
@@ -128,5 +127,38 @@ fn a_suite_that_fails_on_both_sides_blames_nobody_and_one_that_runs_by_itself_is
     let held = life.until(JUDGED, "held", |seen| seen.reason() == "BothFailing")?;
     tell(held.message());
     ensure!(held.message().contains("e2e: suite e2e ended with exit code 1"), "{}", held.message());
+    shop.close()
+}
+
+#[test]
+fn a_version_that_fails_under_load_alone_is_found_by_a_stated_load_before_it_has_customers() -> Result<()> {
+    let _calm = calm();
+    let bed = bed()?;
+    let shop = with_suite(bed, "suite-load")?;
+    // Nobody else asks for so much of a pod: 20 a second of customers for four of them.
+    suite(
+        &shop,
+        &["--path=/products", "--fresh=$(HALDANE_RATE)", "--duration=$(HALDANE_DURATION_SECONDS)s"],
+        &json!({"load": {"perSecond": 60, "for": "5s"}}),
+    )?;
+    let load = shop.customers(20, 5)?;
+    let mut life = shop.follow()?;
+    shop.helm("v2", &["--set-string", r"env.SHOP_FAIL=path=/products\,code=503\,above=40\,version=v2"])?;
+    let back = life.until(JUDGED, "back on v1", |seen| seen.is_back("v1"))?;
+    tell(back.message());
+    ensure!(back.message().contains("failed: load./products on canary, passed on stable; twice"), "{}", back.message());
+    shop.helm("v3", &["--set-string", r"env.SHOP_FAIL=path=/products\,code=503\,above=40\,version=v2"])?;
+    life.until(ROLLOUT + JUDGED, "live on v3", |seen| seen.is_live("v3"))?;
+    shop.is_at_rest("v3", Hand::Haldane)?;
+    let report = load.stop()?;
+    tell(&format!("suite-load: {report}"));
+    ensure!(report.failed() == 0, "customers met it: {report}");
+    let jobs = jobs(&shop)?;
+    ensure!(ended(&jobs, "Failed") == 2, "{jobs:#?}");
+    // More than the cluster may send never begins, and says so.
+    suite(&shop, &["--fresh=1"], &json!({"load": {"perSecond": 101, "for": "5s"}}))?;
+    shop.set_image("v4")?;
+    let held = life.until(SEEN, "held", |seen| seen.reason() == "LoadTooMuch")?;
+    ensure!(held.message().contains("would send 101 requests a second, and all loads together may send 100"), "{}", held.message());
     shop.close()
 }

@@ -10,6 +10,7 @@
 //! * `poison`: the shop that keeps the orders (`SHOP_STORE`) answers with this code from then on, whoever asks for orders.
 //!   One of `code`, `ms`, `log`, `drop`, `leak` and `poison` is required.
 //! * `after`: so many customer requests, on any path, pass first (default 0). Readiness, metrics and admin requests do not count.
+//! * `above`: only while more customer requests than so many were begun in the last second (default 0), for a fault that load alone shows.
 //! * `version`: only in this version (default: in all), for a fault that a later image mends.
 //! * `rate`: percent of the requests that fail (default 100). Spread without a pattern, and the same in every run.
 
@@ -28,6 +29,7 @@ pub(crate) struct Rule {
     path: String,
     harm: Harm,
     after: u64,
+    above: u64,
     rate: f64,
     version: Option<String>,
 }
@@ -68,9 +70,9 @@ impl Faults {
         self
     }
 
-    /// What is done to this request. `number` counts customer requests from 1 on.
-    pub(crate) fn harm(&self, path: &str, number: u64) -> Harm {
-        self.0.iter().filter(|rule| rule.hits(path, number)).fold(Harm::default(), |harm, rule| harm.and(&rule.harm))
+    /// What is done to this request. `number` counts customer requests from 1 on, `crowd` those of the last second.
+    pub(crate) fn harm(&self, path: &str, number: u64, crowd: u64) -> Harm {
+        self.0.iter().filter(|rule| crowd > rule.above && rule.hits(path, number)).fold(Harm::default(), |harm, rule| harm.and(&rule.harm))
     }
 
     pub(crate) fn add(&mut self, rule: Rule) {
@@ -106,6 +108,7 @@ impl FromStr for Rule {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (mut path, mut harm, mut after, mut rate, mut version) = (None, Harm::default(), 0, 100.0, None);
+        let mut above = 0;
         for part in text.split(',') {
             let (key, value) = part.trim().split_once('=').with_context(|| format!("{part:?} is not key=value"))?;
             let bad = || format!("{key}={value}");
@@ -118,14 +121,15 @@ impl FromStr for Rule {
                 "leak" => harm.leak_kib = within(value, 1..=10_240).with_context(bad)?,
                 "poison" => harm.poison = Some(within(value, 400..=599).with_context(bad)?),
                 "after" => after = value.parse().with_context(bad)?,
+                "above" => above = value.parse().with_context(bad)?,
                 "version" => version = Some(value.to_owned()),
                 "rate" => rate = within(value, 0.0..=100.0).with_context(bad)?,
-                _ => bail!("{part:?} is not understood: path, code, ms, log, drop, leak, poison, after, rate and version are"),
+                _ => bail!("{part:?} is not understood: path, code, ms, log, drop, leak, poison, after, above, rate and version are"),
             }
         }
         let path = path.context("path is missing")?;
         ensure!(harm != Harm::default(), "code, ms, log, drop, leak or poison is missing");
-        Ok(Self { path, harm, after, rate, version })
+        Ok(Self { path, harm, after, above, rate, version })
     }
 }
 
@@ -157,15 +161,15 @@ mod tests {
 
     impl Faults {
         fn code_for(&self, path: &str, number: u64) -> Option<u16> {
-            self.harm(path, number).code
+            self.harm(path, number, 1).code
         }
     }
 
     #[test]
     fn a_list_is_read() {
         let expected = Faults(vec![
-            Rule { path: "/orders".into(), harm: fails(500), after: 20, rate: 100.0, version: None },
-            Rule { path: "*".into(), harm: fails(503), after: 0, rate: 2.5, version: Some("v2".into()) },
+            Rule { path: "/orders".into(), harm: fails(500), after: 20, above: 0, rate: 100.0, version: None },
+            Rule { path: "*".into(), harm: fails(503), after: 0, above: 0, rate: 2.5, version: Some("v2".into()) },
         ]);
         let read = faults("path=/orders,code=500,after=20; path=*,code=503,rate=2.5,version=v2;");
         assert_eq!(read, expected);
@@ -198,9 +202,9 @@ mod tests {
     #[test]
     fn late_is_a_fault_of_its_own() {
         let faults = faults("path=/products,ms=300,rate=50;path=/products,ms=20");
-        let delays: std::collections::BTreeSet<_> = (1..100).map(|number| faults.harm("/products", number).ms).collect();
+        let delays: std::collections::BTreeSet<_> = (1..100).map(|number| faults.harm("/products", number, 1).ms).collect();
         assert_eq!(delays.into_iter().collect::<Vec<_>>(), [20, 320]);
-        assert_eq!((faults.code_for("/products", 1), faults.harm("/", 1)), (None, Harm::default()));
+        assert_eq!((faults.code_for("/products", 1), faults.harm("/", 1, 1)), (None, Harm::default()));
     }
 
     #[test]
@@ -208,12 +212,18 @@ mod tests {
         let faults =
             faults("path=/products,drop=cents,version=v2;path=/,code=500;path=*,leak=10;path=/products,leak=5,poison=503,log=no till")
                 .of("v2");
-        let harm = faults.harm("/products", 1);
+        let harm = faults.harm("/products", 1, 1);
         assert_eq!(
             (harm.drop.as_slice(), harm.leak_kib, harm.poison, harm.log.as_deref(), harm.code),
             (["cents".to_owned()].as_slice(), 15, Some(503), Some("no till"), None)
         );
-        assert_eq!(faults.harm("/", 1), Harm { leak_kib: 10, ..fails(500) });
+        assert_eq!(faults.harm("/", 1, 1), Harm { leak_kib: 10, ..fails(500) });
+    }
+
+    #[test]
+    fn some_faults_show_in_a_crowd_alone() {
+        let faults = faults("path=/products,code=503,above=30");
+        assert_eq!([1, 30, 31].map(|crowd| faults.harm("/products", 7, crowd).code), [None, None, Some(503)]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! item begins so, and counts the cancelled), `/orders/{id}` (GET shows, DELETE cancels), `/orders/{id}/payment` (POST pays), `/slow?ms=800`,
 //! `/healthz` (ready?), `/livez` (alive?), `/metrics`, `/admin/ready?value=false`, `/admin/fail?path=/orders&code=500`, `/admin/heal`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,6 +29,8 @@ use crate::store;
 const ORDERS_KEPT: usize = 100_000;
 /// How long the bank takes.
 const PAYMENT: Duration = Duration::from_millis(100);
+/// No more are counted in a second.
+const CROWD: usize = 10_000;
 const BODY_LIMIT: usize = 16 << 10;
 /// So many failing answers to probes are logged with their time; a measurement needs the first two.
 const PROBES_LOGGED: u64 = 20;
@@ -43,6 +45,7 @@ pub(crate) struct Shop {
     faults: Mutex<Faults>,
     leaked: Mutex<Vec<u8>>,
     requests: AtomicU64,
+    recent: Mutex<VecDeque<Instant>>,
     probes_failed: AtomicU64,
     orders: Mutex<BTreeMap<u64, Order>>,
     last_order: AtomicU64,
@@ -93,6 +96,7 @@ impl Shop {
             faults: Mutex::new(config.faults.clone()),
             leaked: Mutex::default(),
             requests: AtomicU64::new(0),
+            recent: Mutex::default(),
             probes_failed: AtomicU64::new(0),
             orders: Mutex::default(),
             last_order: AtomicU64::new(0),
@@ -106,10 +110,21 @@ impl Shop {
         self.requests.load(Ordering::Relaxed)
     }
 
+    /// Customer requests that were begun in the last second, this one among them.
+    fn crowd(&self) -> u64 {
+        let now = Instant::now();
+        let mut recent = locked(&self.recent);
+        recent.push_back(now);
+        while recent.len() > CROWD || recent.front().is_some_and(|begun| now.duration_since(*begun) > Duration::from_secs(1)) {
+            recent.pop_front();
+        }
+        recent.len() as u64
+    }
+
     /// Whether it serves, as those are told who ask by gRPC; a fault of the path `/grpc` says that it does not.
     pub(crate) fn serves(&self) -> bool {
         let number = self.requests.load(Ordering::Relaxed) + 1;
-        self.readiness(Phase::Serving).status == StatusCode::OK && locked(&self.faults).harm("/grpc", number).code.is_none()
+        self.readiness(Phase::Serving).status == StatusCode::OK && locked(&self.faults).harm("/grpc", number, 1).code.is_none()
     }
 
     /// Answers one request; never fails, so that only the environment's faults are seen.
@@ -133,7 +148,7 @@ impl Shop {
             (method, names) => {
                 let handler = handler_of(names);
                 let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
-                let harm = locked(&self.faults).harm(path, number);
+                let harm = locked(&self.faults).harm(path, number, self.crowd());
                 if let Some(complaint) = &harm.log {
                     crate::complain(&self.version, &format!("{complaint} for request {number}"));
                 }

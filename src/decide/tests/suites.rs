@@ -51,6 +51,17 @@ fn one_that_waits_for_a_place_and_one_that_has_no_time_at_all_say_so() {
 }
 
 #[test]
+fn a_load_that_waits_says_so_and_one_that_is_too_much_calls_a_person() {
+    let toy = waiting(NotStarted::Loaded { sends: 60, most: 100 });
+    let (word, words) = said(&toy);
+    assert!(word == "LoadQueued" && words.contains("at most 100 requests a second (suites.requestsPerSecond of the chart)"), "{words}");
+    assert_eq!(toy.last.as_ref().unwrap().health.stalled, None, "it ends by itself");
+    let toy = waiting(NotStarted::Loaded { sends: 500, most: 100 });
+    assert_eq!(said(&toy).0, "LoadTooMuch");
+    assert!(toy.last.as_ref().unwrap().health.stalled.is_some(), "it does not end by itself");
+}
+
+#[test]
 fn what_has_passed_in_this_rollout_is_not_waited_for_and_the_way_back_never_is() {
     let mut toy = Toy::adopted(20);
     toy.seen.probes.voting[0].suite = true;

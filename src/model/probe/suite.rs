@@ -33,6 +33,17 @@ pub struct Suite {
     pub not_within: Windows,
     /// For whatever it draws by chance. The same for both sides of a pair.
     pub seed: u32,
+    /// What it sends, where it is a load.
+    pub load: Option<Load>,
+}
+
+/// What a load sends to each side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Requests a second.
+    pub per_second: u32,
+    /// For how long.
+    pub lasts: Duration,
 }
 
 /// How a Job ended.
@@ -96,7 +107,7 @@ impl Suite {
     }
 
     /// What it is told.
-    fn env(&self, asks: &Asks<'_>) -> [(&'static str, String); 7] {
+    fn env(&self, asks: &Asks<'_>) -> Vec<(&'static str, String)> {
         let (scheme, usual) = match asks.scheme {
             Scheme::Http => ("http", 80),
             Scheme::Https => ("https", 443),
@@ -107,7 +118,10 @@ impl Suite {
             SocketAddr::V4(at) => at.ip().to_string(),
             SocketAddr::V6(at) => format!("[{}]", at.ip()),
         };
-        [
+        let load = self.load.iter().flat_map(|load| {
+            [("HALDANE_RATE", load.per_second.to_string()), ("HALDANE_DURATION_SECONDS", load.lasts.as_secs().to_string())]
+        });
+        let told = [
             ("HALDANE_TARGET", format!("{scheme}://{}", asks.at)),
             ("HALDANE_HOST", asks.host.to_owned()),
             ("HALDANE_URL", format!("{scheme}://{}", asks.host)),
@@ -115,7 +129,8 @@ impl Suite {
             ("HALDANE_RUN_ID", asks.run.as_str().to_owned()),
             ("HALDANE_DEADLINE_SECONDS", self.within.as_secs().to_string()),
             ("HALDANE_SEED", self.seed.to_string()),
-        ]
+        ];
+        told.into_iter().chain(load).collect()
     }
 
     /// What that says about the target.
@@ -218,6 +233,7 @@ mod tests {
             fails_with: vec![1, 4],
             not_within: Windows::default(),
             seed: 7,
+            load: None,
         }
     }
 
@@ -314,12 +330,22 @@ mod tests {
     }
 
     #[test]
+    fn a_load_is_told_how_much_and_for_how_long() {
+        let (name, at) = (run(), "10.1.2.3:80".parse().unwrap());
+        let asks = Asks { at, scheme: Scheme::Http, host: "shop", run: &name };
+        let told = Suite { load: Some(Load { per_second: 50, lasts: Duration::from_mins(1) }), ..suite() }.env(&asks);
+        let of = |name: &str| told.iter().find(|(of, _)| *of == name).map(|(_, value)| value.as_str());
+        assert_eq!((of("HALDANE_RATE"), of("HALDANE_DURATION_SECONDS")), (Some("50"), Some("60")));
+        assert!(suite().env(&asks).iter().all(|(name, _)| !["HALDANE_RATE", "HALDANE_DURATION_SECONDS"].contains(name)));
+    }
+
+    #[test]
     fn a_template_that_is_none_becomes_one_that_the_api_server_refuses_in_its_own_words() {
         let (name, at) = (run(), "[fd00::1]:80".parse().unwrap());
         let asks = Asks { at, scheme: Scheme::Http, host: "shop", run: &name };
         let suite = Suite { job: json!({"template": 7}), ..suite() };
         assert_eq!(suite.spec(&asks, &json!({}), Duration::ZERO)["template"]["spec"]["restartPolicy"], "Never");
-        let told = suite.env(&asks).map(|(_, value)| value);
-        assert_eq!((told[0].as_str(), told[3].as_str()), ("http://[fd00::1]:80", "shop:80:[fd00::1]:80"));
+        let told = suite.env(&asks);
+        assert_eq!((told[0].1.as_str(), told[3].1.as_str()), ("http://[fd00::1]:80", "shop:80:[fd00::1]:80"));
     }
 }

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -9,9 +9,10 @@ use crate::{
     decide::judge::{book::Book, terms::Terms},
     model::{
         phase::{Direction, Live, Phase, Why},
-        probe::{Check, Scheme, Vars},
+        probe::{Check, Load, Scheme, Suite, Vars},
         route::{Edge, Testers},
         version::{PodHash, WorkloadName},
+        window::Windows,
         world::{Canary, Release},
     },
     observe::tests,
@@ -199,6 +200,29 @@ fn who_is_asked_follows_the_stage_and_the_pin() {
         let probe = watch.probes.first().unwrap();
         assert_eq!(names(&probe.asks), (canary.to_vec(), stable.to_vec()), "{told}");
         assert_eq!(probe.every.as_secs(), if canary.is_empty() { 180 } else { 15 }, "{told}");
+    }
+}
+
+#[test]
+fn a_load_is_for_a_version_on_its_way_and_what_serves_is_left_alone() {
+    let load = Some(Load { per_second: 50, lasts: Duration::from_mins(1) });
+    let suite = Suite {
+        cron_job: "load".to_owned(),
+        job: json!({}),
+        within: Suite::WITHIN,
+        fails_with: vec![1],
+        not_within: Windows::default(),
+        seed: 0,
+        load,
+    };
+    let mut probe = probe(None);
+    probe.check = Arc::new(Check { suite: Some(Box::new(suite)), ..(*probe.check).clone() });
+    let services = [raw_service(&json!([{"port": 80, "targetPort": 8080}]))];
+    for (stage, canary, stable) in [(Some(Stage::Preflight), vec!["c1"], vec!["s1"]), (Some(Stage::Finalizing), vec![], vec![]), (None, vec![], vec![])] {
+        let ports = Ports { services: &services, pods: Vec::new() };
+        let (watch, _) = watch(&state(stage.clone()), &world(Pin::Off), (&plan(), &[probe.clone()]), &ports);
+        // It is known as one that votes all the same.
+        assert_eq!(names(&watch.probes.first().unwrap().asks), (canary, stable), "{stage:?}");
     }
 }
 

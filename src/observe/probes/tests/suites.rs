@@ -1,7 +1,11 @@
 //! Suites: minutes long, one pod a round, and once is enough for a while.
 
 use super::*;
-use crate::model::{probe::Suite, window::Windows, world::NotStarted};
+use crate::model::{
+    probe::{Load, Suite},
+    window::Windows,
+    world::NotStarted,
+};
 
 /// A suite that is run once a minute at most. It takes a minute.
 fn suite(canary: u16, stable: u16) -> Watch {
@@ -14,6 +18,7 @@ fn suite(canary: u16, stable: u16) -> Watch {
             fails_with: vec![1],
             not_within: <_>::default(),
             seed: 0,
+            load: None,
         };
         probe.check = Arc::new(Check { steps: Vec::new(), suite: Some(Box::new(suite)), ..(*probe.check).clone() });
         probe.every = Duration::from_mins(10);
@@ -108,7 +113,7 @@ async fn one_is_not_started_in_its_quiet_time_and_runs_when_that_is_over() {
 #[tokio::test(start_paused = true)]
 async fn no_more_run_at_once_than_may_and_the_others_say_that_they_wait() {
     let mut bench = bench();
-    bench.board = bench.board.with_suites_at_once(1);
+    bench.board = bench.board.with_suites(1, 100);
     let keys: Vec<Key> = ["a", "b", "c"].map(|name| Key::new(name).within("demo")).into();
     for key in &keys {
         bench.board.watch(key, suite(1, 1));
@@ -125,4 +130,36 @@ async fn no_more_run_at_once_than_may_and_the_others_say_that_they_wait() {
     bench.board.watch(&keys[1], pair(1, 1));
     bench.pass(1_000).await;
     assert!(!bench.board.read(&keys[1]).samples.is_empty());
+}
+
+/// The same as a load.
+fn load(per_second: u32) -> Watch {
+    let mut watch = suite(1, 1);
+    for probe in &mut watch.probes {
+        let load = Some(Load { per_second, lasts: Duration::from_mins(1) });
+        let suite = Suite { load, ..(**probe.check.suite.as_ref().unwrap()).clone() };
+        probe.check = Arc::new(Check { suite: Some(Box::new(suite)), ..(*probe.check).clone() });
+    }
+    watch
+}
+
+#[tokio::test(start_paused = true)]
+async fn loads_send_no_more_together_than_may_be_sent_and_one_that_states_more_never_begins() {
+    let mut bench = bench();
+    bench.board = bench.board.with_suites(9, 100);
+    let keys: Vec<Key> = ["a", "b", "c", "d"].map(|name| Key::new(name).within("demo")).into();
+    for (key, sends) in keys.iter().zip([60, 60, 40, 101]) {
+        bench.board.watch(key, load(sends));
+        bench.pass(10).await;
+    }
+    let waiting = |bench: &Bench, of: usize| bench.board.read(&keys[of]).not_started.into_iter().map(|(_, why)| why).next();
+    let loaded = |sends| Some(NotStarted::Loaded { sends, most: 100 });
+    // 60 of 100 are taken, and who waits for 60 lets nobody pass who waits for less: it would wait for ever.
+    assert_eq!([0, 1, 2, 3].map(|of| waiting(&bench, of)), [None, loaded(60), loaded(40), loaded(101)]);
+    assert_eq!(bench.suites().0.len(), 2);
+    bench.pass(61_000).await;
+    assert_eq!([0, 1, 2, 3].map(|of| waiting(&bench, of)), [None, None, None, loaded(101)]);
+    assert_eq!(bench.suites().0.len(), 6);
+    bench.pass(10 * 60_000).await;
+    assert!(bench.board.read(&keys[3]).samples.is_empty());
 }

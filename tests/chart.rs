@@ -131,6 +131,7 @@ fn the_pods_are_restricted_and_say_who_they_are() {
         "--listen=0.0.0.0:8080",
         "--log-format=json",
         "--suites-at-once=4",
+        "--load-per-second=100",
     ];
     assert_eq!(pod["containers"][0]["args"], json!(plain));
     assert_eq!(controller(&NAMESPACES)["containers"][0]["args"], json!([&plain[..], &["--namespaces=shop,pay"]].concat()));

@@ -24,7 +24,8 @@ use crate::{
         decision::Reason,
         plan::Plan,
         probe::{
-            AnsweredBy, Body, Capture, Check, Compare, Expect, Knock, Load, Place, SECRETS, Scheme, Step, Suite, Sweep, That, Until, Vars, Wanted,
+            AnsweredBy, Body, Capture, Check, Compare, Expect, Knock, Load, Place, SECRETS, Scheme, Step, Suite, Sweep, That, Until, Vars,
+            Wanted,
         },
         window::Windows,
     },

@@ -24,8 +24,14 @@ fn with_suite<'a>(bed: &'a Bed, namespace: &str) -> Result<Shop<'a>> {
 
 /// Its load generator asks with these arguments, each time a version comes.
 fn suite(shop: &Shop<'_>, asks: &[&str], job: &Value) -> Result<()> {
-    let whom =
-        ["--target=$(HALDANE_TARGET)", "--host=$(HALDANE_HOST)", "--keepalive=0", "--keepalive-rate=0", "--quiet", "--junit=/dev/termination-log"];
+    let whom = [
+        "--target=$(HALDANE_TARGET)",
+        "--host=$(HALDANE_HOST)",
+        "--keepalive=0",
+        "--keepalive-rate=0",
+        "--quiet",
+        "--junit=/dev/termination-log",
+    ];
     let args = [&whom, asks].concat();
     let mut job = job.clone();
     job["cronJobRef"] = json!({"name": "e2e"});

@@ -73,7 +73,7 @@ impl Asker {
             None => None,
         };
         let full = NotStarted::Full { most: places.most };
-        let place = self.turn(probe, (&places.free, 1), full, told).await?;
+        let place = self.its_turn(probe, (&places.free, 1), full, told).await?;
         // It may have waited for long.
         self.is_free_of_quiet(probe)?;
         self.waits(probe, None);
@@ -92,11 +92,11 @@ impl Asker {
             self.waits(probe, Some(loaded));
             return Err(QUIET);
         }
-        self.turn(probe, (&self.places.unsent, sends), loaded, told).await
+        self.its_turn(probe, (&self.places.unsent, sends), loaded, told).await
     }
 
     /// So many of those, when it is its turn; while it waits, people are told why.
-    async fn turn(
+    async fn its_turn(
         &self,
         probe: &Watched,
         (of, many): (&Arc<Semaphore>, u32),

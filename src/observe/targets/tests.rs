@@ -218,7 +218,9 @@ fn a_load_is_for_a_version_on_its_way_and_what_serves_is_left_alone() {
     let mut probe = probe(None);
     probe.check = Arc::new(Check { suite: Some(Box::new(suite)), ..(*probe.check).clone() });
     let services = [raw_service(&json!([{"port": 80, "targetPort": 8080}]))];
-    for (stage, canary, stable) in [(Some(Stage::Preflight), vec!["c1"], vec!["s1"]), (Some(Stage::Finalizing), vec![], vec![]), (None, vec![], vec![])] {
+    for (stage, canary, stable) in
+        [(Some(Stage::Preflight), vec!["c1"], vec!["s1"]), (Some(Stage::Finalizing), vec![], vec![]), (None, vec![], vec![])]
+    {
         let ports = Ports { services: &services, pods: Vec::new() };
         let (watch, _) = watch(&state(stage.clone()), &world(Pin::Off), (&plan(), &[probe.clone()]), &ports);
         // It is known as one that votes all the same.

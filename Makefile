@@ -5,7 +5,7 @@ SHELL := bash
 env := . tests/support/env.sh &&
 
 .DEFAULT_GOAL := help
-.PHONY: help setup components demo demo-down test test-code code test-cluster matrix releases bench soak lint cluster cluster-down cluster-check
+.PHONY: help setup components demo demo-down test test-code test-cluster matrix releases bench soak lint cluster cluster-down cluster-check
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -17,17 +17,13 @@ demo-down: ## remove everything that the demo made
 	@tests/demo/demo down
 
 test: components ## everything: code, the test cluster itself, the controller on a real cluster
-	@failed=0; $(MAKE) --no-print-directory code || failed=1; tests/lanes || failed=1; exit $$failed
+	@failed=0; for part in test-code cluster-check test-cluster; do $(MAKE) --no-print-directory $$part || failed=1; done; exit $$failed
 
-test-code: code ## unit tests, simulation, stories, CRDs, chart, GitHub's published contracts
-	$(env) cargo test --locked --test simulation
-
-# All of it but the simulation, which is longer than the rest together.
-code: components
+test-code: components ## unit tests, simulation, stories, CRDs, chart, GitHub's published contracts
 	$(env) cargo test --locked --all-targets --no-fail-fast
 
 test-cluster: components ## the controller on a real cluster
-	@tests/lanes clusters
+	@tests/lanes
 
 matrix: ## every phase of a rollout x everything that others may do meanwhile, as a table (long)
 	$(env) cargo test --locked --test matrix

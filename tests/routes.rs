@@ -249,10 +249,11 @@ fn at_full_weight_the_old_pods_are_warm_and_it_is_one_write_back() -> Result<()>
     let shop = Shop::delivered(bed, "route-guard", Setup { guard: "60s", ..Setup::by_route() })?;
     let load = shop.customers(50, 5)?;
     let mut life = shop.follow()?;
-    // Customers send 75 orders a second; at full weight they find the fault.
-    shop.ship_broken("v2", 1200)?;
+    shop.helm("v2", &[])?;
     life.until(ROLLOUT, "guarding", |seen| seen.phase() == "Guarding")?;
     let mark = bed.audit_mark()?;
+    // All of its pods, at once: one bad pod of four would be suspected as soon, and condemned after some minutes.
+    shop.canary_pods()?.iter().try_for_each(|pod| shop.tell_pod(pod, "fail?path=/orders&code=500"))?;
     life.until(ROLLOUT, "back on v1", |seen| seen.is_back("v1"))?;
     shop.is_at_rest("v1", Hand::Haldane)?;
     let report = load.stop()?;

@@ -67,7 +67,7 @@ fn the_word_of_the_repository(shop: &Shop, merging: &Merging) -> Result<()> {
     let revert = merging.repository.revert(&slow);
     merging.push(&revert, "reverted")?;
     merging.green(&revert);
-    life.until(SOON, "live on the revert", |seen| seen.is_live(short(&revert)))?;
+    life.until(DELIVERED, "live on the revert", |seen| seen.is_live(short(&revert)))?;
     let (slow, back) = (release(shop, short(&slow))?, release(shop, short(&revert))?);
     ensure!(
         text(&slow, "/status/outcome") == "Superseded" && text(&slow, "/status/reason") == "Reverted",

@@ -48,7 +48,9 @@ impl Balancer {
                 if let Some(now) = slices.output().ok().and_then(|said| serde_json::from_slice::<Value>(&said.stdout).ok()) {
                     let now = ready(&now);
                     since.retain(|pod, _| now.contains(pod));
-                    now.into_iter().for_each(|pod| drop(since.entry(pod).or_insert_with(|| Some(begin()))));
+                    now.into_iter().for_each(|pod| {
+                        since.entry(pod).or_insert_with(|| Some(begin()));
+                    });
                     let _ = write(&file, &since);
                 }
                 std::thread::sleep(Duration::from_millis(200));

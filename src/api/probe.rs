@@ -142,8 +142,8 @@ pub struct SuiteJob {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LoadSpec {
-    /// Requests a second, to each of the two pods. All loads of the cluster together send no more than suites.requestsPerSecond of the chart
-    /// (100) to either side.
+    /// Requests a second, to each of the two pods. All loads of the cluster together may state no more than suites.requestsPerSecond of the
+    /// chart (100) for either side; what is stated is held by the tool in the image.
     #[schemars(range(min = 1, max = 10000))]
     pub per_second: i32,
     /// For how long, as 1m.

@@ -92,12 +92,10 @@ impl Measures {
         if let Some(json) = &requests.from.json {
             return Kept::read(json).map(Self::Kept).map_err(|why| format!("from.json.{why}"));
         }
+        let interval = requests.from.prometheus.as_ref().and_then(|prometheus| prometheus.interval);
         let from = match &requests.from.scrape {
             Some(scrape) => From::Scrape { port: scrape.port.clone(), path: scrape.path.clone().unwrap_or_else(|| METRICS.to_owned()) },
-            None => {
-                let interval = requests.from.prometheus.as_ref().and_then(|prometheus| prometheus.interval);
-                From::Prometheus { every: interval.map_or(SCRAPED, |span| span.0) }
-            }
+            None => From::Prometheus { every: interval.map_or(SCRAPED, |span| span.0) },
         };
         let read = |field: &str, said: &str| Matchers::parse(said).map_err(|why| format!("{field} {why}"));
         Ok(Self::Counters(Counters {

@@ -50,7 +50,9 @@ pub use merges::MergeBoard;
 pub use probes::ProbeBoard;
 pub use releases::{TEMPLATES, templates};
 
+use checks::Probe;
 use decoded::Decoded;
+use external::Outside;
 use fleet::Fleet;
 use granted::{Granted, Right};
 use policies::Rules;
@@ -88,6 +90,14 @@ struct Read {
     commands: Decoded<Command>,
     deliveries: Decoded<Delivery>,
     rules: Rules,
+}
+
+impl Read {
+    /// The other Deliveries of the namespace, those that cannot be read too.
+    fn others(&self, name: &str) -> Vec<String> {
+        let damaged = self.deliveries.damaged.iter().map(|damaged| damaged.name().to_owned());
+        self.deliveries.all.iter().map(Delivery::name_any).chain(damaged).filter(|other| other != name).collect()
+    }
 }
 
 impl Observer {
@@ -162,9 +172,7 @@ impl Observer {
         now: Timestamp,
     ) -> Result<Observation, ObserveError> {
         let (namespace, name) = (delivery.namespace().unwrap_or_default(), delivery.name_any());
-        let deliveries =
-            read.deliveries.all.iter().map(Delivery::name_any).chain(read.deliveries.damaged.iter().map(|d| d.name().to_owned()));
-        let others: Vec<String> = deliveries.filter(|other| *other != name).collect();
+        let others = read.others(&name);
         let selecting = services::selecting(plan, &read.services, &read.found, &others);
         let mut workloads: Vec<_> = read.found.iter().filter_map(|found| found.workload.clone()).collect();
         let rolling = state.phase.rollout().is_some();
@@ -229,18 +237,29 @@ impl Observer {
             commands: releases::commands(&read.commands.all, &name),
             ..seen
         };
+        let key = probes::Key::from_obj(delivery);
+        self.asked(&key, (plan, state, read), (&probes, outside), &mut seen).await;
+        self.branch(&key, &namespace, plan, read, &mut seen);
+        Ok(seen)
+    }
+
+    /// Has the board ask from now on what this moment wants to know, and adds what it knows so far.
+    async fn asked(
+        &self,
+        key: &probes::Key,
+        (plan, state, read): (&Plan, &State, &Read),
+        (probes, outside): (&[Probe], Outside),
+        seen: &mut Observation,
+    ) {
         if probes.iter().any(|probe| probe.route) {
             gateways::resolve(&mut seen.routes).await;
         }
         let ports = targets::Ports { services: &read.services, pods: read.found.iter().flat_map(|f| &f.pods).collect() };
-        let (watch, unasked) = targets::watch(state, &seen, (plan, &probes), &ports);
+        let (watch, unasked) = targets::watch(state, seen, (plan, probes), &ports);
         seen.problems.extend(unasked);
-        let key = probes::Key::from_obj(delivery);
-        self.board.watch(&key, outside.of(watch));
-        (seen.probes, seen.external, seen.queries) = (self.board.read(&key), self.board.words(&key), self.board.queried(&key));
+        self.board.watch(key, outside.of(watch));
+        (seen.probes, seen.external, seen.queries) = (self.board.read(key), self.board.words(key), self.board.queried(key));
         seen.problems.extend(problems::of_probes(&seen.probes));
-        self.branch(&key, &namespace, plan, read, &mut seen);
-        Ok(seen)
     }
 
     /// The `CronJobs` of the plan; those that take the image of a version only where we may write it, and else why not.

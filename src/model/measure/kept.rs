@@ -194,7 +194,9 @@ mod tests {
 
     fn with(changes: &[(&str, Value)]) -> Result<Kept, String> {
         let mut spec = spec();
-        changes.iter().for_each(|(field, value)| spec[*field] = value.clone());
+        for (field, value) in changes {
+            spec[*field] = value.clone();
+        }
         Kept::read(&serde_json::from_value(spec).unwrap())
     }
 

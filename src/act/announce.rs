@@ -175,6 +175,7 @@ pub fn is_bad_news(reason: &Reason) -> bool {
         | R::ProbeStopped { .. }
         | R::ProbeBarred { .. }
         | R::ProbeFlaky { .. }
+        | R::ProbeUnanswered { .. }
         | R::NotGranted { .. }
         | R::PausedInManifest { .. }
         | R::Invalid { .. }

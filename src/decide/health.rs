@@ -41,10 +41,13 @@ pub fn told(case: &Case<'_>, mut decision: Decision) -> Decision {
     decision
 }
 
-/// That a probe has lost its voice, or has it back.
+/// That a probe has lost its voice, has it back, or never had one.
 fn voice(voice: &Voice) -> Reason {
-    let Voice { probe, mute, runs, flakes } = voice.clone();
-    if mute { Reason::ProbeFlaky { probe, flakes, runs } } else { Reason::ProbeSteady { probe, flakes, runs } }
+    match voice.clone() {
+        Voice::Lost { probe, runs, flakes } => Reason::ProbeFlaky { probe, flakes, runs },
+        Voice::Back { probe, runs, flakes } => Reason::ProbeSteady { probe, flakes, runs },
+        Voice::Never { probe, says } => Reason::ProbeUnanswered { probe, says },
+    }
 }
 
 /// By one write when the other side is warm; else as long as its pods take to get ready, one part of them after the other where they

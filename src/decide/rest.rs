@@ -334,7 +334,8 @@ fn roll(case: &Case<'_>, release: &ReleaseName, from: &ReleaseName, direction: D
 /// A young version that fails its probes at rest goes back to the one before it.
 fn taken_back(case: &Case<'_>, live: &Release) -> Option<Decision> {
     let since = case.state.live.as_ref()?.since;
-    let failure = failing(case, since)?;
+    // One that was made or changed later, and has not passed since, may be wrong itself.
+    let failure = wrong(case, since, |probe| case.seen.probes.untried.get(probe).is_none_or(|changed| *changed <= since))?;
     if case.state.previous.as_ref().is_some_and(|previous| barrier::between(case, &live.name, previous).is_some()) {
         return None;
     }
@@ -347,7 +348,11 @@ fn taken_back(case: &Case<'_>, live: &Release) -> Option<Decision> {
 /// What is wrong with production at rest, when enough of the last runs say so.
 #[must_use]
 pub fn failing(case: &Case<'_>, since: jiff::Timestamp) -> Option<String> {
-    let fresh: Vec<_> = case.seen.probes.rest.iter().filter(|s| s.at > since).collect();
+    wrong(case, since, |_| true)
+}
+
+fn wrong(case: &Case<'_>, since: jiff::Timestamp, believed: impl Fn(&str) -> bool) -> Option<String> {
+    let fresh: Vec<_> = case.seen.probes.rest.iter().filter(|s| s.at > since && believed(&s.probe)).collect();
     fresh.iter().find_map(|sample| {
         let wrong = fresh.iter().filter(|s| s.probe == sample.probe && s.wrong.is_some()).count();
         let last = fresh.iter().rev().find(|s| s.probe == sample.probe)?;

@@ -537,6 +537,8 @@ reasons! {
     ProbeFlaky { probe: String, flakes: usize, runs: usize } => "ProductionProbe {probe} does not vote from now on: at rest it has begun to fail {flakes} times in {runs} runs, which is more than 2 %; it is measured, and votes again at 1 %",
     /// It does so seldom again.
     ProbeSteady { probe: String, flakes: usize, runs: usize } => "ProductionProbe {probe} votes again: at rest it has begun to fail {flakes} times in {runs} runs",
+    /// Since it was made, nobody has given it a right answer.
+    ProbeUnanswered { probe: String, says: String } => "nobody has given ProductionProbe {probe} a right answer yet ({says}); it is asked from Haldane's pods, so look at its port and path, at NetworkPolicies and at strict mTLS, or ask from where you sit: kubectl haldane probe run {probe}",
     /// Nobody could put right what it would make.
     ProbeBarred { probe: String, why: String } => "ProductionProbe {probe} is not run: {why}",
     /// The namespace did not opt in.

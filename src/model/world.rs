@@ -359,8 +359,10 @@ pub struct Probes {
     pub not_started: Vec<(String, NotStarted)>,
     /// Those that fail too often at rest to vote.
     pub mute: Vec<String>,
-    /// Whose voice that took, or gave back, since the last look.
+    /// What that has changed since the last look.
     pub turned: Vec<Voice>,
+    /// Those that have not passed at rest since this leader asks them, and when each was made or changed.
+    pub untried: BTreeMap<String, Timestamp>,
 }
 
 /// What is known of the users' requests, as the app counts them.
@@ -433,17 +435,34 @@ pub enum NotStarted {
     },
 }
 
-/// Whether a probe votes, by its runs at rest.
+/// What the runs of a probe at rest say about the probe itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Voice {
-    /// The probe.
-    pub probe: String,
-    /// It does not.
-    pub mute: bool,
-    /// The runs that are known.
-    pub runs: usize,
-    /// How often one failed after one that passed.
-    pub flakes: usize,
+pub enum Voice {
+    /// It fails now and then, and votes no more.
+    Lost {
+        /// The probe.
+        probe: String,
+        /// The runs that are known.
+        runs: usize,
+        /// How often one failed after one that passed.
+        flakes: usize,
+    },
+    /// It votes again.
+    Back {
+        /// The probe.
+        probe: String,
+        /// The runs that are known.
+        runs: usize,
+        /// How often one failed after one that passed.
+        flakes: usize,
+    },
+    /// Nobody has given it a right answer yet.
+    Never {
+        /// The probe.
+        probe: String,
+        /// What was wrong, in a sentence.
+        says: String,
+    },
 }
 
 /// A probe that is to go by the route.

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::try_join_all;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service as RawService};
 use kube::{Api, Client, ResourceExt as _, core::DeserializeGuard};
 use serde_json::Value;
@@ -10,7 +11,7 @@ use serde_json::Value;
 pub mod by_hand;
 pub mod put_right;
 
-use super::{cron_jobs, problems::labels, services};
+use super::{cron_jobs, problems::labels, services, workloads::owns_any};
 use crate::{
     api::probe::{
         Burst as RawBurst, Capture as RawCapture, Method, ProductionProbe, ProductionProbeSpec, Request as RawRequest, Scheme as RawScheme,
@@ -67,6 +68,8 @@ pub(super) struct Probe {
     pub(super) route: bool,
     /// As whom customers know what is asked, if that is said.
     pub(super) host: Option<String>,
+    /// When it was made or changed.
+    pub(super) changed: Option<Timestamp>,
     /// Where its runs are written down, if they have to be.
     pub(super) page: Option<Arc<Page>>,
 }
@@ -108,8 +111,14 @@ async fn one(
     let secrets = secrets(client, namespace, &raw.spec.secrets, (SECRETS_FIELD, |secret: &str| refused(secret, namespace))).await?;
     let suite = suite(client, namespace, &raw.spec, services).await?;
     let made = trust.and_then(|trust| probe(name, &raw.spec, (trust, secrets?), suite?));
-    let made = made.map(|probe| Probe { page: put_right::page(namespace, delivery, &raw, &probe.check), ..probe });
+    let made = made.map(|probe| Probe { changed: changed(&raw), page: put_right::page(namespace, delivery, &raw, &probe.check), ..probe });
     Ok(made.map_err(|why| Reason::ProbeInvalid { probe: name.to_owned(), why }))
+}
+
+/// When somebody wrote its spec last.
+fn changed(raw: &ProductionProbe) -> Option<Timestamp> {
+    let writes = raw.metadata.managed_fields.iter().flatten().filter(|entry| owns_any(entry));
+    writes.filter_map(|entry| entry.time.as_ref().map(|time| time.0)).max().or(raw.metadata.creation_timestamp.as_ref().map(|time| time.0))
 }
 
 /// The certificate authorities that it names; what cannot be had, in a sentence.
@@ -213,6 +222,7 @@ fn probe(name: &str, spec: &ProductionProbeSpec, (trust, secrets): (Option<Vec<u
         pods: !route || spec.target.via.contains(&Via::Pods),
         route,
         host: spec.target.host.clone(),
+        changed: None,
         page: None,
     })
 }

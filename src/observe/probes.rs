@@ -94,6 +94,8 @@ pub struct Watched {
     pub check: Arc<Check>,
     /// From the beginning of one round to the next.
     pub every: Duration,
+    /// When it was made or changed, as the API server says.
+    pub changed: Option<Timestamp>,
     /// How its rounds begin in each stage of a rollout.
     pub burst: Option<Burst>,
     /// Its results are evidence. Else they are only counted.
@@ -196,6 +198,8 @@ struct Slot {
     stage: String,
     /// The probes that vote.
     voting: Vec<ProbeTerms>,
+    /// When each probe was made or changed.
+    changed: BTreeMap<String, Timestamp>,
     book: Arc<Mutex<Book>>,
     running: BTreeMap<String, Running>,
     meter: Option<Meter>,
@@ -263,6 +267,7 @@ impl ProbeBoard {
             slot.running.clear();
             slot.stage.clone_from(&wanted.stage);
         }
+        slot.changed = wanted.probes.iter().filter_map(|p| Some((p.check.name.clone(), p.changed?))).collect();
         slot.voting = wanted.probes.iter().filter(|p| p.votes).map(|p| terms(&p.check)).collect();
         lock(&slot.book).begin_after(wanted.after);
         if wanted.stage.is_empty() {
@@ -314,6 +319,7 @@ impl ProbeBoard {
             not_started: book.all_waiting(),
             mute: book.all_mute(),
             turned,
+            untried: slot.changed.iter().filter(|(probe, _)| book.untried(probe)).map(|(probe, at)| (probe.clone(), *at)).collect(),
         }
     }
 
@@ -436,6 +442,7 @@ impl Slot {
             about: wanted.about.clone(),
             stage: wanted.stage.clone(),
             voting: Vec::new(),
+            changed: BTreeMap::new(),
             book: Arc::default(),
             running: BTreeMap::new(),
             meter: None,

@@ -42,6 +42,7 @@ pub(super) fn watch(state: &State, seen: &Observation, (plan, probes): (&Plan, &
                 check: probe.check.clone(),
                 every: if rolls || matches!(asks, Asks::Pair { .. }) { probe.rollout } else { probe.always },
                 votes: probe.votes,
+                changed: probe.changed,
                 burst: probe.burst.filter(|_| rollout.is_some()),
                 pods: probe.pods,
                 compares,

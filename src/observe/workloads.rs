@@ -251,6 +251,11 @@ pub(super) fn owns(entry: &ManagedFieldsEntry, field: &str) -> bool {
     entry.fields_v1.as_ref().and_then(|fields| fields.0.get("f:spec")).is_some_and(|spec| spec.get(field).is_some())
 }
 
+/// Whether a manager owns anything in the spec.
+pub(super) fn owns_any(entry: &ManagedFieldsEntry) -> bool {
+    entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get("f:spec").is_some())
+}
+
 /// A write of ours is still listed.
 pub(super) fn owns_fields(meta: &ObjectMeta) -> bool {
     meta.managed_fields.iter().flatten().any(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER))

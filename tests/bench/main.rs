@@ -15,6 +15,7 @@ mod forge;
 mod merging;
 
 mod figure;
+mod following;
 mod idle;
 mod killed;
 mod merge;
@@ -47,7 +48,7 @@ enum On {
 
 use On::{Cluster, Machine};
 
-const ALL: [Measurement; 11] = [
+const ALL: [Measurement; 12] = [
     Measurement { rows: &["P1"], usually: 10, run: Cluster(|bed, n| rollback::measure(bed, n, Way::Route, Stable::Ready)) },
     Measurement { rows: &["P1x3"], usually: 4, run: Cluster(rollback::three) },
     Measurement { rows: &["P2"], usually: 10, run: Cluster(|bed, n| rollback::measure(bed, n, Way::Service, Stable::Ready)) },
@@ -57,6 +58,7 @@ const ALL: [Measurement; 11] = [
     Measurement { rows: &["P4", "P7"], usually: 4, run: Cluster(|bed, n| rollout::measure(bed, n, Way::Service)) },
     Measurement { rows: &["P4r", "P7r"], usually: 4, run: Cluster(|bed, n| rollout::measure(bed, n, Way::Route)) },
     Measurement { rows: &["P6"], usually: 1, run: Cluster(idle::measure) },
+    Measurement { rows: &["P9l", "P9m"], usually: 2, run: Cluster(following::measure) },
     Measurement { rows: &["P10", "P10b"], usually: 5, run: Cluster(killed::measure) },
     Measurement { rows: &["P12", "P12b"], usually: 10, run: Machine(sweep::measure) },
 ];

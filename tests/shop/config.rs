@@ -18,6 +18,8 @@ pub(crate) struct Config {
     pub(crate) grpc_port: Option<u16>,
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) faults: Faults,
+    /// Lines of no importance in its log, each second.
+    pub(crate) chatter: u64,
     pub(crate) exit_at_start: bool,
     pub(crate) once: bool,
     pub(crate) crash_after: Option<Duration>,
@@ -74,6 +76,7 @@ impl Config {
             port: get("SHOP_PORT").map_or(Ok(8080), |port| port.parse()).context("SHOP_PORT")?,
             grpc_port: get("SHOP_GRPC_PORT").map(|port| port.parse()).transpose().context("SHOP_GRPC_PORT")?,
             tls,
+            chatter: get("SHOP_CHATTER").map_or(Ok(0), |lines| lines.parse()).context("SHOP_CHATTER")?,
             exit_at_start: flag("SHOP_EXIT_AT_START", get("SHOP_EXIT_AT_START").as_deref())?,
             once: flag("SHOP_ONCE", get("SHOP_ONCE").as_deref())?,
             crash_after: seconds("SHOP_CRASH_AFTER", get("SHOP_CRASH_AFTER").as_deref())?,

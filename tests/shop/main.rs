@@ -10,6 +10,7 @@
 //! | `SHOP_GRPC_PORT` | where gRPC's health protocol is spoken (default: nowhere; see `health.rs`) |
 //! | `SHOP_TLS_CERT`, `SHOP_TLS_KEY` | PEM files: serve HTTPS and nothing else |
 //! | `SHOP_FAIL` | `path=/orders,code=500,after=20,rate=50`, or `ms=300` for late, `log=text` for a line in the log, `drop=state` for an answer without it, `leak=100`, `poison=500`, several separated by `;` (see `faults.rs`) |
+//! | `SHOP_CHATTER` | so many lines a second in the log, of no importance |
 //! | `SHOP_EXIT_AT_START=1` | exit code 1 before listening |
 //! | `SHOP_ONCE=1` | exit code 0 before listening: a migration that has nothing to do |
 //! | `SHOP_CRASH_AFTER` | exit code 1 after so many seconds |
@@ -36,6 +37,10 @@ use tokio::net::TcpListener;
 use crate::config::Config;
 use crate::serve::Stop;
 use crate::shop::Shop;
+
+/// What it chatters comes in so many parts a second.
+const CHATTER_TURNS: u64 = 20;
+const CHATTER: std::time::Duration = std::time::Duration::from_millis(1000 / CHATTER_TURNS);
 
 fn main() -> ExitCode {
     let config = match Config::from_env(environment) {
@@ -75,10 +80,25 @@ fn run(config: &Config) -> anyhow::Result<Stop> {
         if let Some(port) = config.grpc_port {
             health::listen(port, Arc::clone(&shop)).await?;
         }
+        if config.chatter > 0 {
+            tokio::spawn(chatter(config.chatter, config.version.clone()));
+        }
         let end = serve::run(config, listener, tls, Arc::clone(&shop)).await?;
         log("stop", &config.version, &json!({"reason": end.reason(), "requests": shop.requests()}));
         Ok(end)
     })
+}
+
+/// So many lines a second, as an app writes them that logs each request.
+async fn chatter(lines: u64, version: String) {
+    let mut turn = tokio::time::interval(CHATTER);
+    for number in 0_u64.. {
+        turn.tick().await;
+        for line in (number * lines / CHATTER_TURNS)..((number + 1) * lines / CHATTER_TURNS) {
+            let (path, ms) = (format!("/products/{}", line % 97), line % 40);
+            log("request", &version, &json!({"path": path, "ms": ms, "order": line}));
+        }
+    }
 }
 
 fn refuse(error: &anyhow::Error) -> ExitCode {

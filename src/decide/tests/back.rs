@@ -215,6 +215,27 @@ fn a_delivery_deleted_while_the_good_version_comes_back_does_not_go_to_the_bad_o
 }
 
 #[test]
+fn a_probe_that_is_younger_than_the_version_and_has_never_passed_takes_nothing_back() {
+    for (changed, back) in [(0, true), (30, false)] {
+        let mut toy = Toy::adopted(4);
+        toy.set_image("v2");
+        toy.until(|t| t.live() == "v2" && t.quiet());
+        let live = toy.state.live.as_ref().unwrap().since;
+        toy.now = after(live, Duration::from_mins(1));
+        let made = after(live, Duration::from_secs(changed));
+        toy.seen.probes.untried.insert("home".into(), made);
+        for second in 1..=5 {
+            let at = after(toy.now, Duration::from_secs(second));
+            toy.seen.probes.rest.push(RestSample { at, probe: "home".into(), wrong: Some("nobody answers".into()) });
+        }
+        toy.now = after(toy.now, Duration::from_secs(10));
+        let decision = decided(&toy);
+        assert_eq!(matches!(decision.next.phase, Phase::Rolling(_)), back, "{changed}");
+        assert_eq!(decision.health.unavailable.is_some(), !back, "where nothing is done, people are told");
+    }
+}
+
+#[test]
 fn a_right_that_is_taken_away_for_a_while_makes_nothing_forgotten() {
     for (phase, deleting) in [("Live", false), ("Canary", false), ("Guarding", false), ("Live", true), ("Guarding", true)] {
         let mut toy = if phase == "Live" { Toy::adopted(4) } else { at(phase) };

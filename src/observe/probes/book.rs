@@ -8,7 +8,10 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{contract::Contract, steady::Steadiness};
+use super::{
+    contract::Contract,
+    steady::{Steadiness, Turned},
+};
 use crate::{
     decide::judge::{
         book::{Dated, Input, Pair},
@@ -24,6 +27,9 @@ use crate::{
 const SAMPLES: usize = 256;
 /// Runs at rest per probe: enough to tell a flake from a failure.
 const REST: usize = 5;
+
+/// So many runs at rest without one that passed are told: one is a flake, and two pods are asked at once.
+const IN_VAIN: usize = 2;
 
 /// Names under which one side answers: one, where the header names the version, and a few where it names the pod.
 const ANSWERERS: usize = 16;
@@ -216,13 +222,21 @@ impl Book {
     /// Adds a run at rest. Whether that takes the probe its voice, or gives it back.
     pub(super) fn at_rest(&mut self, probe: &str, wrong: Option<String>, now: Timestamp) -> bool {
         let mut turned = None;
+        let mut never = None;
         if let Some(known) = self.outlives.history.as_mut().filter(|known| known.now) {
             let (runs, flakes) = known.runs.entry(probe.to_owned()).or_default();
             (*runs, *flakes) = (runs.saturating_add(1), flakes.saturating_add(u32::from(wrong.is_some())));
-            turned = self.outlives.steady.entry(probe.to_owned()).or_default().saw(wrong.is_some());
+            let steady = self.outlives.steady.entry(probe.to_owned()).or_default();
+            turned = steady.saw(wrong.is_some());
+            never = wrong.clone().filter(|_| steady.in_vain() == Some(IN_VAIN));
         }
-        if let Some(turned) = &turned {
-            let voice = Voice { probe: probe.to_owned(), mute: turned.mute, runs: turned.runs, flakes: turned.flakes };
+        let told = never.map(|says| Voice::Never { probe: probe.to_owned(), says });
+        let news = told.is_some();
+        self.outlives.turned.extend(told);
+        if let Some(Turned { mute, runs, flakes }) = turned {
+            let probe_name = probe.to_owned();
+            let voice =
+                if mute { Voice::Lost { probe: probe_name, runs, flakes } } else { Voice::Back { probe: probe_name, runs, flakes } };
             self.outlives.turned.push(voice);
             // What it said so far is what it lost its voice for.
             self.rest.retain(|said| said.probe != probe);
@@ -230,7 +244,12 @@ impl Book {
         if !self.is_mute(probe) {
             self.keep_at_rest(probe, wrong, now);
         }
-        turned.is_some()
+        turned.is_some() || news
+    }
+
+    /// The probes that have run and never passed.
+    pub(super) fn untried(&self, probe: &str) -> bool {
+        self.outlives.steady.get(probe).is_some_and(|steady| steady.in_vain().is_some())
     }
 
     fn keep_at_rest(&mut self, probe: &str, wrong: Option<String>, now: Timestamp) {

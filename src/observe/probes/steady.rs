@@ -19,6 +19,8 @@ pub(super) struct Steadiness {
     /// Each that failed after one that passed.
     began_to_fail: VecDeque<bool>,
     failing: bool,
+    /// One has passed.
+    passed: bool,
     /// It does not vote.
     mute: bool,
 }
@@ -36,6 +38,7 @@ impl Steadiness {
     pub(super) fn saw(&mut self, failed: bool) -> Option<Turned> {
         self.began_to_fail.push_back(failed && !self.failing);
         self.failing = failed;
+        self.passed |= !failed;
         if self.began_to_fail.len() > REMEMBERED {
             self.began_to_fail.pop_front();
         }
@@ -44,6 +47,11 @@ impl Steadiness {
         let turned = mute != self.mute;
         self.mute = mute;
         turned.then_some(Turned { mute, runs, flakes })
+    }
+
+    /// So many runs, and none has passed.
+    pub(super) fn in_vain(&self) -> Option<usize> {
+        (!self.passed).then_some(self.began_to_fail.len())
     }
 
     /// It does not vote.

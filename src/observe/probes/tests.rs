@@ -23,7 +23,7 @@ use crate::{
         phase::after,
         probe::{AnsweredBy, Answerer, Class, Compare, Done, Expect, Outcome, Run, RunName, Scheme, Shape, Step, Sweep, Vars, Wanted},
         route::Testers,
-        world::Told,
+        world::{Told, Voice},
     },
 };
 
@@ -235,6 +235,7 @@ fn asking(asks: Asks, every: u64) -> Watch {
         every: Duration::from_secs(every),
         burst: None,
         votes: true,
+        changed: Some(Timestamp::UNIX_EPOCH),
         pods: true,
         compares: true,
         page: None,
@@ -811,7 +812,7 @@ async fn a_probe_that_flakes_at_rest_does_not_vote_whatever_version_serves_until
     bench.nudged();
     let seen = bench.board.read(&key());
     assert_eq!((seen.voting, seen.rest, seen.mute), (vec![], vec![], vec!["home".to_owned()]));
-    assert!(matches!(seen.turned.as_slice(), [voice] if voice.mute && voice.runs == 200 && voice.flakes > 4), "{:?}", seen.turned);
+    assert!(matches!(seen.turned.as_slice(), [Voice::Lost { runs: 200, flakes, .. }] if *flakes > 4), "{:?}", seen.turned);
     assert_eq!(bench.board.read(&key()).turned, vec![], "it is told once");
     // It says nothing against a canary either.
     bench.prober.bad.lock().unwrap().push(1);
@@ -821,7 +822,27 @@ async fn a_probe_that_flakes_at_rest_does_not_vote_whatever_version_serves_until
     bench.board.watch(&key(), every(Watch { about: "v3".to_owned(), ..at_rest(2) }));
     flaky(&bench, 1200, false).await;
     let seen = bench.board.read(&key());
-    assert_eq!((seen.voting.len(), seen.mute.len(), seen.turned.iter().map(|voice| voice.mute).collect::<Vec<_>>()), (1, 0, vec![false]));
+    assert_eq!((seen.voting.len(), seen.mute.len()), (1, 0));
+    assert!(matches!(seen.turned.as_slice(), [Voice::Back { .. }]), "{:?}", seen.turned);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_nobody_has_ever_answered_is_told_of_at_once_and_stays_doubtful_until_it_passes() {
+    let bench = bench();
+    *bench.prober.bad.lock().unwrap() = vec![101, 102];
+    bench.board.watch(&key(), Watch { stage: String::new(), ..at_rest(2) });
+    bench.pass(1_000).await;
+    let seen = bench.board.read(&key());
+    assert!(matches!(seen.turned.as_slice(), [Voice::Never { says, .. }] if !says.is_empty()), "{:?}", seen.turned);
+    assert_eq!(seen.untried, BTreeMap::from([("home".to_owned(), Timestamp::UNIX_EPOCH)]));
+    bench.pass(3_600_000).await;
+    assert_eq!(bench.board.read(&key()).turned, vec![], "it is told once");
+    bench.prober.bad.lock().unwrap().clear();
+    bench.pass(3_600_000).await;
+    *bench.prober.bad.lock().unwrap() = vec![101, 102];
+    bench.pass(3_600_000).await;
+    let seen = bench.board.read(&key());
+    assert_eq!((seen.turned, seen.untried), (vec![], BTreeMap::new()), "it has passed once: now production fails");
 }
 
 #[tokio::test(start_paused = true)]

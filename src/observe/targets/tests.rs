@@ -121,6 +121,7 @@ fn probe(port: Option<&str>) -> Probe {
         always,
         burst: None,
         votes: true,
+        changed: None,
         pods: true,
         route: false,
         host: None,

@@ -44,6 +44,10 @@ struct Case {
     store: bool,
     /// Requests are counted by way of Prometheus.
     prometheus: bool,
+    /// What is shared is looked at through Prometheus, and that is fine.
+    queries: bool,
+    /// Values of the owner's chart that the release brings.
+    brings: &'static str,
     /// The bake of the first share; that of the others is 5 s.
     bake: &'static str,
     /// What happens meanwhile.
@@ -73,24 +77,28 @@ impl Weather<'_> {
 const CALM: fn(&Shop, &Weather<'_>) -> Result<()> = |_, _| Ok(());
 
 const fn bad(name: &'static str, faults: &'static str) -> Case {
-    Case { name, ends: End::Back, faults, store: false, prometheus: false, bake: "5s", weather: CALM }
+    Case { name, ends: End::Back, faults, store: false, prometheus: false, queries: false, brings: "", bake: "5s", weather: CALM }
 }
 
 const fn good(name: &'static str, weather: fn(&Shop, &Weather<'_>) -> Result<()>) -> Case {
-    Case { name, ends: End::Live, faults: "", store: false, prometheus: false, bake: "5s", weather }
+    Case { name, ends: End::Live, faults: "", store: false, prometheus: false, queries: false, brings: "", bake: "5s", weather }
 }
 
-const ALL: [Case; 12] = [
+const ALL: [Case; 15] = [
     bad("errors from 1 % to 3 %", r"path=/products\,code=500\,rate=1;path=/products\,code=500\,rate=3\,version=v2"),
     bad("memory leak", r"path=*\,leak=200\,version=v2"),
     bad("one page slow", r"path=/products\,ms=300\,version=v2"),
     bad("a field is lost", r"path=/products\,drop=cents\,version=v2"),
     // Some blocks of 15 s: in a rollout of a minute or two such a line alone is not found.
     Case { bake: "2m", ..bad("a new line in the log", r"path=/products\,log=cannot reach the till\,rate=10\,version=v2") },
+    // Nobody asks for this page but the probe, twenty times at the beginning of each step.
+    bad("one answer in four is wrong, and few ask", r"path=/slow\,code=500\,rate=25\,version=v2"),
+    Case { bake: "2m", brings: "env.SHOP_CRASH_AFTER=40", ..bad("it falls over now and then", "") },
     Case { ends: End::Both, store: true, ..bad("shared state broken", r"path=/orders\,poison=500\,version=v2") },
     good("storm: pods restart", restarts),
     Case { store: true, ..good("storm: a dependency is away for a minute", dependency) },
     Case { prometheus: true, ..good("storm: Prometheus is away for a minute", prometheus_away) },
+    Case { queries: true, ..good("storm: the queries' Prometheus is away for a minute", prometheus_away) },
     good("storm: five times the load", load),
     Case { faults: r"path=/\,code=500\,rate=4", ..good("storm: a flaky probe", CALM) },
     good("storm: a slow node", slow),
@@ -156,12 +164,15 @@ impl Case {
         let mut probe = shop.probe();
         probe["spec"]["steps"] = json!([
             {"name": "page", "request": {"path": "/"}, "expect": {"status": [200]}},
+            {"name": "seldom", "request": {"path": "/slow?ms=1"}, "expect": {"status": [200]}},
             {"name": "products", "request": {"path": "/products"}, "compare": {}},
             {"name": "order", "request": {"method": "POST", "path": "/orders", "json": {"item": "synth-${run.id}"}}, "expect": {"status": [201]},
                 "capture": [{"name": "id", "jsonPath": "$.id"}]},
         ]);
         probe["spec"]["teardown"] =
             json!([{"name": "cancel", "request": {"method": "DELETE", "path": "/orders/${id}"}, "expect": {"status": [200, 404]}}]);
+        probe["spec"]["schedule"]["burst"] = json!({"runs": 20, "within": "20s"});
+        probe["spec"]["schedule"]["rollout"] = json!("5s");
         shop.apply(&probe)?;
         let mut delivery = shop.delivery();
         let from = if self.prometheus { json!({"prometheus": {"interval": "5s"}}) } else { json!({"scrape": {"port": "http"}}) };
@@ -172,6 +183,9 @@ impl Case {
             "latency": {"histogram": "shop_request_seconds"},
             "logs": {},
         });
+        if self.queries {
+            delivery["spec"]["verify"]["queries"] = json!([{"name": "db-load", "query": "vector(0.5)", "holdsAbove": "0.8"}]);
+        }
         shop.apply(&delivery)?;
         shop.is_adopted()?;
         let load = shop.customers(100, 10)?;
@@ -215,7 +229,10 @@ impl Case {
     /// How long it took, and what people are told.
     fn judged(&self, shop: &Shop) -> Result<String> {
         let mut life = shop.follow()?;
-        shop.set_image("v2")?;
+        match self.brings {
+            "" => shop.set_image("v2")?,
+            brings => shop.helm("v2", &["--set-string", brings])?,
+        }
         let begun = begin();
         let decided = |seen: &Seen| seen.is_back("v1") || seen.is_live("v2") || (self.ends == End::Both && seen.reason() == "BothFailing");
         let end = life.until(JUDGED, "judged", decided)?;
@@ -258,7 +275,7 @@ fn run() -> Result<usize> {
     let bed = Bed::up(&std::env::var("NAME").unwrap_or_else(|_| "releases".to_owned()))?;
     bed.gateway()?;
     let cases: Vec<(usize, &Case)> = ALL.iter().enumerate().filter(|(_, case)| asked_for(case.name)).collect();
-    let prometheus = if cases.iter().any(|(_, case)| case.prometheus) { Some(Prometheus::start(&bed)?) } else { None };
+    let prometheus = if cases.iter().any(|(_, case)| case.prometheus || case.queries) { Some(Prometheus::start(&bed)?) } else { None };
     let jobs = std::env::var("JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(2);
     let (next, results) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     std::thread::scope(|scope| {

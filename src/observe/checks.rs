@@ -23,6 +23,7 @@ use crate::{
     },
     model::{
         decision::Reason,
+        phase::after,
         plan::Plan,
         probe::{
             AnsweredBy, Body, Capture, Check, Compare, Expect, Knock, Load, Place, SECRETS, Scheme, Step, Suite, Sweep, That, Until, Vars,
@@ -115,10 +116,11 @@ async fn one(
     Ok(made.map_err(|why| Reason::ProbeInvalid { probe: name.to_owned(), why }))
 }
 
-/// When somebody wrote its spec last.
+/// When somebody wrote its spec last, at the latest: the API server's times are whole seconds, cut.
 fn changed(raw: &ProductionProbe) -> Option<Timestamp> {
     let writes = raw.metadata.managed_fields.iter().flatten().filter(|entry| owns_any(entry));
-    writes.filter_map(|entry| entry.time.as_ref().map(|time| time.0)).max().or(raw.metadata.creation_timestamp.as_ref().map(|time| time.0))
+    let written = writes.filter_map(|entry| entry.time.as_ref()).max();
+    Some(after(written.or(raw.metadata.creation_timestamp.as_ref())?.0, Duration::from_secs(1)))
 }
 
 /// The certificate authorities that it names; what cannot be had, in a sentence.

@@ -27,6 +27,7 @@ struct Cost {
 }
 
 pub(crate) fn measure(bed: &Bed, n: usize) -> Result<Vec<Figure>> {
+    bed.gateway()?;
     let setup = Setup { steps: vec![(95, "70s")], guard: "1s", ..Setup::by_route() };
     let shop = Shop::ground(bed, "following", setup)?;
     let chatter = format!("env.SHOP_CHATTER={LINES},replicas={PODS}");

@@ -164,20 +164,22 @@ impl Case {
         let mut probe = shop.probe();
         probe["spec"]["steps"] = json!([
             {"name": "page", "request": {"path": "/"}, "expect": {"status": [200]}},
-            {"name": "seldom", "request": {"path": "/slow?ms=1"}, "expect": {"status": [200]}},
             {"name": "products", "request": {"path": "/products"}, "compare": {}},
             {"name": "order", "request": {"method": "POST", "path": "/orders", "json": {"item": "synth-${run.id}"}}, "expect": {"status": [201]},
                 "capture": [{"name": "id", "jsonPath": "$.id"}]},
         ]);
         probe["spec"]["teardown"] =
             json!([{"name": "cancel", "request": {"method": "DELETE", "path": "/orders/${id}"}, "expect": {"status": [200, 404]}}]);
-        probe["spec"]["schedule"]["burst"] = json!({"runs": 20, "within": "20s"});
-        probe["spec"]["schedule"]["rollout"] = json!("5s");
         shop.apply(&probe)?;
+        shop.apply(&json!({"apiVersion": "haldane.dev/v1alpha1", "kind": "ProductionProbe", "metadata": {"name": "seldom"}, "spec": {
+            "target": {"serviceRef": {"name": "shop", "port": "http"}},
+            "schedule": {"rollout": "15s", "always": "15s", "burst": {"runs": 20, "within": "20s"}},
+            "steps": [{"name": "slow", "request": {"path": "/slow?ms=1"}, "expect": {"status": [200]}}],
+        }}))?;
         let mut delivery = shop.delivery();
         let from = if self.prometheus { json!({"prometheus": {"interval": "5s"}}) } else { json!({"scrape": {"port": "http"}}) };
         delivery["spec"]["verify"] = json!({
-            "probes": [{"name": "buy"}],
+            "probes": [{"name": "buy"}, {"name": "seldom"}],
             "requests": {"counter": "shop_requests_total", "failed": r#"code=~"5..""#, "only": r#"handler=~"/products|/orders.*""#,
                 "by": ["handler"], "from": from},
             "latency": {"histogram": "shop_request_seconds"},

@@ -13,10 +13,7 @@ use std::{
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use prometheus::{IntCounterVec, Opts};
-use tokio::{
-    sync::{mpsc::UnboundedSender, watch},
-    task::JoinHandle,
-};
+use tokio::sync::{mpsc::UnboundedSender, watch};
 
 use crate::{
     api::delivery::Delivery,
@@ -31,7 +28,7 @@ use crate::{
         probe::{Check, Scheme},
         query::{PlannedQuery, Queried},
         route::Testers,
-        world::{ByRoute, Probes},
+        world::Probes,
     },
 };
 
@@ -45,6 +42,7 @@ pub mod meter;
 pub mod places;
 mod query;
 mod round;
+mod running;
 mod steady;
 mod sweep;
 mod word;
@@ -55,6 +53,7 @@ use falls::{Fallible, Falls};
 use follow::{Budget, Followed, Follower};
 use meter::{Meter, Metered};
 use places::Places;
+use running::Running;
 
 /// Of all logs together, in bytes a second: twenty Deliveries that roll out at once with 1.5 MiB each.
 const LOGS: usize = 30 * 1024 * 1024;
@@ -207,18 +206,6 @@ struct Slot {
     queried: BTreeMap<String, Asking<PlannedQuery, Queried>>,
     follower: Option<Follower>,
     falls: Falls,
-}
-
-/// The task of one probe; it ends with this.
-struct Running {
-    probe: watch::Sender<(Watched, bool)>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 impl ProbeBoard {
@@ -432,7 +419,7 @@ impl ProbeBoard {
             places: self.places.clone(),
             key: key.clone(),
         };
-        Running { probe, task: tokio::spawn(asker.run(told)) }
+        Running::begin(probe, tokio::spawn(asker.run(told)))
     }
 }
 
@@ -451,38 +438,6 @@ impl Slot {
             follower: None,
             falls: Falls::default(),
         }
-    }
-}
-
-impl Running {
-    /// It is the same probe.
-    fn asks_for(&self, wanted: &Watched) -> bool {
-        self.probe.borrow().0.check == wanted.check
-    }
-
-    /// Goes on for this probe; else another task must.
-    fn serves(&self, wanted: &Watched) -> bool {
-        let (now, _) = &*self.probe.borrow();
-        let same_kind =
-            matches!((&now.asks, &wanted.asks), (Asks::Pair { .. }, Asks::Pair { .. }) | (Asks::Rest { .. }, Asks::Rest { .. }));
-        same_kind && now.check == wanted.check && now.votes == wanted.votes && !self.task.is_finished()
-    }
-
-    /// What is known of it, if it is to go by the route.
-    fn by_route(&self, book: &Book) -> Option<ByRoute> {
-        let (probe, _) = &*self.probe.borrow();
-        let (check, service) = (&probe.check, probe.route_of.clone()?);
-        let header = check.answered_by.as_ref()?.header.clone();
-        Some(ByRoute { probe: check.name.clone(), service, header, told: book.told(&check.name) })
-    }
-
-    fn tell(&self, wanted: Watched, eager: bool) {
-        let wanted = (wanted, eager);
-        self.probe.send_if_modified(|now| {
-            let changed = *now != wanted;
-            *now = wanted;
-            changed
-        });
     }
 }
 

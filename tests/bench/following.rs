@@ -18,7 +18,7 @@ const LINES: usize = 250;
 /// Pods start, and the logs that were there before are read.
 const SETTLE: Duration = Duration::from_secs(15);
 const WINDOW: Duration = Duration::from_secs(30);
-const PART: Duration = Duration::from_secs(240);
+const PART: Duration = Duration::from_mins(4);
 
 /// Of the leader's process, over the window.
 struct Cost {

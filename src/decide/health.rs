@@ -15,6 +15,8 @@ use crate::{
 /// The way back by one write, whole seconds: what the first error costs until the last new customer was measured at is below it, in
 /// either way.
 const SWITCH: Duration = Duration::from_secs(1);
+/// A probe is new for so long: the first run of a suite may take half an hour, and waits for its turn.
+const NEW: Duration = Duration::from_hours(1);
 /// An estimate that changes with every pod would be one status write for each.
 const COARSE: u64 = 5;
 
@@ -37,8 +39,14 @@ pub fn told(case: &Case<'_>, mut decision: Decision) -> Decision {
         until,
         way_back: way_back(&after_case),
     };
-    decision.notes.extend(case.seen.probes.turned.iter().map(voice));
+    decision.notes.extend(case.seen.probes.turned.iter().filter(|voice| is_news(case, voice)).map(voice));
     decision
+}
+
+/// One that has no right answer is told of when it is new. Of an older one only this leader has had none: then it is production that fails.
+fn is_news(case: &Case<'_>, voice: &Voice) -> bool {
+    let Voice::Never { probe, .. } = voice else { return true };
+    case.seen.probes.untried.get(probe).is_some_and(|changed| after(*changed, NEW) > case.now)
 }
 
 /// That a probe has lost its voice, has it back, or never had one.

@@ -456,7 +456,7 @@ pub enum Voice {
         /// How often one failed after one that passed.
         flakes: usize,
     },
-    /// Nobody has given it a right answer yet.
+    /// Nobody has given it a right answer since this leader asks.
     Never {
         /// The probe.
         probe: String,

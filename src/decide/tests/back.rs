@@ -9,10 +9,10 @@ use super::{
 };
 use crate::model::{
     decision::{Decision, Effect, Reason},
-    phase::{Phase, after},
+    phase::{Phase, after, before},
     plan::PlannedWorkload,
     version::{PodHash, ReleaseName, TemplateHash, WorkloadName},
-    world::{Observation, Pin, ReplicaSet, RestSample, Trouble},
+    world::{Observation, Pin, ReplicaSet, RestSample, Trouble, Voice},
 };
 
 /// What is decided of the world as it stands, before Kubernetes does anything more; checked, and not carried out.
@@ -232,6 +232,17 @@ fn a_probe_that_is_younger_than_the_version_and_has_never_passed_takes_nothing_b
         let decision = decided(&toy);
         assert_eq!(matches!(decision.next.phase, Phase::Rolling(_)), back, "{changed}");
         assert_eq!(decision.health.unavailable.is_some(), !back, "where nothing is done, people are told");
+    }
+}
+
+#[test]
+fn one_that_only_a_new_leader_has_had_no_answer_for_is_not_called_new() {
+    for (old, told) in [(Duration::from_mins(1), true), (Duration::from_hours(24), false)] {
+        let mut toy = Toy::adopted(4);
+        toy.seen.probes.untried.insert("home".into(), before(toy.now, old));
+        toy.seen.probes.turned = vec![Voice::Never { probe: "home".into(), says: "nobody answers".into() }];
+        let decision = decided(&toy);
+        assert_eq!(decision.notes.iter().any(|note| note.word() == "ProbeUnanswered"), told, "{old:?}");
     }
 }
 

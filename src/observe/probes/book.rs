@@ -219,35 +219,33 @@ impl Book {
         }
     }
 
-    /// Adds a run at rest. Whether that takes the probe its voice, or gives it back.
+    /// Adds a run at rest. Whether that says something new about the probe itself.
     pub(super) fn at_rest(&mut self, probe: &str, wrong: Option<String>, now: Timestamp) -> bool {
         let mut turned = None;
-        let mut never = None;
         if let Some(known) = self.outlives.history.as_mut().filter(|known| known.now) {
             let (runs, flakes) = known.runs.entry(probe.to_owned()).or_default();
             (*runs, *flakes) = (runs.saturating_add(1), flakes.saturating_add(u32::from(wrong.is_some())));
             let steady = self.outlives.steady.entry(probe.to_owned()).or_default();
-            turned = steady.saw(wrong.is_some());
-            never = wrong.clone().filter(|_| steady.in_vain() == Some(IN_VAIN));
+            let name = probe.to_owned();
+            turned = match steady.saw(wrong.is_some()) {
+                Some(Turned { mute: true, runs, flakes }) => Some(Voice::Lost { probe: name, runs, flakes }),
+                Some(Turned { mute: false, runs, flakes }) => Some(Voice::Back { probe: name, runs, flakes }),
+                None => wrong.clone().filter(|_| steady.in_vain() == Some(IN_VAIN)).map(|says| Voice::Never { probe: name, says }),
+            };
         }
-        let told = never.map(|says| Voice::Never { probe: probe.to_owned(), says });
-        let news = told.is_some();
-        self.outlives.turned.extend(told);
-        if let Some(Turned { mute, runs, flakes }) = turned {
-            let probe_name = probe.to_owned();
-            let voice =
-                if mute { Voice::Lost { probe: probe_name, runs, flakes } } else { Voice::Back { probe: probe_name, runs, flakes } };
-            self.outlives.turned.push(voice);
+        let news = turned.is_some();
+        if matches!(turned, Some(Voice::Lost { .. } | Voice::Back { .. })) {
             // What it said so far is what it lost its voice for.
             self.rest.retain(|said| said.probe != probe);
         }
+        self.outlives.turned.extend(turned);
         if !self.is_mute(probe) {
             self.keep_at_rest(probe, wrong, now);
         }
-        turned.is_some() || news
+        news
     }
 
-    /// The probes that have run and never passed.
+    /// It has run, and never passed.
     pub(super) fn untried(&self, probe: &str) -> bool {
         self.outlives.steady.get(probe).is_some_and(|steady| steady.in_vain().is_some())
     }
